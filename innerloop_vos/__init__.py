@@ -1,0 +1,1 @@
+"""Video object segmentation with differentiable inner solvers."""

@@ -1,0 +1,1 @@
+"""Readers of video object segmentation data sets, and a synthetic one."""

@@ -1,0 +1,1 @@
+"""Region similarity J and contour accuracy F as DAVIS defines them."""
