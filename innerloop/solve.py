@@ -1,0 +1,174 @@
+"""The one loop: minimise a problem with a solver, with an adjoint for the outer gradient."""
+
+import enum
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from innerloop.adjoints import Adjoint, Unroll
+from innerloop.problems import Problem
+from innerloop.solvers.base import Solver, StepStats
+
+
+class Status(enum.IntEnum):
+    """How a solve ended; greater is worse. `sentence` says it in words."""
+
+    sentence: str
+
+    def __new__(cls, code: int, sentence: str) -> "Status":
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    CONVERGED = 0, "the solution was reached: by a direct solve, or to the gradient tolerance"
+    STEPS_USED_UP = 1, "all steps were taken; the gradient is still above the tolerance"
+    BREAKDOWN = (
+        2,
+        "the direct solve failed: the system is not positive definite; "
+        "a greater regularization makes it so",
+    )
+    NOT_FINITE = (
+        3,
+        "NaN or infinity appeared in the parameters or the losses; "
+        "look for it in the problem's tensors, and at their scale",
+    )
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What the steps reported, each a tensor of shape (steps taken, *batch), without gradient."""
+
+    losses: Tensor
+    """Objective at the parameters that each step started from."""
+    gradient_norms: Tensor
+    """Norm of the gradient at the parameters that each step started from."""
+    step_sizes: Tensor
+    """Multiple of the direction that each step took."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve reached.
+
+    Attributes:
+        value: the parameters, shaped like `init`, carrying the gradient that the adjoint gives.
+        stats: losses, gradient norms and step sizes per step and problem.
+        statuses: the `Status` code of every problem, shape (*batch), int64.
+    """
+
+    value: Tensor
+    stats: Stats
+    statuses: Tensor
+
+    @property
+    def status(self) -> Status:
+        """The worst status in the batch."""
+        codes = {int(status): status for status in Status}
+        return codes[int(self.statuses.max())] if self.statuses.numel() else Status.CONVERGED
+
+
+class SolveError(RuntimeError):
+    """A solve failed numerically; `solution` holds what it reached, status included."""
+
+    def __init__(self, solution: Solution) -> None:
+        failed = int((solution.statuses >= Status.BREAKDOWN).sum())
+        status = solution.status
+        super().__init__(
+            f"{failed} of {solution.statuses.numel()} problems: {status.name}: {status.sentence}"
+        )
+        self.solution = solution
+
+
+def solve(
+    problem: Problem,
+    init: Tensor,
+    solver: Solver,
+    *,
+    steps: int = 1,
+    adjoint: Adjoint | None = None,
+    tolerance: float = 0.0,
+    throw: bool = True,
+) -> Solution:
+    """Minimise `problem` from `init`.
+
+    Args:
+        problem: what is minimised, e.g. `ConvLeastSquares`.
+        init: parameters to start from, shaped as the problem says; never changed.
+        solver: how it is minimised, e.g. `SteepestDescent`.
+        steps: number of steps, at least 0. A direct solver (`Ridge`) takes one. Default 1.
+        adjoint: how the outer gradient comes back. Default `Unroll()`.
+        tolerance: stop once every problem's gradient norm is at most this multiple of its first
+            one. Default 0: stop early only where the gradient is zero.
+        throw: raise on numerical failure instead of returning the status. Default True.
+
+    Returns:
+        The solution with its statistics and status.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+        SolveError: NaN, infinity or breakdown, unless `throw` is False.
+    """
+    if steps < 0:
+        raise ValueError(f"steps: {steps}, should be at least 0")
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance: {tolerance}, should not be negative")
+    problem.check(init)
+    taken = min(steps, 1) if solver.direct else steps
+
+    def loop(params: Tensor) -> tuple[Tensor, list[StepStats]]:
+        state = solver.init(problem, params)
+        reports: list[StepStats] = []
+        for _ in range(taken):
+            params, state, report = solver.step(problem, params, state)
+            reports.append(report)
+            if bool(_settled(reports, tolerance).all()):
+                break
+        return params, reports
+
+    value, reports = (adjoint or Unroll()).run(loop, init)
+    solution = Solution(
+        value,
+        _stack(reports, problem, init),
+        _statuses(value, reports, problem, solver, tolerance),
+    )
+    if throw and solution.status >= Status.BREAKDOWN:
+        raise SolveError(solution)
+    return solution
+
+
+def _settled(reports: list[StepStats], tolerance: float) -> Tensor:
+    first, last = reports[0].gradient_norm, reports[-1].gradient_norm
+    return last <= tolerance * first
+
+
+def _stack(reports: list[StepStats], problem: Problem, params: Tensor) -> Stats:
+    if not reports:
+        empty = params.new_zeros(0, *problem.batch_shape)
+        return Stats(empty, empty, empty)
+    return Stats(
+        torch.stack([report.loss for report in reports]),
+        torch.stack([report.gradient_norm for report in reports]),
+        torch.stack([report.step_size for report in reports]),
+    )
+
+
+def _statuses(
+    value: Tensor,
+    reports: list[StepStats],
+    problem: Problem,
+    solver: Solver,
+    tolerance: float,
+) -> Tensor:
+    statuses = torch.full(problem.batch_shape, int(Status.STEPS_USED_UP), device=value.device)
+    if not reports:
+        return statuses
+    finite = value.detach().isfinite().flatten(len(problem.batch_shape)).all(-1)
+    sound = torch.stack([r.loss + r.gradient_norm + r.step_size for r in reports]).isfinite()
+    sound = sound.all(0)
+    settled = torch.ones_like(finite) if solver.direct else _settled(reports, tolerance)
+    statuses = statuses.masked_fill(settled, int(Status.CONVERGED))
+    broken = Status.BREAKDOWN if solver.direct else Status.NOT_FINITE
+    statuses = statuses.masked_fill(~finite, int(broken))
+    return statuses.masked_fill(~sound, int(Status.NOT_FINITE))
