@@ -1,0 +1,134 @@
+"""Frames decoded from a video file, complete or not at all."""
+
+import re
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+import av
+import torch
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.frames import IMAGE_RATE, Frames
+
+
+class VideoFrames(Frames):
+    """Frames of a video file, turned upright as its metadata says.
+
+    Opening decodes the whole stream once without keeping a frame. Only that gives the exact number
+    of frames, and it finds damage before any work is done on the first one. Reading forward
+    decodes each frame once; reading backward starts again from the first.
+
+    Args:
+        path: A file that FFmpeg reads.
+
+    Raises:
+        InputError: It cannot be read, holds no video, is damaged, or is cut short.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        sizes: dict[tuple[int, int], int] = {}  # the first frame of each size
+        count = 0
+        for count, frame in enumerate(self._decode(), start=1):
+            upright = frame.rotation % 180 == 0
+            size = (frame.height, frame.width) if upright else (frame.width, frame.height)
+            sizes.setdefault(size, count - 1)
+        if len(sizes) > 1:
+            changes = ", ".join(f"{w}x{h} from frame {i}" for (h, w), i in sizes.items())
+            raise InputError(f"video {path} changes size: {changes}")
+        self.size = next(iter(sizes))
+        self.names = [f"{index:05d}" for index in range(count)]
+        self._decoder = self._decode()
+        self._next = 0
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(_to_tensor, self._decode())
+
+    def _read(self, index: int) -> Tensor:
+        if index < self._next:
+            self._decoder = self._decode()
+            self._next = 0
+        frame = next(islice(self._decoder, index - self._next, None))
+        self._next = index + 1
+        return _to_tensor(frame)
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.best("video")
+                if not isinstance(stream, VideoStream):
+                    raise InputError(f"{self.path} holds no video")
+                self.rate = float(stream.average_rate or IMAGE_RATE)
+                yield from _whole_stream(container, stream)
+        except av.FFmpegError as error:
+            raise InputError(
+                f"video {self.path} cannot be decoded; it is damaged, cut short or no video: "
+                f"{error.strerror}"
+            ) from error
+
+
+def _whole_stream(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield every frame; raise where one is damaged or fewer come than the file declares."""
+    name = container.name
+    declared_packets = _declared_packets(container, stream)
+    declared_end = _declared_end(container, stream)
+    unit = float(stream.time_base or 0)  # seconds
+    stream.thread_type = "AUTO"
+    times = []
+    end = frames = 0
+    for packet in container.demux(stream):
+        if packet.dts is not None or packet.size:  # all but the one that flushes the decoder
+            times.append(packet.pts or 0)
+            end = max(end, times[-1] + (packet.duration or 0))
+        # Decoders conceal what they cannot read: without this, damage would be a grey smear.
+        if packet.is_corrupt:
+            raise InputError(f"video {name} is damaged or cut short at frame {frames}")
+        for frame in packet.decode():
+            if frame.is_corrupt:
+                raise InputError(f"video {name} is damaged at frame {frames}")
+            frames += 1
+            yield frame
+    if not frames:
+        raise InputError(f"video {name} holds no frame; it may be cut short")
+    if len(times) < declared_packets:
+        raise InputError(
+            f"video {name} is cut short: it declares {declared_packets} frames and holds "
+            f"{len(times)}"
+        )
+    # The last frame's duration may be unknown: allow for the longest between two others.
+    longest = max((after - before for before, after in pairwise(sorted(times))), default=0)
+    if declared_end and (end + 1.5 * longest) * unit < declared_end:
+        raise InputError(
+            f"video {name} is cut short: it declares {declared_end:.3f} s and ends at "
+            f"{end * unit:.3f} s"
+        )
+
+
+def _declared_packets(container: InputContainer, stream: VideoStream) -> int:
+    """Return how many packets the header promises, 0 if it does not say."""
+    if stream.frames and "mp4" in container.format.name.split(","):
+        # An edit list can leave out samples that the header counts; the index is what is played.
+        return min(stream.frames, len(stream.index_entries))
+    return stream.frames
+
+
+def _declared_end(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the second at which the header says the video ends, if it says so."""
+    for key, value in stream.metadata.items():  # Matroska's statistics tags: DURATION, DURATION-eng
+        match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", value)
+        if key.startswith("DURATION") and match:
+            return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
+    # The container's duration is that of its longest stream, which need not be this one.
+    if len(container.streams) > 1 or container.duration is None:
+        return None
+    return container.duration / av.time_base
+
+
+def _to_tensor(frame: VideoFrame) -> Tensor:
+    image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
+    return image.rot90(frame.rotation // 90, dims=(1, 2)).contiguous()
