@@ -1,0 +1,145 @@
+"""One annotated clip, and the data sets that keep clips as folders of images."""
+
+import collections.abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import torch
+from torch import Tensor
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.frames import Frames, image_files
+from innerloop_vos.masks import read_mask
+from innerloop_vos.video import open_frames
+
+
+class Annotations(collections.abc.Sequence[Tensor | None]):
+    """The masks of a clip, one entry per frame, read when asked for.
+
+    An entry is a map of object ids, ``(H, W)`` uint8, or None where the frame is not annotated.
+
+    Args:
+        folder: The folder of PNG files, each named like its frame.
+        frames: The frames they belong to.
+        single_object: Whether every nonzero id means object 1.
+
+    Raises:
+        InputError: A file has no frame of its name; on reading, a file cannot be read or has
+            another size than the frames.
+    """
+
+    def __init__(self, folder: Path, frames: Frames, single_object: bool = False) -> None:
+        self.folder = folder
+        self.frames = frames
+        self.single_object = single_object
+        self._paths = {path.stem: path for path in image_files(folder)}
+        if stray := sorted(self._paths.keys() - set(frames.names)):
+            raise InputError(f"{self._paths[stray[0]]} has no frame: {stray[0]} is missing")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor | None: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor | None]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor | None] | None:
+        names = self.frames.names[index]
+        if isinstance(names, list):
+            return [self._read(name) for name in names]
+        return self._read(names)
+
+    @property
+    def annotated(self) -> list[int]:
+        """The indices of the frames that have a mask, without reading one."""
+        return [i for i, name in enumerate(self.frames.names) if name in self._paths]
+
+    def _read(self, name: str) -> Tensor | None:
+        if name not in self._paths:
+            return None
+        path = self._paths[name]
+        labels = read_mask(path)
+        height, width = self.frames.size
+        if labels.shape != (height, width):
+            raise InputError(
+                f"mask {path} is {labels.shape[1]}x{labels.shape[0]} pixels (width x height), "
+                f"but its frame is {width}x{height}"
+            )
+        return (labels > 0).to(torch.uint8) if self.single_object else labels
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """One clip with what is known of its objects.
+
+    Attributes:
+        name: The clip's name in its data set.
+        frames: Its frames.
+        masks: Its annotations, one entry per frame, or None if it has none at all.
+    """
+
+    name: str
+    frames: Frames
+    masks: collections.abc.Sequence[Tensor | None] | None
+
+
+class SequenceFolders(collections.abc.Sequence[Sequence]):
+    """Clips kept as ``frames_root/NAME/*.jpg`` with masks in ``masks_root/NAME/*.png``.
+
+    Args:
+        names: The clips' names, in order.
+        frames_root: The folder with a folder of frames for each clip.
+        masks_root: The folder with a folder of masks for each clip.
+        single_object: Whether every nonzero id in a mask means object 1.
+
+    Raises:
+        InputError: A clip has no folder of frames.
+    """
+
+    def __init__(
+        self,
+        names: collections.abc.Iterable[str],
+        frames_root: Path,
+        masks_root: Path,
+        single_object: bool = False,
+    ) -> None:
+        self.names = list(names)
+        self.frames_root = frames_root
+        self.masks_root = masks_root
+        self.single_object = single_object
+        for name in self.names:
+            if not name or not (frames_root / name).is_dir():
+                raise InputError(
+                    f"sequence {name!r} is missing: there is no folder {frames_root / name}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int | str) -> Sequence: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sequence]: ...
+    def __getitem__(self, index: int | str | slice) -> Sequence | list[Sequence]:
+        """Open the clip of a place or a name; for a slice, a list of clips."""
+        if isinstance(index, slice):
+            return [self._open(name) for name in self.names[index]]
+        if isinstance(index, int):
+            return self._open(self.names[index])
+        if index not in self.names:
+            raise InputError(f"unknown sequence {index!r}; there are {', '.join(self.names)}")
+        return self._open(index)
+
+    def __iter__(self) -> Iterator[Sequence]:
+        return map(self._open, self.names)
+
+    def _open(self, name: str) -> Sequence:
+        frames = open_frames(self.frames_root / name)
+        masks = self.masks_root / name
+        return Sequence(
+            name,
+            frames,
+            Annotations(masks, frames, self.single_object) if masks.is_dir() else None,
+        )
