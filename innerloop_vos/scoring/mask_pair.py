@@ -26,16 +26,16 @@ def binary_pair(
         # A soft mask is refused: nearly all of its pixels would count as the object.
         if mask.ndim != 2 or mask.is_floating_point():
             raise InputError(
-                f"{name} must be an (H, W) mask of booleans or integers, "
+                f"{name} should be an (H, W) mask of booleans or integers, "
                 f"got {mask.dtype} of shape {tuple(mask.shape)}"
             )
     if prediction.shape != truth.shape:
         raise InputError(
             f"prediction is {_size(prediction)} pixels but truth is {_size(truth)}; "
-            "they must be of one size (height x width)"
+            "they should be of one size (width x height)"
         )
     return prediction.bool().cpu().numpy(), truth.bool().cpu().numpy()
 
 
 def _size(mask: torch.Tensor) -> str:
-    return "x".join(str(length) for length in mask.shape)
+    return f"{mask.shape[1]}x{mask.shape[0]}"

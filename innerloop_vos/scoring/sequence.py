@@ -1,0 +1,126 @@
+"""J and F of every object of a sequence on every frame that counts."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.scoring.boundary import contour_accuracy
+from innerloop_vos.scoring.jaccard import region_similarity
+from innerloop_vos.scoring.statistics import Summary, summarize
+
+
+@dataclass(frozen=True)
+class ObjectScores:
+    """J and F of one object, frame by frame.
+
+    Attributes:
+        id: The object's id in the annotations.
+        frames: Names of the frames that count, in order.
+        region: J on each of them.
+        contour: F on each of them.
+    """
+
+    id: int
+    frames: list[str]
+    region: list[float]
+    contour: list[float]
+
+    @property
+    def summary(self) -> Summary:
+        """Mean, recall and decay of J and F."""
+        return Summary(summarize(self.region), summarize(self.contour))
+
+
+@dataclass(frozen=True)
+class SequenceScores:
+    """The scores of one sequence.
+
+    Attributes:
+        name: Name of the sequence.
+        length: Number of its frames, those that do not count included.
+        objects: The scores of its objects, in order of appearance and id.
+        seconds: Time that the segmentation of all frames took; None where it was not measured.
+    """
+
+    name: str
+    length: int
+    objects: list[ObjectScores]
+    seconds: float | None = None
+
+
+def score_sequence(
+    name: str,
+    frames: Sequence[str],
+    predictions: Iterable[torch.Tensor],
+    truths: Iterable[torch.Tensor | None],
+    *,
+    single_object: bool = False,
+    seconds: float | None = None,
+) -> SequenceScores:
+    """Measure J and F on the frames that count in the semi-supervised task.
+
+    Left out are the last frame and, for every object, the first frame that shows it, which the
+    method was given. Where all objects are there from the start, as in DAVIS, these are the first
+    and the last frame. Frames without an annotation are left out too.
+
+    Args:
+        name: Name of the sequence.
+        frames: Name of every frame.
+        predictions: The (H, W) uint8 mask of object ids predicted for every frame.
+        truths: The annotated (H, W) uint8 mask of every frame, or None where there is none.
+        single_object: Take all nonzero ids as one object, as DAVIS 2016 does. Default False.
+        seconds: Time that the segmentation took, to be kept with the scores. Default None.
+
+    Returns:
+        The scores of every annotated object.
+
+    Raises:
+        InputError: A prediction and its annotation differ in size, a prediction holds an object
+            that the annotations have not shown by then, or no frame is left that counts.
+    """
+    objects: dict[int, ObjectScores] = {}
+    for frame, prediction, truth in zip(frames, predictions, truths, strict=True):
+        if truth is None or frame == frames[-1]:
+            continue
+        try:
+            _score_frame(objects, frame, prediction, truth, single_object)
+        except InputError as error:
+            raise InputError(f"sequence {name}, frame {frame}: {error}") from None
+    scored = [scores for scores in objects.values() if scores.frames]
+    if not scored:
+        raise InputError(
+            f"sequence {name} has {len(frames)} frames and none that counts; it needs an annotated "
+            "one between the first that shows an object and the last"
+        )
+    return SequenceScores(name, len(frames), scored, seconds)
+
+
+def _score_frame(
+    objects: dict[int, ObjectScores],
+    frame: str,
+    prediction: torch.Tensor,
+    truth: torch.Tensor,
+    single_object: bool,
+) -> None:
+    """Add one frame to the scores of the objects seen before, then the objects new in it."""
+    if single_object:
+        prediction, truth = prediction.ne(0).byte(), truth.ne(0).byte()
+    for scores in objects.values():
+        predicted, true = prediction == scores.id, truth == scores.id
+        scores.region.append(region_similarity(predicted, true))
+        scores.contour.append(contour_accuracy(predicted, true))
+        scores.frames.append(frame)
+    for new in sorted(_ids(truth) - objects.keys()):
+        objects[new] = ObjectScores(new, [], [], [])
+    if unknown := _ids(prediction) - objects.keys():
+        raise InputError(
+            f"the prediction holds the objects {sorted(unknown)}, "
+            f"but the annotations until then only {sorted(objects)}"
+        )
+
+
+def _ids(mask: torch.Tensor) -> set[int]:
+    # Counting is ten times faster than torch.unique, which sorts.
+    return set(mask.flatten().bincount().nonzero().flatten().tolist()) - {0}
