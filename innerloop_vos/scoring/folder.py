@@ -1,0 +1,97 @@
+"""Scoring of masks that lie in folders, one per sequence."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from innerloop_vos.data.sequence import Sequence, SequenceFolders
+from innerloop_vos.errors import InputError
+from innerloop_vos.masks import read_mask
+from innerloop_vos.scoring.sequence import SequenceScores, score_sequence
+
+
+def score_results(results: str | Path, dataset: SequenceFolders) -> list[SequenceScores]:
+    """Score the masks in ``results/SEQ/FRAME.png`` against a data set, with a progress bar.
+
+    Args:
+        results: The folder with a folder of masks for every sequence of the data set.
+        dataset: The annotated sequences; its ``single_object`` says whether all nonzero ids of a
+            prediction are one object.
+
+    Returns:
+        The scores of every sequence, in the data set's order.
+
+    Raises:
+        InputError: A folder or a frame's mask is missing (found before any is read), cannot be
+            read, or has another size than the frames; or a sequence cannot be scored.
+    """
+    results = Path(results)
+    if not results.is_dir():
+        raise InputError(f"results folder {results} does not exist")
+    sequences = list(dataset)
+    for sequence in sequences:
+        _prediction_paths(results / sequence.name, sequence)
+    return [
+        score_folder(results / sequence.name, sequence, single_object=dataset.single_object)
+        for sequence in tqdm(sequences, desc="scoring", unit="sequence")
+    ]
+
+
+def score_folder(
+    folder: str | Path,
+    sequence: Sequence,
+    *,
+    single_object: bool = False,
+    seconds: float | None = None,
+) -> SequenceScores:
+    """Score the masks in ``folder/FRAME.png`` against one annotated sequence.
+
+    Args:
+        folder: The folder with a mask for every frame, named like the frame.
+        sequence: The annotated sequence.
+        single_object: Take all nonzero ids as one object, as DAVIS 2016 does. Default False.
+        seconds: Time that the segmentation took, to be kept with the scores. Default None.
+
+    Returns:
+        The scores of the sequence's objects.
+
+    Raises:
+        InputError: The folder or a mask is missing, cannot be read, or has another size than the
+            frames; or the sequence cannot be scored.
+    """
+    if sequence.masks is None:
+        raise InputError(f"sequence {sequence.name} has no annotations to score against")
+    paths = _prediction_paths(Path(folder), sequence)
+    return score_sequence(
+        sequence.name,
+        sequence.frames.names,
+        _read_predictions(paths, sequence.frames.size),
+        sequence.masks,
+        single_object=single_object,
+        seconds=seconds,
+    )
+
+
+def _prediction_paths(folder: Path, sequence: Sequence) -> list[Path]:
+    if not folder.is_dir():
+        raise InputError(f"no results for sequence {sequence.name}: {folder} does not exist")
+    paths = [folder / f"{name}.png" for name in sequence.frames.names]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise InputError(
+            f"{missing[0]} is missing; sequence {sequence.name} needs a mask for each of its "
+            f"{len(paths)} frames and {len(missing)} have none"
+        )
+    return paths
+
+
+def _read_predictions(paths: list[Path], size: tuple[int, int]) -> Iterator[torch.Tensor]:
+    for path in paths:
+        prediction = read_mask(path)
+        if prediction.shape != size:
+            raise InputError(
+                f"mask {path} is {prediction.shape[1]}x{prediction.shape[0]} pixels "
+                f"(width x height), but its frame is {size[1]}x{size[0]}"
+            )
+        yield prediction

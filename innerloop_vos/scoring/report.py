@@ -1,0 +1,182 @@
+"""Scores as a table, as CSV and as JSON."""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.files import atomic_path
+from innerloop_vos.scoring.sequence import ObjectScores, SequenceScores
+from innerloop_vos.scoring.statistics import Summary, average
+
+SPEED = "FPS"
+
+
+def overall_summary(sequences: Iterable[SequenceScores]) -> Summary:
+    """Average over all objects of all sequences, as DAVIS does.
+
+    Args:
+        sequences: The scores of at least one sequence.
+
+    Returns:
+        The mean of the objects' statistics.
+
+    Raises:
+        InputError: There is no sequence.
+    """
+    return average([scores.summary for sequence in sequences for scores in sequence.objects])
+
+
+def table(sequences: Sequence[SequenceScores]) -> Table:
+    """Lay out scores as a table for the terminal: one row per object, then their mean.
+
+    Args:
+        sequences: The scores of at least one sequence; the frames per second are shown if the
+            time of one is known.
+
+    Returns:
+        The table; J and F are in percent.
+
+    Raises:
+        InputError: There is no sequence.
+    """
+    rows = _rows(sequences)
+    if all(row[SPEED] is None for row in rows):
+        for row in rows:
+            del row[SPEED]
+    result = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, caption="J and F in percent"
+    )
+    for column in rows[0]:
+        result.add_column(
+            column.replace("-", "\n"),
+            justify="left" if column == "Sequence" else "right",
+            no_wrap=True,
+        )
+    for row in rows[:-1]:
+        result.add_row(*(_cell(column, value) for column, value in row.items()))
+    result.add_section()
+    result.add_row(*(_cell(column, value) for column, value in rows[-1].items()), style="bold")
+    return result
+
+
+def write_csv(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
+    """Write one line per object, then their mean; the columns are named as in DAVIS's own files.
+
+    Args:
+        path: The file to write, whole or not at all.
+        sequences: The scores of at least one sequence; J and F are written as fractions of 1.
+
+    Raises:
+        InputError: There is no sequence, or the file cannot be written.
+    """
+    rows = _rows(sequences)
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
+
+
+def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
+    """Write the statistics and the values of every frame.
+
+    Args:
+        path: The file to write, whole or not at all; ``read_json`` reads it back.
+        sequences: The scores of at least one sequence; J and F are written as fractions of 1.
+
+    Raises:
+        InputError: There is no sequence, or the file cannot be written.
+    """
+    document = {
+        "mean": _numbers(overall_summary(sequences)) | {SPEED: _speed(sequences)},
+        "sequences": {
+            sequence.name: {
+                "length": sequence.length,
+                "seconds": sequence.seconds,
+                "objects": {
+                    str(scores.id): _numbers(scores.summary)
+                    | {"frames": scores.frames, "J": scores.region, "F": scores.contour}
+                    for scores in sequence.objects
+                },
+            }
+            for sequence in sequences
+        },
+    }
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def read_json(path: str | Path) -> list[SequenceScores]:
+    """Read the scores that ``write_json`` wrote, for example to go on with a longer run.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The scores of every sequence in it, exactly as they were written.
+
+    Raises:
+        InputError: The file cannot be read or holds something else.
+    """
+    try:
+        document = json.loads(Path(path).read_text())
+        return [
+            SequenceScores(
+                name,
+                sequence["length"],
+                [
+                    ObjectScores(int(id), scores["frames"], scores["J"], scores["F"])
+                    for id, scores in sequence["objects"].items()
+                ],
+                sequence["seconds"],
+            )
+            for name, sequence in document["sequences"].items()
+        ]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} holds no scores as innerloop-vos writes them: {error}") from error
+
+
+def _rows(sequences: Sequence[SequenceScores]) -> list[dict[str, Any]]:
+    rows = [
+        {"Sequence": sequence.name, "Object": scores.id}
+        | _numbers(scores.summary)
+        | {SPEED: _speed([sequence])}
+        for sequence in sequences
+        for scores in sequence.objects
+    ]
+    mean = {"Sequence": "mean", "Object": None} | _numbers(overall_summary(sequences))
+    return [*rows, mean | {SPEED: _speed(sequences)}]
+
+
+def _numbers(summary: Summary) -> dict[str, Any]:
+    return {
+        "J&F-Mean": summary.overall,
+        "J-Mean": summary.region.mean,
+        "J-Recall": summary.region.recall,
+        "J-Decay": summary.region.decay,
+        "F-Mean": summary.contour.mean,
+        "F-Recall": summary.contour.recall,
+        "F-Decay": summary.contour.decay,
+    }
+
+
+def _speed(sequences: Sequence[SequenceScores]) -> float | None:
+    timed = [(each.length, each.seconds) for each in sequences if each.seconds is not None]
+    if not timed:
+        return None
+    return sum(length for length, _ in timed) / sum(seconds for _, seconds in timed)
+
+
+def _cell(column: str, value: str | int | float | None) -> str:
+    if isinstance(value, float):
+        return f"{value if column == SPEED else 100 * value:.1f}"
+    return "" if value is None else escape(str(value))
