@@ -1,18 +1,78 @@
 """Differentiable inner solvers: problem, solver and adjoint are independent choices."""
 
-from innerloop.adjoints import Adjoint, Detach, Unroll
-from innerloop.problems import ConvLeastSquares, Problem
+from innerloop.adjoints import (
+    Adjoint,
+    Detach,
+    FirstOrder,
+    Implicit,
+    OneStep,
+    Reptile,
+    Truncate,
+    Unroll,
+)
+from innerloop.problems import (
+    ConvLeastSquares,
+    LeastSquares,
+    LinearLeastSquares,
+    LogisticRegression,
+    Objective,
+    Problem,
+    Quadratic,
+)
 from innerloop.solve import Solution, SolveError, Stats, Status, solve
-from innerloop.solvers import ConjugateGradient, Ridge, Solver, SteepestDescent
+from innerloop.solvers import (
+    IRLS,
+    Adagrad,
+    Adam,
+    AdamW,
+    Armijo,
+    ConjugateGradient,
+    Exact,
+    ExactLineSearch,
+    GaussNewton,
+    GradientDescent,
+    LearnedUpdate,
+    LevenbergMarquardt,
+    Neumann,
+    Newton,
+    Ridge,
+    RMSprop,
+    Solver,
+    SteepestDescent,
+    StepSize,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "IRLS",
+    "Adagrad",
+    "Adam",
+    "AdamW",
     "Adjoint",
+    "Armijo",
     "ConjugateGradient",
     "ConvLeastSquares",
     "Detach",
+    "Exact",
+    "ExactLineSearch",
+    "FirstOrder",
+    "GaussNewton",
+    "GradientDescent",
+    "Implicit",
+    "LearnedUpdate",
+    "LeastSquares",
+    "LevenbergMarquardt",
+    "LinearLeastSquares",
+    "LogisticRegression",
+    "Neumann",
+    "Newton",
+    "Objective",
+    "OneStep",
     "Problem",
+    "Quadratic",
+    "RMSprop",
+    "Reptile",
     "Ridge",
     "Solution",
     "SolveError",
@@ -20,6 +80,8 @@ __all__ = [
     "Stats",
     "Status",
     "SteepestDescent",
+    "StepSize",
+    "Truncate",
     "Unroll",
     "solve",
 ]

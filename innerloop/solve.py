@@ -1,14 +1,19 @@
 """The one loop: minimise a problem with a solver, with an adjoint for the outer gradient."""
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from innerloop import trees
 from innerloop.adjoints import Adjoint, Unroll
-from innerloop.problems import Problem
+from innerloop.autodiff import transforming
+from innerloop.problems import Problem, as_problem
 from innerloop.solvers.base import Solver, StepStats
+from innerloop.solvers.loop import Loop, settled
+from innerloop.trees import Tree
 
 
 class Status(enum.IntEnum):
@@ -53,12 +58,12 @@ class Solution:
     """What a solve reached.
 
     Attributes:
-        value: the parameters, shaped like `init`, carrying the gradient that the adjoint gives.
+        value: the parameters, structured like `init`, carrying the gradient that the adjoint gives.
         stats: losses, gradient norms and step sizes per step and problem.
         statuses: the `Status` code of every problem, shape (*batch), int64.
     """
 
-    value: Tensor
+    value: Tree
     stats: Stats
     statuses: Tensor
 
@@ -82,8 +87,8 @@ class SolveError(RuntimeError):
 
 
 def solve(
-    problem: Problem,
-    init: Tensor,
+    problem: Problem | Callable[[Tree], Tensor],
+    init: Tree,
     solver: Solver,
     *,
     steps: int = 1,
@@ -94,58 +99,50 @@ def solve(
     """Minimise `problem` from `init`.
 
     Args:
-        problem: what is minimised, e.g. `ConvLeastSquares`.
-        init: parameters to start from, shaped as the problem says; never changed.
+        problem: what is minimised: a `Problem`, or a function from parameters to a scalar loss.
+        init: parameters to start from, a tensor or a tree of tensors; never changed.
         solver: how it is minimised, e.g. `SteepestDescent`.
         steps: number of steps, at least 0. A direct solver (`Ridge`) takes one. Default 1.
         adjoint: how the outer gradient comes back. Default `Unroll()`.
         tolerance: stop once every problem's gradient norm is at most this multiple of its first
-            one. Default 0: stop early only where the gradient is zero.
-        throw: raise on numerical failure instead of returning the status. Default True.
+            one. Default 0: take all steps. Under torch.compile and torch.func transforms, where no
+            value may steer the loop, all steps are taken.
+        throw: raise on numerical failure instead of returning the status. Default True. Under
+            torch.compile and torch.func transforms nothing is raised; look at the status.
 
     Returns:
         The solution with its statistics and status.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        TypeError, ValueError: an argument does not fit, or solver, problem and adjoint do not go
+            together; the message names the argument and what works.
         SolveError: NaN, infinity or breakdown, unless `throw` is False.
     """
     if steps < 0:
         raise ValueError(f"steps: {steps}, should be at least 0")
     if not tolerance >= 0:
         raise ValueError(f"tolerance: {tolerance}, should not be negative")
+    problem = as_problem(problem)
+    adjoint = adjoint or Unroll()
+    solver.check(problem)
+    adjoint.check(problem, solver)
     problem.check(init)
     taken = min(steps, 1) if solver.direct else steps
 
-    def loop(params: Tensor) -> tuple[Tensor, list[StepStats]]:
-        state = solver.init(problem, params)
-        reports: list[StepStats] = []
-        for _ in range(taken):
-            params, state, report = solver.step(problem, params, state)
-            reports.append(report)
-            if bool(_settled(reports, tolerance).all()):
-                break
-        return params, reports
-
-    value, reports = (adjoint or Unroll()).run(loop, init)
+    value, reports = adjoint.run(Loop(problem, solver, taken, tolerance), init)
     solution = Solution(
         value,
         _stack(reports, problem, init),
         _statuses(value, reports, problem, solver, tolerance),
     )
-    if throw and solution.status >= Status.BREAKDOWN:
+    if throw and not transforming() and solution.status >= Status.BREAKDOWN:
         raise SolveError(solution)
     return solution
 
 
-def _settled(reports: list[StepStats], tolerance: float) -> Tensor:
-    first, last = reports[0].gradient_norm, reports[-1].gradient_norm
-    return last <= tolerance * first
-
-
-def _stack(reports: list[StepStats], problem: Problem, params: Tensor) -> Stats:
+def _stack(reports: tuple[StepStats, ...], problem: Problem, init: Tree) -> Stats:
     if not reports:
-        empty = params.new_zeros(0, *problem.batch_shape)
+        empty = trees.leaves(init)[0].new_zeros(0, *problem.batch_shape)
         return Stats(empty, empty, empty)
     return Stats(
         torch.stack([report.loss for report in reports]),
@@ -155,20 +152,25 @@ def _stack(reports: list[StepStats], problem: Problem, params: Tensor) -> Stats:
 
 
 def _statuses(
-    value: Tensor,
-    reports: list[StepStats],
+    value: Tree,
+    reports: tuple[StepStats, ...],
     problem: Problem,
     solver: Solver,
     tolerance: float,
 ) -> Tensor:
-    statuses = torch.full(problem.batch_shape, int(Status.STEPS_USED_UP), device=value.device)
-    if not reports:
-        return statuses
-    finite = value.detach().isfinite().flatten(len(problem.batch_shape)).all(-1)
-    sound = torch.stack([r.loss + r.gradient_norm + r.step_size for r in reports]).isfinite()
-    sound = sound.all(0)
-    settled = torch.ones_like(finite) if solver.direct else _settled(reports, tolerance)
-    statuses = statuses.masked_fill(settled, int(Status.CONVERGED))
-    broken = Status.BREAKDOWN if solver.direct else Status.NOT_FINITE
+    leaves = trees.leaves(value)
+    statuses = torch.full(problem.batch_shape, int(Status.STEPS_USED_UP), device=leaves[0].device)
+    finite = torch.ones_like(statuses, dtype=torch.bool)
+    for leaf in leaves:
+        sound = leaf.detach().isfinite()
+        batch_dims = finite.ndim
+        finite = finite & (sound.flatten(batch_dims).all(-1) if leaf.ndim > batch_dims else sound)
+    sound = torch.ones_like(finite)
+    if reports:
+        each = torch.stack([r.loss + r.gradient_norm + r.step_size for r in reports])
+        sound = each.isfinite().all(0)
+        done = torch.ones_like(finite) if solver.direct else settled(reports, tolerance)
+        statuses = statuses.masked_fill(done, int(Status.CONVERGED))
+    broken = Status.BREAKDOWN if solver.direct and reports else Status.NOT_FINITE
     statuses = statuses.masked_fill(~finite, int(broken))
     return statuses.masked_fill(~sound, int(Status.NOT_FINITE))

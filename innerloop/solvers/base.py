@@ -1,4 +1,4 @@
-"""What every solver offers to the loop in `innerloop.solve`."""
+"""What every solver offers to the loop of inner steps."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
@@ -6,11 +6,12 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop.problems import Problem
+from innerloop.problems.base import Problem
+from innerloop.trees import Tree
 
 
 class StepStats(NamedTuple):
-    """What a step reports, each entry of the problem's `batch_shape`."""
+    """What a step reports, each entry of the problem's `batch_shape`, without gradient."""
 
     loss: Tensor
     """Objective at the parameters that the step started from."""
@@ -24,18 +25,42 @@ class Solver(ABC):
     """An iterative (or direct) method: a state, and a step that returns the next parameters.
 
     A step never changes its arguments in place, and it is built of differentiable torch operations.
+    The state is a tree of tensors and numbers.
     """
 
     direct: ClassVar[bool] = False
     """Whether a single step reaches the solution, so that further steps are pointless."""
 
+    solves: ClassVar[type[Problem]] = Problem  # type: ignore[type-abstract]
+    """The kind of problem whose structure the solver needs."""
+
+    def check(self, problem: Problem) -> None:
+        """Raise TypeError if the problem lacks the structure that the solver needs."""
+        if not isinstance(problem, self.solves):
+            raise TypeError(
+                f"solver: {type(self).__name__} solves {_known(self.solves)}, not "
+                f"{type(problem).__name__}; GradientDescent, Adam and Newton solve any problem"
+            )
+
     @abstractmethod
-    def init(self, problem: Problem, params: Tensor) -> Any:
+    def init(self, problem: Any, params: Tree) -> Any:
         """State before the first step from `params`."""
 
     @abstractmethod
-    def step(self, problem: Problem, params: Tensor, state: Any) -> tuple[Tensor, Any, StepStats]:
+    def step(self, problem: Any, params: Tree, state: Any) -> tuple[Tree, Any, StepStats]:
         """Return the next parameters, the next state and what the step reports."""
+
+
+def _known(kind: type[Problem]) -> str:
+    """The problems of a kind, by name: the classes that nothing derives from."""
+    derived = kind.__subclasses__()
+    return ", ".join(_known(child) for child in derived) if derived else kind.__name__
+
+
+def report(problem: Problem, loss: Tensor, gradient: Tree, step_size: Tensor) -> StepStats:
+    """What a step that started with this loss and gradient reports."""
+    norm = problem.dot(gradient, gradient).detach().sqrt()
+    return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm))
 
 
 def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -46,3 +71,10 @@ def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
     """
     empty = denominator <= 0
     return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
+
+
+def check_not_negative(**values: object) -> None:
+    """Raise ValueError for a number that is negative or NaN; tensors may be learned, and pass."""
+    for name, value in values.items():
+        if isinstance(value, int | float) and not value >= 0:
+            raise ValueError(f"{name}: {value}, should not be negative")

@@ -1,25 +1,34 @@
-"""Linear conjugate gradients on the normal equations."""
+"""Linear conjugate gradients."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from innerloop.problems import Problem
-from innerloop.solvers.base import Solver, StepStats, safe_quotient
+from innerloop import trees
+from innerloop.problems.base import QuadraticProblem
+from innerloop.solvers.base import Solver, StepStats, report, safe_quotient
+from innerloop.trees import Tree
 
 
 class _State(NamedTuple):
-    prediction: Tensor
-    direction: Tensor
+    prediction: Tensor | None
+    direction: Tree
     previous_square: Tensor
+    floor: Tensor
 
 
 class ConjugateGradient(Solver):
-    """Conjugate gradients for linear least squares, two convolutions a step.
+    """Conjugate gradients for problems whose gradient is linear, two linear maps a step.
 
     The gradient is recomputed from the prediction in every step instead of by the usual recursion:
     it costs nothing more, since the prediction is at hand, and does not drift from the true one.
+    A problem whose gradient has fallen to machine precision relative to its first one rests.
+
+    Args:
+        preconditioner: maps a gradient to an approximation of the inverse Hessian times it;
+            symmetric positive definite. Default: the identity.
 
     Source:
         Hestenes and Stiefel, Methods of Conjugate Gradients for Solving Linear Systems, 1952
@@ -27,26 +36,33 @@ class ConjugateGradient(Solver):
         Problems, 1996, section 7.4 (CGLS).
     """
 
-    def init(self, problem: Problem, params: Tensor) -> _State:
-        none_yet = torch.zeros(problem.batch_shape, dtype=params.dtype, device=params.device)
-        return _State(problem.predict(params), torch.zeros_like(params), none_yet)
+    solves = QuadraticProblem
+
+    def __init__(self, preconditioner: Callable[[Tree], Tree] | None = None) -> None:
+        self.preconditioner = preconditioner
+
+    def init(self, problem: QuadraticProblem, params: Tree) -> _State:
+        leaf = trees.leaves(params)[0]
+        none_yet = torch.zeros(problem.batch_shape, dtype=leaf.dtype, device=leaf.device)
+        prediction = problem.predict(params)
+        return _State(prediction, trees.zeros_like(params), none_yet, none_yet - 1)
 
     def step(
-        self, problem: Problem, params: Tensor, state: _State
-    ) -> tuple[Tensor, _State, StepStats]:
-        gradient = problem.gradient(params, state.prediction)
-        square = problem.dot(gradient, gradient)
-        keep = problem.per_problem(safe_quotient(square, state.previous_square), params)
-        direction = keep * state.direction - gradient
-        response = problem.predict(direction)
-        step_size = safe_quotient(
-            -problem.dot(gradient, direction), problem.curvature(direction, response)
+        self, problem: QuadraticProblem, params: Tree, state: _State
+    ) -> tuple[Tree, _State, StepStats]:
+        loss, gradient = problem.evaluate(params, state.prediction)
+        slope = self.preconditioner(gradient) if self.preconditioner else gradient
+        square = problem.dot(gradient, slope)
+        precision = torch.finfo(square.dtype).eps ** 2
+        floor = torch.where(state.floor < 0, precision * square.detach(), state.floor)
+        keep = safe_quotient(square, state.previous_square)
+        direction = trees.add_scaled(trees.negative(slope), keep, state.direction)
+        response = problem.respond(params, direction)
+        # Below the floor there is only rounding, in which derivatives of the quotient explode.
+        curvature = problem.curvature(direction, response).masked_fill(square <= floor, 0.0)
+        step_size = safe_quotient(-problem.dot(gradient, direction), curvature)
+        moved = trees.add_scaled(params, step_size, direction)
+        state = _State(
+            problem.move(state.prediction, step_size, response), direction, square, floor
         )
-        stats = StepStats(
-            problem.loss(params, state.prediction).detach(),
-            square.detach().sqrt(),
-            step_size.detach(),
-        )
-        params = params + problem.per_problem(step_size, params) * direction
-        prediction = state.prediction + problem.per_problem(step_size, response) * response
-        return params, _State(prediction, direction, square), stats
+        return moved, state, report(problem, loss, gradient, step_size)

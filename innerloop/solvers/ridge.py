@@ -1,25 +1,21 @@
 """The exact solution of linear least squares in closed form."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from innerloop.problems import ConvLeastSquares, Problem
-from innerloop.solvers.base import Solver, StepStats
-
-
-class _State(NamedTuple):
-    prediction: Tensor
+from innerloop.problems.linear import RidgeProblem
+from innerloop.solvers.base import Solver, StepStats, report
 
 
 class Ridge(Solver):
     """Direct solver: one Cholesky factorisation of the normal equations, primal or dual.
 
-    With X the patches of all frames (N·H·W rows, C·K² columns), the filter is
-    (Xᵀ W² X + λ)⁻¹ Xᵀ W² E in primal form, and Xᵀ W (W X Xᵀ W + λ)⁻¹ W E in dual form, whose system
-    has one row a pixel: the smaller one for one or few frames of many channels.
+    With X the rows of features (of a convolution: the patches of all frames, N·H·W rows and C·K²
+    columns), the solution is (Xᵀ W² X + λ)⁻¹ Xᵀ W² E in primal form, and Xᵀ W (W X Xᵀ W + λ)⁻¹ W E
+    in dual form, whose system has one row a sample: the smaller one for few samples of many
+    channels.
 
     Args:
         form: which of the two systems to factorise; "auto" (the default) takes the smaller one. The
@@ -31,59 +27,35 @@ class Ridge(Solver):
     """
 
     direct = True
+    solves = RidgeProblem
 
     def __init__(self, form: Literal["auto", "primal", "dual"] = "auto") -> None:
         if form not in ("auto", "primal", "dual"):
             raise ValueError(f"form: {form!r}, should be 'auto', 'primal' or 'dual'")
         self.form = form
 
-    def init(self, problem: Problem, params: Tensor) -> _State:
-        if not isinstance(problem, ConvLeastSquares):
-            raise TypeError(
-                f"problem: Ridge has no closed form for {type(problem).__name__}; it solves "
-                "ConvLeastSquares"
-            )
-        return _State(problem.predict(params))
+    def init(self, problem: RidgeProblem, params: Tensor) -> None:
+        return None
 
     def step(
-        self, problem: Problem, params: Tensor, state: _State
-    ) -> tuple[Tensor, _State, StepStats]:
-        assert isinstance(problem, ConvLeastSquares)
-        gradient = problem.gradient(params, state.prediction)
-        loss = problem.loss(params, state.prediction).detach()
-        norm = problem.dot(gradient, gradient).detach().sqrt()
-        solution = self._solve(problem, params.shape[-1])
-        stats = StepStats(loss, norm, torch.ones_like(loss))
+        self, problem: RidgeProblem, params: Tensor, state: None
+    ) -> tuple[Tensor, None, StepStats]:
+        loss, gradient = problem.value_and_gradient(params)
         # `init` is where a solution may start from, not what it depends on; the zero term keeps it
         # in the graph, so that its gradient is zero rather than missing.
-        solution = solution + 0.0 * params
-        return solution, _State(problem.predict(solution)), stats
+        solution = self.solution(problem, params) + 0.0 * params
+        return solution, None, report(problem, loss, gradient, torch.ones_like(loss))
 
-    def _solve(self, problem: ConvLeastSquares, kernel: int) -> Tensor:
-        *batch, frames, channels, height, width = problem.features.shape
-        outputs, pixels = problem.targets.shape[-3], frames * height * width
-        # Patches as rows of all frames: (*batch, 1, N·H·W, C·K²); the 1 stands for the D outputs.
-        patches = F.unfold(
-            problem.features.reshape(-1, channels, height, width), kernel, padding=kernel // 2
-        )
-        patches = patches.reshape(*batch, frames, -1, height * width).transpose(-1, -2)
-        patches = patches.reshape(*batch, 1, pixels, -1)
-        targets = problem.targets.movedim(-3, -4).reshape(*batch, outputs, pixels, 1)
-        if problem.weights is not None:
-            weights = problem.weights.expand(
-                *batch, frames, problem.weights.shape[-3], height, width
-            )
-            weights = weights.movedim(-3, -4).reshape(*batch, -1, pixels, 1)
-            patches, targets = weights * patches, weights * targets
+    def solution(self, problem: RidgeProblem, like: Tensor) -> Tensor:
+        """The minimum of `problem`, whose parameters are shaped like `like`."""
+        matrix, targets = problem.design(like)
         ridge = problem.regularization.reshape(*problem.regularization.shape, 1, 1, 1)
-        dual = self.form == "dual" or (self.form == "auto" and pixels < patches.shape[-1])
-        if dual:
-            gram = patches @ patches.mT
-            solution = patches.mT @ _solve_positive(gram, ridge, targets)
+        rows, columns = matrix.shape[-2:]
+        if self.form == "dual" or (self.form == "auto" and rows < columns):
+            solution = matrix.mT @ _solve_positive(matrix @ matrix.mT, ridge, targets)
         else:
-            gram = patches.mT @ patches
-            solution = _solve_positive(gram, ridge, patches.mT @ targets)
-        return solution.reshape(*batch, outputs, channels, kernel, kernel)
+            solution = _solve_positive(matrix.mT @ matrix, ridge, matrix.mT @ targets)
+        return solution.reshape(like.shape)
 
 
 def _solve_positive(gram: Tensor, ridge: Tensor, right: Tensor) -> Tensor:

@@ -1,22 +1,21 @@
-"""Steepest descent with the exact step length."""
+"""Steepest descent with the step length that is exact for the Gauss-Newton curvature."""
 
-from typing import NamedTuple
+from typing import Any
 
 from torch import Tensor
 
-from innerloop.problems import Problem
-from innerloop.solvers.base import Solver, StepStats, safe_quotient
-
-
-class _State(NamedTuple):
-    prediction: Tensor
+from innerloop import trees
+from innerloop.problems.base import CurvedProblem
+from innerloop.solvers.base import Solver, StepStats, check_not_negative, report, safe_quotient
+from innerloop.trees import Tree
 
 
 class SteepestDescent(Solver):
-    """Gradient descent whose step length minimises the quadratic objective along the gradient.
+    """Gradient descent whose step length minimises the quadratic model along the gradient.
 
-    A step costs two convolutions: the gradient g, and its response x * g, from which both the step
-    length α = |g|² / |J g|² and the next prediction x * (τ − α g) follow.
+    The step length is α = |g|² / |J g|²: exact for linear least squares, the Gauss-Newton step for
+    nonlinear ones. On linear problems a step costs two applications of the linear map: the gradient
+    g, and its response J g, from which both the step length and the next prediction follow.
 
     Args:
         floor: lower bound of |J g|² in the step length. Default 0: the step length is exact at any
@@ -27,27 +26,21 @@ class SteepestDescent(Solver):
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, eq. 4.
     """
 
-    def __init__(self, floor: float = 0.0) -> None:
-        if not floor >= 0:
-            raise ValueError(f"floor: {floor}, should not be negative")
+    solves = CurvedProblem
+
+    def __init__(self, floor: float | Tensor = 0.0) -> None:
+        check_not_negative(floor=floor)
         self.floor = floor
 
-    def init(self, problem: Problem, params: Tensor) -> _State:
-        return _State(problem.predict(params))
+    def init(self, problem: CurvedProblem, params: Tree) -> Any:
+        return problem.predict(params)
 
-    def step(
-        self, problem: Problem, params: Tensor, state: _State
-    ) -> tuple[Tensor, _State, StepStats]:
-        gradient = problem.gradient(params, state.prediction)
-        response = problem.predict(gradient)
+    def step(self, problem: CurvedProblem, params: Tree, state: Any) -> tuple[Tree, Any, StepStats]:
+        loss, gradient = problem.evaluate(params, state)
+        response = problem.respond(params, gradient)
         square = problem.dot(gradient, gradient)
         curvature = problem.curvature(gradient, response).clamp(min=self.floor)
-        step_size = safe_quotient(square, curvature)
-        stats = StepStats(
-            problem.loss(params, state.prediction).detach(),
-            square.detach().sqrt(),
-            step_size.detach(),
-        )
-        params = params - problem.per_problem(step_size, params) * gradient
-        prediction = state.prediction - problem.per_problem(step_size, response) * response
-        return params, _State(prediction), stats
+        step_size = -safe_quotient(square, curvature)
+        moved = trees.add_scaled(params, step_size, gradient)
+        prediction = problem.move(state, step_size, response)
+        return moved, prediction, report(problem, loss, gradient, -step_size)

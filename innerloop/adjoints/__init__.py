@@ -1,0 +1,17 @@
+"""Adjoints: how the outer gradient comes back through an inner solve, one idea a file."""
+
+from innerloop.adjoints.base import Adjoint, Detach
+from innerloop.adjoints.first_order import FirstOrder, Reptile
+from innerloop.adjoints.implicit import Implicit
+from innerloop.adjoints.unrolled import OneStep, Truncate, Unroll
+
+__all__ = [
+    "Adjoint",
+    "Detach",
+    "FirstOrder",
+    "Implicit",
+    "OneStep",
+    "Reptile",
+    "Truncate",
+    "Unroll",
+]

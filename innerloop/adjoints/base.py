@@ -1,0 +1,40 @@
+"""What every adjoint offers: how the outer gradient comes back through an inner solve."""
+
+from abc import ABC, abstractmethod
+
+import torch
+
+from innerloop import trees
+from innerloop.problems.base import Problem
+from innerloop.solvers.base import Solver, StepStats
+from innerloop.solvers.loop import Loop
+from innerloop.trees import Tree
+
+Outcome = tuple[Tree, tuple[StepStats, ...]]
+"""The parameters reached, and what every step reported."""
+
+
+class Adjoint(ABC):
+    """The rule by which the outer gradient passes through the loop of inner steps."""
+
+    def check(self, problem: Problem, solver: Solver) -> None:  # noqa: B027 - most rules always apply
+        """Raise TypeError or ValueError if the rule does not apply to this solver."""
+
+    @abstractmethod
+    def run(self, loop: Loop, init: Tree) -> Outcome:
+        """Run `loop` from `init` so that its result carries the gradient that this rule gives."""
+
+
+class Detach(Adjoint):
+    """No gradient: the solution is a constant, for inference or where only its value is wanted."""
+
+    def run(self, loop: Loop, init: Tree) -> Outcome:
+        with torch.no_grad():
+            progress = loop.advance(loop.begin(trees.detach(init)), loop.steps)
+        return trees.detach(progress.params), progress.reports
+
+
+def check_count(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is an integer of at least one."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name}: {value!r}, should be a whole number of at least 1")

@@ -1,0 +1,154 @@
+"""Checkpointing of code that takes gradients inside and closes over tensors that need them.
+
+`torch.utils.checkpoint` offers two kinds. The non-reentrant one saves little where a gradient is
+taken inside; the reentrant one works with neither `torch.autograd.grad` nor tensors that the code
+closes over. Here these tensors are found while the code runs, and become arguments.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from innerloop import trees
+from innerloop.trees import Tree
+
+
+class _Capture(TorchFunctionMode):
+    """Collect the tensors with gradient that code uses but does not make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Tensor] = []
+        self._known = WeakTensorKeyDictionary()
+
+    def know(self, tensors: Iterable[Any]) -> None:
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                self._known[tensor] = True
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for tensor in pytree.tree_leaves((args, kwargs)):
+            if (
+                isinstance(tensor, Tensor)
+                and tensor not in self._known
+                and tensor.requires_grad
+                and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+            ):
+                self._known[tensor] = True
+                self.found.append(tensor)
+        result = func(*args, **(kwargs or {}))
+        self.know(pytree.tree_leaves(result))
+        return result
+
+
+class _Substitute(TorchFunctionMode):
+    """Run code with other tensors in place of those that it closes over."""
+
+    def __init__(self, originals: Iterable[Tensor], replacements: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._replacements = WeakTensorKeyDictionary()
+        for original, replacement in zip(originals, replacements, strict=True):
+            self._replacements[original] = replacement
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def replace(tensor: Tensor) -> Any:
+            return self._replacements.get(tensor, tensor)  # type: ignore[no-untyped-call]
+
+        args, kwargs = pytree.tree_map_only(Tensor, replace, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+class _Recompute(torch.autograd.Function):
+    """Give results that were computed without a graph; compute them again for the gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, run: Callable[..., Any], results: list[Tensor], *inputs: Tensor) -> Any:
+        ctx.run = run
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(*inputs)
+        return tuple(result.detach() for result in results)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> Any:
+        again = torch.is_grad_enabled()
+        with torch.enable_grad():
+            fresh = [
+                tensor.view_as(tensor)
+                if again and tensor.requires_grad
+                else tensor.detach().requires_grad_()
+                for tensor in ctx.saved_tensors
+            ]
+            pairs = [
+                (result, gradient)
+                for result, gradient in zip(ctx.run(fresh), gradients, strict=True)
+                if gradient is not None and result.requires_grad
+            ]
+            if not pairs:
+                return None, None, *(None,) * len(fresh)
+            found = torch.autograd.grad(
+                [result for result, _ in pairs],
+                fresh,
+                [gradient for _, gradient in pairs],
+                create_graph=again,
+                allow_unused=True,
+            )
+        return None, None, *found
+
+
+def checkpoint(function: Callable[[Tree], Tree], inputs: Tree) -> Tree:
+    """`function(inputs)`, keeping no graph: the gradient runs the function again.
+
+    Args:
+        function: a function of a tree of tensors and other values; the tensors that it closes over
+            receive their gradient. Random numbers are the same when it runs again.
+        inputs: its argument.
+
+    Returns:
+        What the function returns, a tree.
+    """
+    leaves, spec = trees.flatten(inputs)
+    tensors = [leaf for leaf in leaves if _differentiable(leaf)]
+    rng = _rng_state()
+    capture = _Capture()
+    capture.know(tensors)
+    with torch.no_grad(), capture:
+        outputs, output_spec = trees.flatten(function(inputs))
+    closure = capture.found
+
+    def run(arguments: list[Tensor]) -> list[Tensor]:
+        given = iter(arguments)
+        filled = [next(given) if _differentiable(leaf) else leaf for leaf in leaves]
+        with _restored(rng), _Substitute(closure, list(given)):
+            results = trees.leaves(function(trees.unflatten(filled, spec)))
+        return [result for result in results if _differentiable(result)]
+
+    results = [output for output in outputs if _differentiable(output)]
+    attached = iter(_Recompute.apply(run, results, *tensors, *closure))
+    merged = [next(attached) if _differentiable(output) else output for output in outputs]
+    return trees.unflatten(merged, output_spec)
+
+
+def _differentiable(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_floating_point()
+
+
+def _rng_state() -> tuple[Tensor, list[Tensor]]:
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        return torch.get_rng_state(), torch.cuda.get_rng_state_all()
+    return torch.get_rng_state(), []
+
+
+@contextmanager
+def _restored(state: tuple[Tensor, list[Tensor]]) -> Iterator[None]:
+    cpu, on_devices = state
+    with torch.random.fork_rng(devices=range(len(on_devices))):
+        torch.set_rng_state(cpu)
+        if on_devices:
+            torch.cuda.set_rng_state_all(on_devices)
+        yield

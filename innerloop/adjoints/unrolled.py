@@ -1,0 +1,98 @@
+"""Adjoints that differentiate through the steps themselves, all of them or the last."""
+
+import torch
+
+from innerloop import trees
+from innerloop.adjoints.base import Adjoint, Outcome, check_count
+from innerloop.adjoints.checkpoint import checkpoint
+from innerloop.autodiff import transforming
+from innerloop.solvers.loop import Loop, Progress
+from innerloop.trees import Tree
+
+
+class Unroll(Adjoint):
+    """Differentiate through every step: the exact gradient, at memory linear in the steps.
+
+    Args:
+        checkpoint: keep only the parameters after every so many steps, and take the steps between
+            again for the gradient: memory of `steps / checkpoint` parameters plus `checkpoint`
+            steps, least where `checkpoint` is about the root of the steps, for the time of one more
+            solve. Default: keep everything. Not under torch.compile (which makes its own such
+            choice) or torch.func transforms.
+
+    Source:
+        Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
+    """
+
+    def __init__(self, checkpoint: int | None = None) -> None:
+        if checkpoint is not None:
+            check_count("checkpoint", checkpoint)
+        self.checkpoint = checkpoint
+
+    def run(self, loop: Loop, init: Tree) -> Outcome:
+        progress = loop.begin(init)
+        if self.checkpoint is None or not torch.is_grad_enabled():
+            progress = loop.advance(progress, loop.steps)
+            return progress.params, progress.reports
+        if transforming():
+            raise ValueError(
+                "adjoint: Unroll(checkpoint=...) does not work under torch.compile and torch.func "
+                "transforms; Unroll() does"
+            )
+        taken = 0
+        while taken < loop.steps:
+            chunk = min(self.checkpoint, loop.steps - taken)
+            taken += chunk
+            progress = _advance_checkpointed(loop, progress, chunk)
+            if len(progress.reports) < taken:
+                break
+        return progress.params, progress.reports
+
+
+def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progress:
+    def chunk(carried: Progress) -> Progress:
+        return loop.advance(carried, steps)
+
+    params, state, reports = checkpoint(chunk, progress)
+    return Progress(params, state, trees.detach(reports))
+
+
+class Truncate(Adjoint):
+    """Differentiate through the last steps alone: memory linear in their number.
+
+    Neither `init` nor what acts in earlier steps receives a gradient from them.
+
+    Args:
+        steps: number of last steps that are differentiated, at least 1.
+
+    Source:
+        Shaban et al., Truncated Back-propagation for Bilevel Optimization, AISTATS 2019.
+    """
+
+    def __init__(self, steps: int) -> None:
+        check_count("steps", steps)
+        self.steps = steps
+
+    def run(self, loop: Loop, init: Tree) -> Outcome:
+        last = min(self.steps, loop.steps)
+        if last == loop.steps:
+            progress = loop.advance(loop.begin(init), loop.steps)
+            return progress.params, progress.reports
+        with torch.no_grad():
+            progress = loop.advance(loop.begin(trees.detach(init)), loop.steps - last)
+        progress = loop.advance(progress, last)
+        return progress.params, progress.reports
+
+
+class OneStep(Truncate):
+    """Differentiate through the last step alone.
+
+    Exact for a step that reaches the solution from anywhere (`Ridge`, Newton steps at convergence),
+    and off by about the factor by which a step reduces the error otherwise.
+
+    Source:
+        Bolte et al., One-step Differentiation of Iterative Algorithms, NeurIPS 2023.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(1)

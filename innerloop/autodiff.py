@@ -1,0 +1,77 @@
+"""Derivatives of functions of trees, in eager code and under torch.compile and torch.func."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.trees import Tree
+
+Operator = Callable[[Tree], Tree]
+"""A linear map from parameter-like trees to parameter-like trees."""
+
+
+def transforming() -> bool:
+    """Whether torch.compile or a torch.func transform runs this code: no value may steer it."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def value_and_gradient(function: Callable[[Tree], Tensor], params: Tree) -> tuple[Tensor, Tree]:
+    """Losses of independent problems and their gradient, differentiable where gradients are on.
+
+    Args:
+        function: maps parameters to a loss per problem; problems do not depend on each other.
+        params: where to evaluate.
+
+    Returns:
+        The losses, and the gradient, structured like `params`; zero where a loss does not depend on
+        a parameter.
+    """
+    if transforming():
+
+        def total(params: Tree) -> tuple[Tensor, Tensor]:
+            losses = function(params)
+            return losses.sum(), losses
+
+        gradient, (_, losses) = torch.func.grad_and_value(total, has_aux=True)(params)
+        return losses, gradient
+
+    # torch.autograd.grad asks less of `function` than torch.func does (autograd Functions of any
+    # age, hooks, checkpoints), and without an outer gradient it keeps no graph.
+    keep_graph = torch.is_grad_enabled()
+    leaves, spec = trees.flatten(params)
+    with torch.enable_grad():
+        # Views: `function` may close over the very tensor it is given, as a proximal term does.
+        fresh = [
+            leaf.view_as(leaf) if keep_graph and leaf.requires_grad else _new_leaf(leaf)
+            for leaf in leaves
+        ]
+        losses = function(trees.unflatten(fresh, spec))
+        if losses.requires_grad:
+            gradient = torch.autograd.grad(
+                losses.sum(), fresh, create_graph=keep_graph, allow_unused=True
+            )
+        else:
+            gradient = (None,) * len(fresh)
+    filled = [
+        torch.zeros_like(leaf) if part is None else part
+        for leaf, part in zip(leaves, gradient, strict=True)
+    ]
+    return losses if keep_graph else losses.detach(), trees.unflatten(filled, spec)
+
+
+def hessian_operator(function: Callable[[Tree], Tensor], params: Tree) -> Operator:
+    """The map from a direction to the Hessian times it, at `params`."""
+    pullback = torch.func.vjp(lambda at: value_and_gradient(function, at)[1], params)[1]
+
+    def operator(direction: Tree) -> Tree:
+        return pullback(direction)[0]
+
+    return operator
+
+
+def _new_leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()

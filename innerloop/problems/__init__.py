@@ -1,0 +1,22 @@
+"""Problems: what an inner solver minimises, one kind a file."""
+
+from innerloop.problems.base import CurvedProblem, Problem, Quadratic, QuadraticProblem
+from innerloop.problems.conv import ConvLeastSquares
+from innerloop.problems.least_squares import LeastSquares
+from innerloop.problems.linear import LinearLeastSquares, RidgeProblem
+from innerloop.problems.logistic import LogisticRegression
+from innerloop.problems.objective import Objective, as_problem
+
+__all__ = [
+    "ConvLeastSquares",
+    "CurvedProblem",
+    "LeastSquares",
+    "LinearLeastSquares",
+    "LogisticRegression",
+    "Objective",
+    "Problem",
+    "Quadratic",
+    "QuadraticProblem",
+    "RidgeProblem",
+    "as_problem",
+]

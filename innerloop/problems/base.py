@@ -1,0 +1,127 @@
+"""What solvers may ask of a problem, from the least to the most structure."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from innerloop import autodiff, trees
+from innerloop.autodiff import Operator
+from innerloop.trees import Tree
+
+
+class Problem(ABC):
+    """A batch of independent minimisation problems, each with a scalar loss of its parameters."""
+
+    batch_shape: torch.Size = torch.Size()
+    """Leading dimensions of every parameter, each entry a problem of its own."""
+
+    @abstractmethod
+    def loss(self, params: Tree) -> Tensor:
+        """Value of the objective per problem, shape `batch_shape`."""
+
+    def check(self, params: Tree) -> None:
+        """Raise TypeError or ValueError if `params` do not fit this problem."""
+        if not trees.leaves(params):
+            raise ValueError("init: holds no tensor, should be a tree of at least one")
+        for name, leaf in trees.named_leaves(params):
+            where = f"init[{name!r}]" if name else "init"
+            if not isinstance(leaf, Tensor):
+                raise TypeError(f"{where}: {type(leaf).__name__}, should be a tensor")
+            if not leaf.is_floating_point():
+                raise ValueError(f"{where}: {leaf.dtype}, should be a floating-point tensor")
+            if leaf.shape[: len(self.batch_shape)] != self.batch_shape:
+                raise ValueError(
+                    f"{where}: shape {tuple(leaf.shape)}, should begin with the batch shape "
+                    f"{tuple(self.batch_shape)}"
+                )
+
+    def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
+        """Loss per problem and its gradient, structured like `params`."""
+        return autodiff.value_and_gradient(self.loss, params)
+
+    def hessian_operator(self, params: Tree) -> Operator:
+        """The map from a direction to the Hessian at `params` times it."""
+        return autodiff.hessian_operator(self.loss, params)
+
+    def dot(self, a: Tree, b: Tree) -> Tensor:
+        """Inner product of two parameter-like trees per problem, shape `batch_shape`."""
+        return trees.dot(a, b, len(self.batch_shape))
+
+
+class CurvedProblem(Problem):
+    """A problem with a positive semi-definite (Gauss-Newton) curvature J'J.
+
+    A solver moves along a direction d knowing its *response* J d, from which follow the curvature
+    along d and, if J is constant, the *prediction* at the next parameters.
+    """
+
+    @abstractmethod
+    def predict(self, params: Tree) -> Tensor | None:
+        """What `evaluate` reuses at `params`; None where J changes with the parameters."""
+
+    @abstractmethod
+    def evaluate(self, params: Tree, prediction: Tensor | None) -> tuple[Tensor, Tree]:
+        """Loss and gradient at `params`, where `prediction = predict(params)`."""
+
+    @abstractmethod
+    def respond(self, params: Tree, direction: Tree) -> Tree:
+        """J d at `params`, for the direction d."""
+
+    @abstractmethod
+    def curvature(self, direction: Tree, response: Tree) -> Tensor:
+        """d' J'J d per problem, shape `batch_shape`, where `response` is J d."""
+
+    @abstractmethod
+    def gauss_newton_operator(self, params: Tree) -> Operator:
+        """The map from a direction d to J'J d at `params`."""
+
+    def move(self, prediction: Tensor | None, step_size: Tensor, response: Tree) -> Tensor | None:
+        """The prediction after a step of `step_size` along the direction of `response`."""
+        if prediction is None:
+            return None
+        return trees.add_scaled(prediction, step_size, response)  # type: ignore[no-any-return]
+
+    def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
+        return self.evaluate(params, self.predict(params))
+
+
+class QuadraticProblem(CurvedProblem):
+    """A problem whose gradient is linear in its parameters: J is constant, J'J is the Hessian."""
+
+    def hessian_operator(self, params: Tree) -> Operator:
+        return self.gauss_newton_operator(params)
+
+
+class Quadratic(QuadraticProblem):
+    """The quadratic form ½ p'Hp − b'p, whose minimum solves the linear system H p = b.
+
+    Args:
+        operator: H as a map between parameter-like trees; symmetric positive semi-definite.
+        right: b, structured like the parameters.
+        batch_shape: leading dimensions of every leaf, each entry a system of its own. Default ().
+    """
+
+    def __init__(self, operator: Operator, right: Tree, batch_shape: tuple[int, ...] = ()) -> None:
+        self.operator = operator
+        self.right = right
+        self.batch_shape = torch.Size(batch_shape)
+
+    def loss(self, params: Tree) -> Tensor:
+        return 0.5 * self.dot(params, self.operator(params)) - self.dot(params, self.right)
+
+    def predict(self, params: Tree) -> Tree:
+        return self.operator(params)
+
+    def evaluate(self, params: Tree, prediction: Tree) -> tuple[Tensor, Tree]:
+        loss = 0.5 * self.dot(params, prediction) - self.dot(params, self.right)
+        return loss, trees.tree_map(torch.sub, prediction, self.right)
+
+    def respond(self, params: Tree, direction: Tree) -> Tree:
+        return self.operator(direction)
+
+    def curvature(self, direction: Tree, response: Tree) -> Tensor:
+        return self.dot(direction, response)
+
+    def gauss_newton_operator(self, params: Tree) -> Operator:
+        return self.operator

@@ -1,0 +1,46 @@
+"""Checks of arguments that several problems take."""
+
+import torch
+from torch import Tensor
+
+from innerloop.autodiff import transforming
+
+
+def check_regularization(
+    regularization: float | Tensor, batch_shape: torch.Size, like: Tensor | None = None
+) -> Tensor:
+    """`regularization` as a tensor of shape () or `batch_shape`, of the dtype and device of `like`.
+
+    Without `like` a float keeps its double precision, to be converted where it is used.
+
+    Raises:
+        ValueError: it has another shape, or is negative or NaN.
+    """
+    if like is not None:
+        value = torch.as_tensor(regularization, dtype=like.dtype, device=like.device)
+    elif isinstance(regularization, Tensor):
+        value = regularization
+    else:
+        value = torch.tensor(regularization, dtype=torch.float64)
+    if value.ndim and value.shape != batch_shape:
+        raise ValueError(
+            f"regularization: shape {tuple(value.shape)}, should be () or the batch shape "
+            f"{tuple(batch_shape)}"
+        )
+    if not transforming() and not bool((value.detach() >= 0).all()):
+        raise ValueError(f"regularization: {regularization}, should not be negative or NaN")
+    return value
+
+
+def check_alike(features: Tensor, **others: Tensor | None) -> None:
+    """Raise ValueError unless all tensors have the dtype and device of the features."""
+    if not features.is_floating_point():
+        raise ValueError(f"features: {features.dtype}, should be a floating-point tensor")
+    for name, tensor in others.items():
+        if tensor is not None and (
+            tensor.dtype != features.dtype or tensor.device != features.device
+        ):
+            raise ValueError(
+                f"{name}: {tensor.dtype} on {tensor.device}, should be {features.dtype} on "
+                f"{features.device} like the features"
+            )

@@ -1,0 +1,166 @@
+"""Linear least squares: the common part, and the problem of a matrix."""
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.autodiff import Operator
+from innerloop.problems.base import QuadraticProblem
+from innerloop.problems.checks import check_alike, check_regularization
+
+
+class RidgeProblem(QuadraticProblem):
+    """Weighted, regularised linear least squares ½ |W (A p − E)|² + ½ λ |p|² for a tensor p.
+
+    The prediction A p has the shape of the targets; the weights W multiply its entries.
+    """
+
+    targets: Tensor
+    weights: Tensor | None
+    """Broadcasts over the targets."""
+    regularization: Tensor
+
+    @abstractmethod
+    def predict(self, params: Tensor) -> Tensor:
+        """Apply the linear map A to `params`, or to a direction in parameter space."""
+
+    @abstractmethod
+    def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
+        """Apply A' to a tensor shaped like the targets; the result is shaped like `like`."""
+
+    @abstractmethod
+    def design(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The problem as a matrix, for the closed form.
+
+        Args:
+            like: a tensor shaped like the parameters.
+
+        Returns:
+            W A, shape (*batch, D or 1, rows, columns), 1 where the D outputs share their weights;
+            and W E, shape (*batch, D, rows, 1). The solution, shape (*batch, D, columns, 1),
+            reshapes to the parameters.
+        """
+
+    def loss(self, params: Tensor, prediction: Tensor | None = None) -> Tensor:
+        if prediction is None:
+            prediction = self.predict(params)
+        square = self.regularization * self.dot(params, params)
+        return 0.5 * self._weighted_square(prediction - self.targets) + 0.5 * square
+
+    def gradient(self, params: Tensor, prediction: Tensor) -> Tensor:
+        """Gradient of the objective at `params`, where `prediction = predict(params)`."""
+        return self._normal(prediction - self.targets, params)
+
+    def evaluate(self, params: Tensor, prediction: Tensor | None) -> tuple[Tensor, Tensor]:
+        assert prediction is not None
+        return self.loss(params, prediction), self.gradient(params, prediction)
+
+    def respond(self, params: Tensor, direction: Tensor) -> Tensor:
+        return self.predict(direction)
+
+    def curvature(self, direction: Tensor, response: Tensor) -> Tensor:
+        square = self.dot(direction, direction)
+        return self._weighted_square(response) + self.regularization * square
+
+    def gauss_newton_operator(self, params: Tensor) -> Operator:
+        return lambda direction: self._normal(self.predict(direction), direction)
+
+    def _normal(self, residual: Tensor, params: Tensor) -> Tensor:
+        """A' W² residual + λ params."""
+        if self.weights is not None:
+            residual = self.weights.square() * residual
+        decay = trees.per_problem(self.regularization, params) * params
+        return self.transpose(residual, params) + decay
+
+    def _weighted_square(self, residual: Tensor) -> Tensor:
+        if self.weights is not None:
+            residual = self.weights * residual
+        return residual.square().flatten(len(self.batch_shape)).sum(-1)
+
+
+class LinearLeastSquares(RidgeProblem):
+    """Weighted, regularised least squares for a linear layer without bias.
+
+    The objective, for a weight matrix p, rows of features x_i, targets E_i and weights W_i, is
+
+        ½ Σ_i |W_i · (p x_i − E_i)|² + ½ λ |p|²
+
+    A column of ones among the features gives a bias (regularised like the rest).
+
+    Args:
+        features: x, shape (*batch, N, C), N samples of C channels; floating point.
+        targets: E, shape (*batch, N, D), same dtype and device.
+        weights: W, shape (*batch, N) for one weight a sample, or (*batch, N, D). Default: one.
+        regularization: λ, not negative; a float, or a tensor of shape () or (*batch). Default 0.
+
+    The parameters have shape (*batch, D, C), as the weight of `torch.nn.Linear`.
+
+    Raises:
+        ValueError: a shape, dtype, device or value does not fit; the message names the argument.
+
+    Source:
+        Bertinetto et al., Meta-learning with Differentiable Closed-form Solvers, ICLR 2019, eq. 4.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        targets: Tensor,
+        weights: Tensor | None = None,
+        regularization: float | Tensor = 0.0,
+    ) -> None:
+        check_samples(features, targets, weights)
+        self.features = features
+        self.targets = targets
+        self.batch_shape = features.shape[:-2]
+        if weights is not None and weights.ndim == features.ndim - 1:
+            weights = weights[..., None]
+        self.weights = weights
+        self.regularization = check_regularization(regularization, self.batch_shape, features)
+
+    def check(self, params: Tensor) -> None:
+        check_matrix(params, self.features, self.targets)
+
+    def predict(self, params: Tensor) -> Tensor:
+        return self.features @ params.mT
+
+    def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
+        return residual.mT @ self.features
+
+    def design(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, targets = self.features.unsqueeze(-3), self.targets.mT.unsqueeze(-1)
+        if self.weights is not None:
+            weights = self.weights.mT.unsqueeze(-1)
+            matrix, targets = weights * matrix, weights * targets
+        return matrix, targets
+
+
+def check_samples(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:
+    """Raise ValueError unless the data of a linear layer fit together."""
+    if features.ndim < 2:
+        raise ValueError(f"features: shape {tuple(features.shape)}, should be (*batch, N, C)")
+    if targets.ndim != features.ndim or targets.shape[:-1] != features.shape[:-1]:
+        raise ValueError(
+            f"targets: shape {tuple(targets.shape)}, should be (*batch, N, D) with everything but "
+            f"D as in the features, {tuple(features.shape)}"
+        )
+    if weights is not None and weights.shape not in (features.shape[:-1], targets.shape):
+        raise ValueError(
+            f"weights: shape {tuple(weights.shape)}, should be (*batch, N) = "
+            f"{tuple(features.shape[:-1])} or (*batch, N, D) = {tuple(targets.shape)}"
+        )
+    check_alike(features, targets=targets, weights=weights)
+
+
+def check_matrix(params: Tensor, features: Tensor, targets: Tensor) -> None:
+    """Raise TypeError or ValueError unless `params` are the weight of a linear layer."""
+    if not isinstance(params, Tensor):
+        raise TypeError(f"init: {type(params).__name__}, should be a tensor")
+    expected = torch.Size([*features.shape[:-2], targets.shape[-1], features.shape[-1]])
+    if params.shape != expected:
+        raise ValueError(
+            f"init: shape {tuple(params.shape)}, should be (*batch, D, C) = {tuple(expected)}"
+        )
+    check_alike(features, init=params)

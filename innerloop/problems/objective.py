@@ -1,0 +1,49 @@
+"""Any differentiable loss as a problem."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from innerloop.problems.base import Problem
+from innerloop.trees import Tree
+
+
+class Objective(Problem):
+    """Any differentiable scalar loss of a tree of tensors.
+
+    Args:
+        fn: maps parameters to their loss, shape `batch_shape`. Tensors that it closes over (data,
+            hyperparameters) receive the outer gradient.
+        batch_shape: leading dimensions of every parameter if `fn` computes the losses of a batch of
+            independent problems. Default (): one problem.
+    """
+
+    def __init__(self, fn: Callable[[Tree], Tensor], batch_shape: tuple[int, ...] = ()) -> None:
+        if not callable(fn):
+            raise TypeError(f"fn: {type(fn).__name__}, should be a function of the parameters")
+        self.fn = fn
+        self.batch_shape = torch.Size(batch_shape)
+
+    def loss(self, params: Tree) -> Tensor:
+        loss = self.fn(params)
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"fn: returned {type(loss).__name__}, should return a tensor")
+        if loss.shape != self.batch_shape:
+            raise ValueError(
+                f"fn: returned shape {tuple(loss.shape)}, should be one loss a problem, "
+                f"{tuple(self.batch_shape)}"
+            )
+        return loss
+
+
+def as_problem(problem: Problem | Callable[[Tree], Tensor]) -> Problem:
+    """Wrap a plain function of the parameters in an `Objective`."""
+    if isinstance(problem, Problem):
+        return problem
+    if not callable(problem):
+        raise TypeError(
+            f"problem: {type(problem).__name__}, should be a Problem or a function that maps "
+            "parameters to a scalar loss"
+        )
+    return Objective(problem)

@@ -1,0 +1,85 @@
+"""Solvers for linear systems H u = b, the inner problem of Newton steps and implicit gradients."""
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.autodiff import Operator
+from innerloop.problems.base import Quadratic, QuadraticProblem
+from innerloop.solvers.base import Solver, StepStats, report
+from innerloop.solvers.gradient import GradientDescent
+from innerloop.solvers.loop import Loop
+from innerloop.trees import Tree
+
+
+class Exact(Solver):
+    """Direct solver: the matrix of the quadratic form, assembled column by column, and factorised.
+
+    It costs as many products with the Hessian as there are parameters in a problem; the matrix may
+    be indefinite.
+    """
+
+    direct = True
+    solves = QuadraticProblem
+
+    def init(self, problem: QuadraticProblem, params: Tree) -> None:
+        return None
+
+    def step(
+        self, problem: QuadraticProblem, params: Tree, state: None
+    ) -> tuple[Tree, None, StepStats]:
+        loss, gradient = problem.value_and_gradient(params)
+        batch_dims = len(problem.batch_shape)
+        right = trees.ravel(gradient, batch_dims)
+        operator = problem.gauss_newton_operator(params)
+        units = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
+        columns = [
+            trees.ravel(
+                operator(trees.unravel(unit.expand_as(right), params, batch_dims)), batch_dims
+            )
+            for unit in units
+        ]
+        solution, info = torch.linalg.solve_ex(torch.stack(columns, -1), right.unsqueeze(-1))
+        change = solution.squeeze(-1).masked_fill((info != 0)[..., None], torch.nan)
+        moved = trees.tree_map(torch.sub, params, trees.unravel(change, params, batch_dims))
+        return moved, None, report(problem, loss, gradient, torch.ones_like(loss))
+
+
+class Neumann(GradientDescent):
+    """The Neumann series u = η Σ_k (1 − η H)^k b, which is gradient descent from zero.
+
+    Args:
+        rate: η, below 2 / |H|.
+
+    Source:
+        Lorraine et al., Optimizing Millions of Hyperparameters by Implicit Differentiation, AISTATS
+        2020, section 4.
+    """
+
+    def __init__(self, rate: float | Tensor) -> None:
+        super().__init__(rate)
+
+
+def solve_linear(
+    solver: Solver,
+    operator: Operator,
+    right: Tree,
+    batch_shape: torch.Size,
+    steps: int,
+    tolerance: float,
+) -> Tree:
+    """Solve H u = right from u = 0."""
+    loop = Loop(
+        Quadratic(operator, right, batch_shape), solver, 1 if solver.direct else steps, tolerance
+    )
+    return loop.advance(loop.begin(trees.zeros_like(right)), loop.steps).params
+
+
+def check_linear_solver(solver: Solver) -> None:
+    """Raise TypeError unless `solver` solves quadratic problems."""
+    if not (isinstance(solver, Solver) and issubclass(Quadratic, solver.solves)):
+        name = solver.__name__ if isinstance(solver, type) else type(solver).__name__
+        raise TypeError(
+            f"linear_solver: {name} does not solve linear systems; ConjugateGradient(), "
+            "Neumann(rate) and Exact() do"
+        )

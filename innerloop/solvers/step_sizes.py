@@ -1,0 +1,134 @@
+"""Step sizes, apart from directions: fixed or learned rates, and line searches."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.autodiff import transforming
+from innerloop.problems.base import CurvedProblem, Problem
+from innerloop.solvers.base import check_not_negative, safe_quotient
+from innerloop.trees import Tree
+
+
+class StepSize(ABC):
+    """A rule that measures the problem along a direction to choose the length of the step."""
+
+    solves: ClassVar[type[Problem]] = Problem  # type: ignore[type-abstract]
+    """The kind of problem whose structure the rule needs."""
+
+    @abstractmethod
+    def __call__(
+        self, problem: Any, params: Tree, direction: Tree, loss: Tensor, gradient: Tree
+    ) -> Tensor:
+        """Multiple of `direction` to take from `params`, one a problem."""
+
+
+Rate: TypeAlias = float | Tensor | Tree | Callable[[int], Tree] | StepSize
+"""A number; a tensor, one for all or one a problem; a tree of tensors that broadcast over the
+parameters; a function from the number of the step to one of these, such as `LearningRates`; or a
+line search. Tensors receive the outer gradient."""
+
+
+class ExactLineSearch(StepSize):
+    """The minimum of the quadratic (Gauss-Newton) model along the direction."""
+
+    solves = CurvedProblem
+
+    def __call__(
+        self, problem: CurvedProblem, params: Tree, direction: Tree, loss: Tensor, gradient: Tree
+    ) -> Tensor:
+        response = problem.respond(params, direction)
+        slope = -problem.dot(gradient, direction)
+        return safe_quotient(slope, problem.curvature(direction, response))
+
+
+class Armijo(StepSize):
+    """Backtracking: the first of a falling sequence of step sizes that decreases the loss enough.
+
+    A problem for which none does takes no step. The outer gradient takes the chosen size as given.
+
+    Args:
+        initial: the first size tried. Default 1.
+        shrink: factor from one size to the next, between 0 and 1. Default 0.5.
+        decrease: least decrease of the loss, as a fraction of what the slope promises. Default
+            1e-4.
+        trials: number of sizes tried. Default 20.
+
+    Source:
+        Nocedal and Wright, Numerical Optimization, 2006, algorithm 3.1.
+    """
+
+    def __init__(
+        self,
+        initial: float = 1.0,
+        shrink: float = 0.5,
+        decrease: float = 1e-4,
+        trials: int = 20,
+    ) -> None:
+        check_not_negative(initial=initial, decrease=decrease, trials=trials)
+        if not 0 < shrink < 1:
+            raise ValueError(f"shrink: {shrink}, should lie between 0 and 1")
+        self.initial = initial
+        self.shrink = shrink
+        self.decrease = decrease
+        self.trials = trials
+
+    def __call__(
+        self, problem: Problem, params: Tree, direction: Tree, loss: Tensor, gradient: Tree
+    ) -> Tensor:
+        with torch.no_grad():
+            loss, params, direction = loss.detach(), trees.detach(params), trees.detach(direction)
+            slope = problem.dot(trees.detach(gradient), direction)
+            chosen = torch.zeros_like(loss)
+            for trial in range(self.trials):
+                if not transforming() and bool((chosen > 0).all()):
+                    break
+                size = torch.full_like(loss, self.initial * self.shrink**trial)
+                reached = problem.loss(trees.add_scaled(params, size, direction))
+                good = (reached <= loss + self.decrease * size * slope) & (chosen == 0)
+                chosen = torch.where(good, size, chosen)
+        return chosen
+
+
+def current_rate(
+    rate: Rate,
+    step: int,
+    problem: Problem,
+    params: Tree,
+    direction: Tree,
+    loss: Tensor,
+    gradient: Tree,
+) -> Tree:
+    """The rate of this step as a number, a tensor or a tree of tensors."""
+    if isinstance(rate, StepSize):
+        return rate(problem, params, direction, loss, gradient)
+    return rate(step) if callable(rate) else rate
+
+
+def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> Tree:
+    """`params + rate * direction`, for each form of a rate without a rule."""
+    if isinstance(rate, int | float):
+        return trees.tree_map(lambda p, d: p + rate * d, params, direction)
+    if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):
+        return trees.add_scaled(params, rate, direction)
+    if not trees.same_structure(rate, params):
+        raise ValueError(
+            "rate: should be a number, a tensor of shape () or the batch shape "
+            f"{tuple(problem.batch_shape)}, or structured like the parameters"
+        )
+    return trees.tree_map(lambda p, r, d: p + r.to(p.dtype) * d, params, rate, direction)
+
+
+def effective_size(rate: Tree, problem: Problem, before: Tree, after: Tree, direction: Tree) -> Any:
+    """One multiple of the direction a problem, for the statistics: norms where rates differ."""
+    length = problem.dot(direction, direction).detach()
+    if isinstance(rate, int | float):
+        return torch.full_like(length, rate)
+    if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):
+        return rate.detach()
+    change = trees.detach(trees.tree_map(torch.sub, after, before))
+    return safe_quotient(problem.dot(change, change), length).sqrt()

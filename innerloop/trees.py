@@ -1,0 +1,93 @@
+"""Parameters as trees: a tensor, or any nesting of dicts, lists and tuples of tensors."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Tree: TypeAlias = Any
+"""A tensor, or any nesting of dicts, lists, tuples and named tuples of tensors."""
+
+flatten = pytree.tree_flatten
+unflatten = pytree.tree_unflatten
+leaves = pytree.tree_leaves
+
+
+def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
+    """Apply `function` to corresponding leaves."""
+    if isinstance(tree, Tensor):  # by far the most frequent tree, and the traversal is slow
+        return function(tree, *others)
+    return pytree.tree_map(function, tree, *others)
+
+
+def named_leaves(tree: Tree) -> list[tuple[str, Tensor]]:
+    """Every leaf with its path, keys joined by dots: "layer.weight", "0.bias", "" for a tensor."""
+    pairs = pytree.tree_flatten_with_path(tree)[0]
+    return [(".".join(str(_key(entry)) for entry in path), leaf) for path, leaf in pairs]
+
+
+def _key(entry: Any) -> Any:
+    for attribute in ("key", "idx", "name"):
+        if hasattr(entry, attribute):
+            return getattr(entry, attribute)
+    return entry
+
+
+def same_structure(tree: Tree, other: Tree) -> bool:
+    """Whether both nest in the same way, whatever their leaves."""
+    return bool(pytree.tree_structure(tree) == pytree.tree_structure(other))
+
+
+def zeros_like(tree: Tree) -> Tree:
+    return tree_map(torch.zeros_like, tree)
+
+
+def detach(tree: Tree) -> Tree:
+    return tree_map(torch.Tensor.detach, tree)
+
+
+def add(tree: Tree, other: Tree) -> Tree:
+    return tree_map(torch.add, tree, other)
+
+
+def negative(tree: Tree) -> Tree:
+    return tree_map(torch.neg, tree)
+
+
+def per_problem(values: Tensor, leaf: Tensor) -> Tensor:
+    """`values`, one a problem or one for all, in the dtype of `leaf` and broadcasting over it."""
+    return values.to(leaf.dtype).reshape(*values.shape, *(1,) * (leaf.ndim - values.ndim))
+
+
+def scale(values: Tensor, tree: Tree) -> Tree:
+    """Multiply every problem's part of `tree` by its entry of `values` (shape () or batch)."""
+    return tree_map(lambda leaf: per_problem(values, leaf) * leaf, tree)
+
+
+def add_scaled(tree: Tree, values: Tensor, direction: Tree) -> Tree:
+    """`tree + values * direction` with one value a problem."""
+    return tree_map(lambda a, b: a + per_problem(values, b) * b, tree, direction)
+
+
+def dot(tree: Tree, other: Tree, batch_dims: int) -> Tensor:
+    """Inner product over everything but the leading `batch_dims` axes."""
+    products = [
+        (a * b).flatten(batch_dims).sum(-1) if a.ndim > batch_dims else a * b
+        for a, b in zip(leaves(tree), leaves(other), strict=True)
+    ]
+    return torch.stack(products).sum(0) if len(products) > 1 else products[0]
+
+
+def ravel(tree: Tree, batch_dims: int) -> Tensor:
+    """All leaves side by side, shape (*batch, count)."""
+    return torch.cat([leaf.reshape(*leaf.shape[:batch_dims], -1) for leaf in leaves(tree)], -1)
+
+
+def unravel(vector: Tensor, like: Tree, batch_dims: int) -> Tree:
+    """Undo `ravel`, with the shapes of `like`."""
+    parts, spec = flatten(like)
+    sizes = [part.shape[batch_dims:].numel() for part in parts]
+    pieces = torch.split(vector, sizes, -1)
+    return unflatten([piece.reshape(p.shape) for piece, p in zip(pieces, parts, strict=True)], spec)
