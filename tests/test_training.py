@@ -1,0 +1,111 @@
+"""The loop of a training: exact resumption, interruption, curve and refusals."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.training import CHECKPOINT, Figures, Training, cosine_rate, run
+
+
+class Walk(Training):
+    """A random walk, which depends on every earlier draw of the generator."""
+
+    def __init__(self, interrupt_at: int | None = None, broken_at: int | None = None) -> None:
+        torch.manual_seed(3)
+        self.place = torch.zeros(2)
+        self.interrupt_at, self.broken_at = interrupt_at, broken_at
+
+    def step(self, iteration: int) -> Figures:
+        self.place = 0.9 * self.place + torch.randn(2)
+        if iteration == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        loss = self.place.norm().item()
+        return {"train/loss": float("nan") if iteration == self.broken_at else loss}
+
+    def evaluate(self) -> Figures:
+        return {"held out/loss": self.place.square().sum().item()}
+
+    def export(self, folder: Path) -> None:
+        torch.save(self.place, folder / "place.pt")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.place = state["place"]
+
+
+def history(folder: Path) -> list[Figures]:
+    records: list[Figures] = json.loads((folder / "curve.json").read_text())
+    return records
+
+
+def test_an_interrupted_training_resumes_to_the_same_end(tmp_path: Path) -> None:
+    assert run(Walk(), tmp_path / "whole", 130, every=40)
+    handler = signal.getsignal(signal.SIGINT)
+    for interrupt_at in (16, 77):
+        done = run(Walk(interrupt_at), tmp_path / "parts", 130, every=40, resume=interrupt_at > 16)
+        assert not done
+        assert signal.getsignal(signal.SIGINT) is handler
+    assert run(Walk(), tmp_path / "parts", 130, every=40, resume=True)
+    places = [torch.load(tmp_path / name / "place.pt") for name in ("whole", "parts")]
+    assert torch.equal(*places)
+    # Interruptions leave no trace in the curve either: means are over the same steps.
+    assert history(tmp_path / "whole") == history(tmp_path / "parts")
+
+
+def test_the_curve_holds_means_of_losses_and_figures(tmp_path: Path) -> None:
+    run(Walk(), tmp_path, 60, every=30)
+    records = history(tmp_path)
+    train = [r["iteration"] for r in records if "train/loss" in r]
+    held_out = [r["iteration"] for r in records if "held out/loss" in r]
+    assert train == [50, 60]
+    assert held_out == [30, 60]
+    walk = Walk()
+    losses = [walk.step(iteration)["train/loss"] for iteration in range(50)]
+    assert records[1]["train/loss"] == pytest.approx(sum(losses) / 50)
+    assert (tmp_path / "curve.png").stat().st_size > 0
+
+
+def test_nothing_but_the_products_is_left_in_the_folder(tmp_path: Path) -> None:
+    run(Walk(), tmp_path, 3, every=2)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {CHECKPOINT, "curve.json", "curve.png", "place.pt"}
+
+
+def test_a_training_is_not_overwritten_by_accident(tmp_path: Path) -> None:
+    run(Walk(), tmp_path, 2, every=2)
+    with pytest.raises(InputError, match=r"checkpoint\.pt exists"):
+        run(Walk(), tmp_path, 2, every=2)
+
+
+def test_resuming_needs_a_readable_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no checkpoint"):
+        run(Walk(), tmp_path, 2, every=2, resume=True)
+    (tmp_path / CHECKPOINT).write_bytes(b"cut short")
+    with pytest.raises(InputError, match=r"checkpoint\.pt is not a checkpoint"):
+        run(Walk(), tmp_path, 2, every=2, resume=True)
+    torch.save({"iteration": 1}, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match="is not a checkpoint of this training"):
+        run(Walk(), tmp_path, 2, every=2, resume=True)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="train/loss became nan at step 6"):
+        run(Walk(broken_at=5), tmp_path, 20, every=4)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    assert state["iteration"] == 4
+
+
+def test_cosine_rate_rises_linearly_and_falls_to_zero() -> None:
+    rates = [cosine_rate(i, 110, warmup=10) for i in range(110)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[60] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 1e-3
+    assert rates[10:] == sorted(rates[10:], reverse=True)
