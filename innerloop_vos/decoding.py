@@ -64,7 +64,7 @@ class VideoFrames(Frames):
                 if not isinstance(stream, VideoStream):
                     raise InputError(f"{self.path} holds no video")
                 self.rate = float(stream.average_rate or IMAGE_RATE)
-                yield from _whole_stream(container, stream)
+                yield from _whole_stream(container, stream, self.rate)
         except av.FFmpegError as error:
             raise InputError(
                 f"video {self.path} cannot be decoded; it is damaged, cut short or no video: "
@@ -72,19 +72,21 @@ class VideoFrames(Frames):
             ) from error
 
 
-def _whole_stream(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+def _whole_stream(
+    container: InputContainer, stream: VideoStream, rate: float
+) -> Iterator[VideoFrame]:
     """Yield every frame; raise where one is damaged or fewer come than the file declares."""
     name = container.name
     declared_packets = _declared_packets(container, stream)
     declared_end = _declared_end(container, stream)
-    unit = float(stream.time_base or 0)  # seconds
+    unit = float(stream.time_base or 1 / rate)  # seconds
     stream.thread_type = "AUTO"
-    times = []
-    end = frames = 0
+    times, ends = [], []
+    frames = 0
     for packet in container.demux(stream):
         if packet.dts is not None or packet.size:  # all but the one that flushes the decoder
-            times.append(packet.pts or 0)
-            end = max(end, times[-1] + (packet.duration or 0))
+            times.append(unit * (packet.pts or 0))
+            ends.append(times[-1] + unit * (packet.duration or 0))
         # Decoders conceal what they cannot read: without this, damage would be a grey smear.
         if packet.is_corrupt:
             raise InputError(f"video {name} is damaged or cut short at frame {frames}")
@@ -100,12 +102,14 @@ def _whole_stream(container: InputContainer, stream: VideoStream) -> Iterator[Vi
             f"video {name} is cut short: it declares {declared_packets} frames and holds "
             f"{len(times)}"
         )
-    # The last frame's duration may be unknown: allow for the longest between two others.
-    longest = max((after - before for before, after in pairwise(sorted(times))), default=0)
-    if declared_end and (end + 1.5 * longest) * unit < declared_end:
+    if declared_packets or declared_end is None:
+        return
+    # How long the last frame lasts is not always written: as long as any other, at most.
+    gaps = [after - before for before, after in pairwise(sorted(times))] or [1 / rate]
+    end = max(*ends, max(times) + min(gaps))
+    if end + max(gaps) - min(gaps) / 2 < declared_end:
         raise InputError(
-            f"video {name} is cut short: it declares {declared_end:.3f} s and ends at "
-            f"{end * unit:.3f} s"
+            f"video {name} is cut short: it declares {declared_end:.3f} s and ends at {end:.3f} s"
         )
 
 
