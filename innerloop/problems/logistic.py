@@ -50,9 +50,9 @@ class LogisticRegression(Problem):
 
     def loss(self, params: Tensor) -> Tensor:
         logits = self.features @ params.mT
-        entropy = F.binary_cross_entropy_with_logits(
-            logits, self.labels, self.weights, reduction="none"
-        )
+        entropy = F.binary_cross_entropy_with_logits(logits, self.labels, reduction="none")
+        if self.weights is not None:
+            entropy = self.weights * entropy
         decay = 0.5 * self.regularization * self.dot(params, params)
         return entropy.flatten(len(self.batch_shape)).sum(-1) + decay
 

@@ -1,0 +1,221 @@
+"""Every solver, problem and adjoint with an example of each, and the table of which go together.
+
+`python tests/pairs.py` writes the table to innerloop/PAIRS.md.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import innerloop as il
+
+TABLE = Path(__file__).parents[1] / "innerloop" / "PAIRS.md"
+
+
+class Example(NamedTuple):
+    """A strongly convex problem with hyperparameters, and where to start."""
+
+    make: Callable[[dict[str, Tensor]], Any]
+    hyper: dict[str, Tensor]
+    init: Any
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    make = torch.Generator().manual_seed(seed + sum(shape))
+    return torch.randn(shape, generator=make, dtype=torch.float64)
+
+
+def _scalar(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def _objective() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.Objective:
+        def loss(params: dict[str, Tensor]) -> Tensor:
+            fit = F.softplus(hyper["data"] @ params["weight"] + params["bias"]).sum()
+            square = params["weight"].square().sum() + params["bias"].square().sum()
+            return 0.3 * fit + 0.5 * hyper["decay"] * square
+
+        return il.Objective(loss)
+
+    init = {"weight": normal(3, 2), "bias": normal(2)}
+    return Example(make, {"data": normal(4, 3), "decay": _scalar(1.3)}, init)
+
+
+def _least_squares() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.LeastSquares:
+        def residual(params: dict[str, Tensor]) -> Tensor:
+            return torch.tanh(hyper["data"] @ params["weight"] + params["bias"]) - hyper["targets"]
+
+        return il.LeastSquares(residual, hyper["decay"])
+
+    init = {"weight": 0.3 * normal(3, 2), "bias": 0.3 * normal(2)}
+    hyper = {"data": 0.5 * normal(5, 3), "targets": 0.3 * normal(5, 2), "decay": _scalar(0.8)}
+    return Example(make, hyper, init)
+
+
+def _linear() -> Example:
+    hyper = {
+        "features": 0.5 * normal(2, 4, 3),
+        "targets": normal(2, 4, 2),
+        "weights": 1 + 0.1 * normal(2, 4),
+        "decay": torch.tensor([0.7, 1.1], dtype=torch.float64),
+    }
+    return Example(
+        lambda h: il.LinearLeastSquares(h["features"], h["targets"], h["weights"], h["decay"]),
+        hyper,
+        normal(2, 2, 3),
+    )
+
+
+def _conv() -> Example:
+    hyper = {
+        "features": 0.3 * normal(2, 2, 3, 4),
+        "targets": normal(2, 2, 3, 4, seed=1),
+        "weights": 1 + 0.1 * normal(2),
+        "decay": _scalar(1.2),
+    }
+    return Example(
+        lambda h: il.ConvLeastSquares(h["features"], h["targets"], h["weights"], h["decay"]),
+        hyper,
+        normal(2, 2, 3, 3),
+    )
+
+
+def _logistic() -> Example:
+    labels = (normal(5, 2) > 0).double()
+    return Example(
+        lambda h: il.LogisticRegression(h["features"], labels, h["weights"], h["decay"]),
+        {"features": normal(5, 3), "weights": 1 + 0.1 * normal(5), "decay": _scalar(1.4)},
+        0.3 * normal(2, 3),
+    )
+
+
+PROBLEMS: dict[str, Callable[[], Example]] = {
+    "Objective": _objective,
+    "LeastSquares": _least_squares,
+    "LinearLeastSquares": _linear,
+    "ConvLeastSquares": _conv,
+    "LogisticRegression": _logistic,
+}
+
+
+class _Update(nn.Module):
+    """A learned update: the gradient scaled and averaged by learned factors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(-0.2, dtype=torch.float64))
+        self.keep = nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
+
+    def forward(self, gradient: Any, state: Any) -> tuple[Any, Any]:
+        if state is None:
+            state = il.trees.zeros_like(gradient)
+        state = il.trees.tree_map(lambda s, g: self.keep * s + g, state, gradient)
+        return il.trees.tree_map(lambda s: self.scale * s, state), state
+
+
+SOLVERS: dict[str, Callable[[], il.Solver]] = {
+    "GradientDescent": lambda: il.GradientDescent(0.2),
+    "GradientDescent(momentum)": lambda: il.GradientDescent(0.1, momentum=0.5),
+    "GradientDescent(nesterov)": lambda: il.GradientDescent(0.1, momentum=0.5, nesterov=True),
+    "GradientDescent(Armijo())": lambda: il.GradientDescent(il.Armijo()),
+    "GradientDescent(ExactLineSearch())": lambda: il.GradientDescent(il.ExactLineSearch()),
+    # A large eps: finite differences must not straddle the kink that a small one makes.
+    "Adam": lambda: il.Adam(0.1, eps=0.1),
+    "AdamW": lambda: il.AdamW(0.1, eps=0.1, weight_decay=0.0),
+    "RMSprop": lambda: il.RMSprop(0.05, eps=0.1, momentum=0.3),
+    "Adagrad": lambda: il.Adagrad(0.2, eps=0.1),
+    "LearnedUpdate": lambda: il.LearnedUpdate(_Update()),
+    "SteepestDescent": il.SteepestDescent,
+    "ConjugateGradient": il.ConjugateGradient,
+    "GaussNewton": lambda: il.GaussNewton(0.9),
+    "LevenbergMarquardt": il.LevenbergMarquardt,
+    "Newton": lambda: il.Newton(0.9, linear_solver=il.Exact()),
+    "Newton(Armijo())": lambda: il.Newton(il.Armijo()),
+    "Exact": il.Exact,
+    "Ridge": il.Ridge,
+    "IRLS": il.IRLS,
+}
+
+ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {
+    "Unroll": il.Unroll,
+    "Unroll(checkpoint)": lambda: il.Unroll(checkpoint=2),
+    "Truncate": lambda: il.Truncate(2),
+    "OneStep": il.OneStep,
+    "FirstOrder": il.FirstOrder,
+    "Implicit": il.Implicit,
+    "Reptile": il.Reptile,
+    "Detach": il.Detach,
+}
+
+
+def refusal(problem: str, solver: str, adjoint: str) -> Exception | None:
+    """The error by which `solve` refuses the combination, or None."""
+    example = PROBLEMS[problem]()
+    try:
+        il.solve(
+            example.make(example.hyper),
+            example.init,
+            SOLVERS[solver](),
+            steps=0,
+            adjoint=ADJOINTS[adjoint](),
+        )
+    except (TypeError, ValueError) as error:
+        return error
+    return None
+
+
+def supported() -> list[tuple[str, str, str]]:
+    """Every combination that goes together."""
+    return [
+        (problem, solver, adjoint)
+        for problem in PROBLEMS
+        for solver in SOLVERS
+        for adjoint in ADJOINTS
+        if refusal(problem, solver, adjoint) is None
+    ]
+
+
+def table() -> str:
+    """The supported pairs as Markdown."""
+    combinations = set(supported())
+
+    def rows(columns: list[str], works: Callable[[str, str], bool]) -> list[str]:
+        lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+        for solver in SOLVERS:
+            marks = ["yes" if works(solver, column) else "no" for column in columns]
+            lines.append(f"| {solver} | {' | '.join(marks)} |")
+        return lines
+
+    return "\n".join(
+        [
+            "# What goes together",
+            "",
+            "Written by `python tests/pairs.py` from the list that the tests run through: every",
+            "combination marked here has its gradient tested, every other one is refused at once.",
+            "",
+            "## Solvers and problems",
+            "",
+            *rows(
+                list(PROBLEMS),
+                lambda s, p: any((p, s, a) in combinations for a in ADJOINTS),
+            ),
+            "",
+            "## Solvers and adjoints",
+            "",
+            *rows(
+                list(ADJOINTS),
+                lambda s, a: any((p, s, a) in combinations for p in PROBLEMS),
+            ),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    TABLE.write_text(table(), encoding="utf-8")
