@@ -88,3 +88,26 @@ def read_image(path: str | Path) -> Image.Image:
         raise InputError(f"no such image: {path}") from None
     except UNREADABLE as error:
         raise InputError(f"{path} is not a readable image, or is corrupt: {error}") from error
+
+
+@contextmanager
+def atomic_folder(folder: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder whose files move into `folder` once the block succeeds.
+
+    Args:
+        folder: Folder to write to, which exists. Files of the same names in it are replaced.
+
+    Yields:
+        A folder inside `folder`. It is removed, with all that is in it, if the block raises.
+
+    Raises:
+        InputError: The operating system refused to write.
+    """
+    folder = Path(folder)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
+            yield Path(name)
+            for path in sorted(Path(name).iterdir()):
+                path.replace(folder / path.name)
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error

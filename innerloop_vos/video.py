@@ -16,7 +16,7 @@ from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
 from innerloop_vos.frames import IMAGE_SUFFIXES, Frames, ImageFrames, image_files, natural_order
 
-__all__ = ["Frames", "ImageFrames", "VideoFrames", "open_frames", "write_video"]
+__all__ = ["Frames", "ImageFrames", "VideoFrames", "check_video_path", "open_frames", "write_video"]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 
@@ -68,13 +68,25 @@ def write_video(path: str | Path, frames: Iterable[Tensor], rate: float) -> None
         InputError: There are no frames, one is no such tensor or of another size, or the file
             cannot be written.
     """
-    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
-        raise InputError(f"video {path} should end in one of {', '.join(VIDEO_SUFFIXES)}")
+    check_video_path(path)
     try:
         with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
             _encode(container, frames, rate)
     except av.FFmpegError as error:
         raise InputError(f"cannot write video {path}: {error.strerror}") from error
+
+
+def check_video_path(path: str | Path) -> None:
+    """Check that `write_video` knows the format that a path's ending asks for.
+
+    Args:
+        path: The file to be written.
+
+    Raises:
+        InputError: It has another ending than ``.mp4``, ``.mov`` or ``.mkv``.
+    """
+    if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
+        raise InputError(f"video {path} should end in one of {', '.join(VIDEO_SUFFIXES)}")
 
 
 def _encode(container: OutputContainer, frames: Iterable[Tensor], rate: float) -> None:

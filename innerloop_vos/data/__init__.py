@@ -1,1 +1,16 @@
 """Readers of video object segmentation data sets, and a synthetic one."""
+
+from innerloop_vos.data.davis import DavisDataset
+from innerloop_vos.data.folder import FolderDataset
+from innerloop_vos.data.sequence import Annotations, Sequence, SequenceFolders
+from innerloop_vos.data.synthetic import synthetic_clip, synthetic_image
+
+__all__ = [
+    "Annotations",
+    "DavisDataset",
+    "FolderDataset",
+    "Sequence",
+    "SequenceFolders",
+    "synthetic_clip",
+    "synthetic_image",
+]

@@ -1,1 +1,6 @@
-"""The ridge method: a target model fitted to the mask itself on fixed backbone features."""
+"""The ridge method: LWL's target model fitted to the mask itself, with nothing learned before."""
+
+from innerloop_vos.ridge.features import TargetFeatures
+from innerloop_vos.ridge.segmenter import RidgeOptions, RidgeSegmenter
+
+__all__ = ["RidgeOptions", "RidgeSegmenter", "TargetFeatures"]

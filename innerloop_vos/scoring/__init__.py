@@ -1,1 +1,22 @@
 """Region similarity J and contour accuracy F as DAVIS defines them."""
+
+from innerloop_vos.scoring.boundary import contour_accuracy
+from innerloop_vos.scoring.folder import score_folder, score_results
+from innerloop_vos.scoring.jaccard import region_similarity
+from innerloop_vos.scoring.report import overall_summary, read_json, table, write_csv, write_json
+from innerloop_vos.scoring.sequence import ObjectScores, SequenceScores, score_sequence
+
+__all__ = [
+    "ObjectScores",
+    "SequenceScores",
+    "contour_accuracy",
+    "overall_summary",
+    "read_json",
+    "region_similarity",
+    "score_folder",
+    "score_results",
+    "score_sequence",
+    "table",
+    "write_csv",
+    "write_json",
+]

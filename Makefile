@@ -1,0 +1,35 @@
+# `make demo` and `make test` need Python 3.11 or newer, git and make; everything else they install.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+# Small CPU convolutions collapse under OpenMP contention.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/vos
+	$(BIN)/innerloop-vos demo --out demo
+
+test: $(VENV)/test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
+
+# One stamp per set of extras: an install runs again when the metadata or a pinned version changes.
+$(VENV)/vos $(VENV)/test $(VENV)/dev: setup.cfg constraints.txt | $(BIN)/python
+	$(INSTALL) --editable ".[$(EXTRAS)]"
+	touch $@
+$(VENV)/vos: EXTRAS = vos
+$(VENV)/test: EXTRAS = vos,test
+$(VENV)/dev: EXTRAS = vos,test,dev
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

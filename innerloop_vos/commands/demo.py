@@ -1,0 +1,74 @@
+"""`innerloop-vos demo`: the main job on a clip that the package makes itself."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torchvision.io import write_png
+from tqdm import tqdm
+
+from innerloop_vos.data import FolderDataset, synthetic_clip
+from innerloop_vos.drawing import contact_sheet
+from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.masks import write_mask
+from innerloop_vos.methods import add_method_arguments, build_segmenter
+from innerloop_vos.scoring import score_folder, table
+from innerloop_vos.segmentation import overlays, segment_frames, write_masks
+from innerloop_vos.video import write_video
+
+_CLIP = "synthetic"
+_LENGTH = 24
+_SHEET_FRAMES = 8
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command and its arguments."""
+    parser = commands.add_parser(
+        "demo",
+        help="segment and score a synthetic clip; needs no data",
+        description="Make a short clip of several moving objects, segment it from its first masks, "
+        "score the result, and draw it. Needs no network and no data.",
+    )
+    parser.add_argument("--out", metavar="DIR", default="demo", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another clip")
+    add_method_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make, segment, score and draw the clip."""
+    segmenter = build_segmenter(arguments)
+    out = prepare_output(arguments.out)
+    _write_clip(out, arguments.seed)
+    clip = FolderDataset(out)[_CLIP]
+    assert clip.masks is not None
+    first = clip.masks[0]
+    assert first is not None
+
+    labels = segment_frames(segmenter, clip.frames, {0: first})
+    results = prepare_output(out / "Results" / _CLIP)
+    write_masks(
+        results, clip.frames.names, tqdm(labels, "segmenting", len(clip.frames), unit="frame")
+    )
+    Console().print(table([score_folder(results, clip)]))
+
+    pictures = list(overlays(clip.frames, results))
+    write_video(out / "overlay.mp4", pictures, rate=12)
+    step = len(pictures) // _SHEET_FRAMES
+    contact_sheet(pictures[::step], out / "contact_sheet.png", captions=clip.frames.names[::step])
+    print(f"frames         {out / 'JPEGImages' / _CLIP}")
+    print(f"masks          {results}")
+    print(f"overlay        {out / 'overlay.mp4'}")
+    print(f"contact sheet  {out / 'contact_sheet.png'}")
+
+
+def _write_clip(root: Path, seed: int) -> None:
+    """Write the clip as a user's own data would lie: JPEGImages/CLIP and Annotations/CLIP."""
+    frames, masks = synthetic_clip(length=_LENGTH, seed=seed)
+    images = prepare_output(root / "JPEGImages" / _CLIP)
+    annotations = prepare_output(root / "Annotations" / _CLIP)
+    for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        with atomic_path(images / f"{index:05d}.png") as temporary:
+            write_png(frame, str(temporary))
+        write_mask(annotations / f"{index:05d}.png", mask)

@@ -1,0 +1,27 @@
+"""`innerloop-vos train`: make the weights that ship, or others like them."""
+
+import argparse
+from typing import Any
+
+from innerloop_vos.distillation import add_arguments, train_from_arguments
+from innerloop_vos.methods import add_device_argument, parse_device
+
+
+def add_parser(commands: Any) -> None:
+    """Declare the command, with a command of its own for everything that can be trained."""
+    parser = commands.add_parser("train", help="train a network")
+    networks = parser.add_subparsers(title="networks", metavar="NETWORK", required=True)
+    backbone = networks.add_parser(
+        "backbone",
+        help="distill the embedded backbone",
+        description="Distill the small backbone from a MobileNetV2 on the frames of DAVIS and on "
+        "synthetic images. An interrupted run goes on with --resume.",
+    )
+    add_arguments(backbone)
+    add_device_argument(backbone)
+    backbone.set_defaults(run=_backbone)
+
+
+def _backbone(arguments: argparse.Namespace) -> None:
+    if not train_from_arguments(arguments, parse_device(arguments.device)):
+        raise KeyboardInterrupt

@@ -1,0 +1,53 @@
+"""What the target model sees of a frame."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop_vos.backbones import Backbone
+from innerloop_vos.errors import InputError
+
+
+class TargetFeatures(nn.Module):
+    """A backbone's target levels, each of unit length per pixel, side by side at stride 8.
+
+    The unit length gives every level and every pixel the same say, whatever the backbone's scale;
+    a constant channel lets the filter have a bias.
+
+    Args:
+        backbone: the network; its `target_levels` are used.
+        stride: image pixels per feature pixel. Default 8.
+    """
+
+    def __init__(self, backbone: Backbone, stride: int = 8) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.stride = stride
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the features of images.
+
+        Args:
+            images: RGB in 0..1, shape (N, 3, H, W).
+
+        Returns:
+            Shape (N, C, ceil(H / stride), ceil(W / stride)).
+
+        Raises:
+            InputError: a feature is not finite.
+        """
+        height, width = (-(-side // self.stride) for side in images.shape[-2:])
+        levels = self.backbone(images)
+        parts = [
+            F.interpolate(
+                F.normalize(levels[name]), (height, width), mode="bilinear", align_corners=False
+            )
+            for name in self.backbone.target_levels
+        ]
+        features = torch.cat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
+        if not features.isfinite().all():
+            raise InputError(
+                "features: the backbone gives NaN or infinity; "
+                "its weights hold such values, or overflow on this frame"
+            )
+        return features

@@ -1,0 +1,162 @@
+"""The streaming interface that every segmentation method shares."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.masks import check_mask
+
+_CERTAIN = 100.0
+"""Score of a pixel that the user's mask decides."""
+
+
+def soft_aggregate(scores: Tensor) -> Tensor:
+    """Merge the scores of several objects into one distribution per pixel.
+
+    Args:
+        scores: logits of being each object, shape (O, H, W).
+
+    Returns:
+        Probabilities of the background and of each object, shape (1 + O, H, W), summing to 1.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.5, after Oh et al., Space-Time
+        Memory Networks, ICCV 2019: the background's probability is that of being no object.
+    """
+    background = F.logsigmoid(-scores).sum(0).exp().clamp(1e-7, 1 - 1e-7)
+    return torch.cat([background.logit()[None], scores]).softmax(0)
+
+
+class Segmenter(ABC):
+    """Segments a video frame by frame, from the masks of its objects where they first appear.
+
+    Call `start` with the first frame and its masks, then `step` with every later frame; `step`
+    takes masks too where further objects appear. A method implements the four abstract steps below.
+
+    Args:
+        device: where the work is done. Default: the CPU.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.ids: list[int] = []
+        self.probabilities = torch.empty(0)
+        self._size: tuple[int, int] | None = None
+
+    @torch.no_grad()
+    def start(self, frame: Tensor, masks: Tensor) -> Tensor:
+        """Begin a video.
+
+        Args:
+            frame: RGB, shape (3, H, W), uint8.
+            masks: object ids (1 to 254, any of them), 0 for background, shape (H, W), uint8.
+
+        Returns:
+            The masks as given.
+
+        Raises:
+            InputError: the frame is no such tensor, or the masks are empty or of another size.
+        """
+        self._size, self.ids = None, []
+        _check_frame(frame, None)
+        check_mask(masks, (frame.shape[1], frame.shape[2]))
+        self._size = (frame.shape[1], frame.shape[2])
+        self.reset()
+        encoded = self.encode(frame.to(self.device))
+        return self._finish(encoded, torch.empty(0, *self._size, device=self.device), masks)
+
+    @torch.no_grad()
+    def step(self, frame: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Segment the next frame.
+
+        Args:
+            frame: RGB, shape (3, H, W) as at the start, uint8.
+            masks: ids of objects that appear in this frame, where there are any, shape (H, W),
+                uint8; ids that are known already are left to the method.
+
+        Returns:
+            Object ids, shape (H, W), uint8, on the CPU. `probabilities` has the distribution over
+            the background and `ids`, shape (1 + O, H, W).
+
+        Raises:
+            InputError: the frame or the masks do not fit the video.
+            RuntimeError: no video was started.
+        """
+        if self._size is None:
+            raise RuntimeError("step: call start with the first frame and its masks before")
+        _check_frame(frame, self._size)
+        if masks is not None:
+            check_mask(masks, self._size, "masks")
+        encoded = self.encode(frame.to(self.device))
+        return self._finish(encoded, self.track(encoded), masks)
+
+    def _finish(self, encoded: Any, scores: Tensor, masks: Tensor | None) -> Tensor:
+        """Merge all objects, let the tracked ones learn from the result, and add new ones."""
+        known = len(self.ids)
+        new: list[int] = []
+        if masks is not None:
+            new = sorted(
+                set(masks.flatten().bincount().nonzero().flatten().tolist()) - {0, *self.ids}
+            )
+            masks = masks.to(self.device)
+            drawn = torch.stack([masks == i for i in new]) if new else masks.new_empty(0)
+            scores = torch.cat([scores, _CERTAIN * (2 * drawn.to(scores) - 1)]) if new else scores
+        self.ids = self.ids + new
+        self.probabilities = soft_aggregate(scores)
+        if known:
+            self.update(encoded, self.probabilities[1 : 1 + known])
+        if new:
+            self.add(encoded, drawn)
+        labels = torch.tensor([0, *self.ids], dtype=torch.uint8)
+        return labels[self.probabilities.argmax(0).cpu()]
+
+    @abstractmethod
+    def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+        """Find the mask of the object in a box, to start with where no mask is at hand.
+
+        Args:
+            frame: RGB, shape (3, H, W), uint8.
+            box: left, top, width and height in pixels, inside the frame.
+
+        Returns:
+            1 on the object and 0 elsewhere, shape (H, W), uint8.
+
+        Raises:
+            InputError: the box has no area or does not lie inside the frame.
+        """
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the previous video."""
+
+    @abstractmethod
+    def encode(self, frame: Tensor) -> Any:
+        """Compute once what `track`, `update` and `add` need of a frame, (3, H, W) uint8."""
+
+    @abstractmethod
+    def add(self, encoded: Any, masks: Tensor) -> None:
+        """Learn new objects from their masks in this frame, shape (new, H, W), bool."""
+
+    @abstractmethod
+    def track(self, encoded: Any) -> Tensor:
+        """Score every known object in a new frame: logits, shape (O, H, W)."""
+
+    @abstractmethod
+    def update(self, encoded: Any, probabilities: Tensor) -> None:
+        """Learn from the merged result in a frame, shape (O, H, W), probabilities."""
+
+
+def _check_frame(frame: Tensor, size: tuple[int, int] | None) -> None:
+    if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8:
+        raise InputError(
+            f"frame: shape {tuple(frame.shape)}, {frame.dtype}; should be (3, H, W) uint8"
+        )
+    if size is not None and frame.shape[1:] != size:
+        raise InputError(
+            f"frame: {frame.shape[2]}x{frame.shape[1]} pixels; the video's first frame is "
+            f"{size[1]}x{size[0]}"
+        )
