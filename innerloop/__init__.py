@@ -19,6 +19,7 @@ from innerloop.problems import (
     Problem,
     Quadratic,
 )
+from innerloop.rates import LearningRates, RateReport
 from innerloop.solve import Solution, SolveError, Stats, Status, solve
 from innerloop.solvers import (
     IRLS,
@@ -61,6 +62,7 @@ __all__ = [
     "GradientDescent",
     "Implicit",
     "LearnedUpdate",
+    "LearningRates",
     "LeastSquares",
     "LevenbergMarquardt",
     "LinearLeastSquares",
@@ -72,6 +74,7 @@ __all__ = [
     "Problem",
     "Quadratic",
     "RMSprop",
+    "RateReport",
     "Reptile",
     "Ridge",
     "Solution",
