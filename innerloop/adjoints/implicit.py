@@ -20,20 +20,24 @@ from innerloop.trees import Tree
 class _Minimum(torch.autograd.Function):
     """The minimum as a function of the gradient there: its derivative is −H⁻¹."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(
-        ctx: Any,
         solve: Callable[[tuple[Tensor, ...]], list[Tensor]],
-        solution: list[Tensor],
-        *gradient: Tensor,
+        count: int,
+        *leaves: Tensor,
     ) -> tuple[Tensor, ...]:
-        ctx.solve = solve
-        return tuple(leaf.clone() for leaf in solution)
+        return tuple(leaf.clone() for leaf in leaves[:count])
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.solve, ctx.count = inputs[:2]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Any:
-        return None, None, *(-leaf for leaf in ctx.solve(outer))
+        return None, None, *(None,) * ctx.count, *(-leaf for leaf in ctx.solve(outer))
 
 
 class Implicit(Adjoint):
@@ -96,7 +100,9 @@ class Implicit(Adjoint):
                 )
             )
 
-        leaves = _Minimum.apply(solve, trees.leaves(solution), *gradient_leaves)
+        leaves = _Minimum.apply(
+            solve, len(gradient_leaves), *trees.leaves(solution), *gradient_leaves
+        )
         # The zero term gives `init` a gradient of zero rather than none.
         value = trees.tree_map(
             lambda leaf, start: leaf + 0.0 * start, trees.unflatten(list(leaves), spec), init
