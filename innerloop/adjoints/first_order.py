@@ -98,20 +98,21 @@ def _same_tensors(tree: Tree, other: Tree) -> bool:
 
 
 class _PseudoGradient(torch.autograd.Function):
+    """The identity, whose gradient is another tensor."""
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(init: Tensor, reached: Tensor) -> Tensor:
-        return reached.clone()
+    def forward(value: Tensor, gradient: Tensor) -> Tensor:
+        return value.clone()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        init, reached = ctx.saved_tensors
-        return (init - reached).detach(), None
+    def backward(ctx: Any, outer: Tensor) -> Any:
+        return ctx.saved_tensors[0].clone(), None
 
 
 class Reptile(Adjoint):
@@ -128,5 +129,9 @@ class Reptile(Adjoint):
     def run(self, loop: Loop, init: Tree) -> Outcome:
         with torch.no_grad():
             progress = loop.advance(loop.begin(trees.detach(init)), loop.steps)
-        reached = trees.detach(progress.params)
-        return trees.tree_map(_PseudoGradient.apply, init, reached), progress.reports
+
+        def attach(start: Tensor, reached: Tensor) -> Any:
+            change = (start - reached).detach()
+            return _PseudoGradient.apply(_attach(reached, start), change)
+
+        return trees.tree_map(attach, init, progress.params), progress.reports
