@@ -1,7 +1,7 @@
 """Feature extractors: the embedded small network and torchvision's MobileNetV2 and ResNet-50."""
 
 from collections.abc import Callable
-from importlib.resources import as_file, files
+from importlib import resources
 from pathlib import Path
 
 from torch import Tensor
@@ -49,7 +49,7 @@ def backbone(name: str, weights: str | Path | None = "default") -> Backbone:
 
 def _default(name: str) -> tuple[dict[str, Tensor], str]:
     if name == "small":
-        with as_file(files(__name__) / "small.safetensors") as path:
+        with resources.as_file(resources.files(__name__) / "small.safetensors") as path:
             return read_weights(path), str(path)
     choice = {
         "mobilenet_v2": MobileNet_V2_Weights.DEFAULT,

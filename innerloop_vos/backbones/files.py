@@ -34,7 +34,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise InputError(f"weights: {path} cannot be read: {error}") from error
+        reason, _, _ = str(error).partition("\n")
+        raise InputError(f"weights: {path} cannot be read: {reason}") from error
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"weights: {path} holds no state dict (a dict of tensors by name)")
     return dict(state)

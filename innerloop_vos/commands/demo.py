@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
-from torchvision.io import write_png
 from tqdm import tqdm
 
 from innerloop_vos.data import FolderDataset, synthetic_clip
@@ -70,5 +70,5 @@ def _write_clip(root: Path, seed: int) -> None:
     annotations = prepare_output(root / "Annotations" / _CLIP)
     for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
         with atomic_path(images / f"{index:05d}.png") as temporary:
-            write_png(frame, str(temporary))
+            Image.fromarray(frame.permute(1, 2, 0).numpy()).save(temporary)
         write_mask(annotations / f"{index:05d}.png", mask)

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 _ROUNDS = 5
+_START = 0.6  # of the greatest score, where even that one is low
 
 
 def calibrate(
@@ -28,7 +29,7 @@ def calibrate(
     Source:
         Ridler and Calvard, Picture Thresholding Using an Iterative Selection Method, 1978.
     """
-    level, distance = 0.5, 1.0
+    level, distance = min(max(_START * float(scores.max()), lowest), 0.5), 1.0
     for _ in range(_ROUNDS):
         above = scores > level
         if not above.any() or above.all():

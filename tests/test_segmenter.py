@@ -1,0 +1,195 @@
+"""The streaming interface, with a method that is told its answers; then the ridge method."""
+
+import pytest
+import torch
+
+import innerloop as il
+from innerloop_vos.backbones import backbone
+from innerloop_vos.data import synthetic_clip
+from innerloop_vos.errors import InputError
+from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
+from innerloop_vos.ridge.calibration import calibrate
+from innerloop_vos.scoring import region_similarity
+from innerloop_vos.segmentation import segment_frames
+from innerloop_vos.segmenter import Segmenter, soft_aggregate
+
+FRAME = torch.zeros(3, 6, 8, dtype=torch.uint8)
+
+
+class Scripted(Segmenter):
+    """Keeps every object where it was first drawn, and a record of the calls."""
+
+    def reset(self):
+        self.masks, self.calls = [], []
+
+    def encode(self, frame):
+        return frame
+
+    def add(self, encoded, masks):
+        self.calls.append(("add", len(masks)))
+        self.masks += list(masks)
+
+    def track(self, encoded):
+        self.calls.append(("track", len(self.masks)))
+        return torch.stack([20.0 * (2 * mask.float() - 1) for mask in self.masks])
+
+    def update(self, encoded, probabilities):
+        self.calls.append(("update", len(probabilities)))
+
+    def mask_from_box(self, frame, box):
+        raise AssertionError
+
+
+def label_map(**boxes):
+    labels = torch.zeros(6, 8, dtype=torch.uint8)
+    for name, (rows, columns) in boxes.items():
+        labels[rows, columns] = int(name[1:])
+    return labels
+
+
+def test_ids_are_kept_and_objects_may_appear_later():
+    segmenter = Scripted()
+    first = label_map(o7=(slice(0, 2), slice(0, 3)), o3=(slice(4, 6), slice(0, 3)))
+    assert torch.equal(segmenter.start(FRAME, first), first)
+    assert segmenter.ids == [3, 7]
+    assert torch.equal(segmenter.step(FRAME), first)
+    later = label_map(o5=(slice(0, 6), slice(5, 8)), o7=(slice(0, 1), slice(0, 1)))
+    result = segmenter.step(FRAME, later)
+    assert segmenter.ids == [3, 7, 5]
+    assert torch.equal(result, torch.maximum(first, (later == 5) * torch.tensor(5).byte()))
+    assert segmenter.probabilities.shape == (4, 6, 8)
+    torch.testing.assert_close(segmenter.probabilities.sum(0), torch.ones(6, 8))
+    assert segmenter.calls == [
+        ("add", 2),
+        *[("track", 2), ("update", 2)],
+        *[("track", 2), ("update", 2), ("add", 1)],
+    ]
+
+
+def test_a_second_start_forgets_the_first():
+    segmenter = Scripted()
+    segmenter.start(FRAME, label_map(o1=(slice(0, 2), slice(0, 3))))
+    other = label_map(o2=(slice(3, 6), slice(3, 8)))
+    segmenter.start(FRAME, other)
+    assert torch.equal(segmenter.step(FRAME), other)
+
+
+def test_step_before_start_is_refused():
+    with pytest.raises(RuntimeError, match="call start"):
+        Scripted().step(FRAME)
+
+
+@pytest.mark.parametrize(
+    ("frame", "masks", "message"),
+    [
+        (FRAME.float(), label_map(o1=(0, 0)), r"^frame: .*float32; should be \(3, H, W\) uint8"),
+        (FRAME[0], label_map(o1=(0, 0)), r"^frame: shape \(6, 8\)"),
+        (FRAME, label_map(), "empty"),
+        (FRAME, label_map(o1=(0, 0))[:4], "but the frame is 8x6"),
+    ],
+)
+def test_bad_starts_are_named(frame, masks, message):
+    with pytest.raises(InputError, match=message):
+        Scripted().start(frame, masks)
+
+
+def test_a_frame_of_another_size_is_refused():
+    segmenter = Scripted()
+    segmenter.start(FRAME, label_map(o1=(0, 0)))
+    with pytest.raises(InputError, match="first frame is 8x6"):
+        segmenter.step(FRAME[:, :4])
+
+
+def test_frames_before_the_first_mask_are_background():
+    mask = label_map(o1=(slice(0, 2), slice(0, 3)))
+    clip = type("Clip", (list,), {"size": (6, 8)})([FRAME] * 4)
+    found = list(segment_frames(Scripted(), clip, {2: mask}))
+    assert [bool(labels.any()) for labels in found] == [False, False, True, True]
+
+
+def test_soft_aggregation_by_hand():
+    probabilities = torch.tensor([0.8, 0.3])
+    merged = soft_aggregate(probabilities.logit()[:, None, None])[:, 0, 0]
+    background = 0.2 * 0.7
+    odds = torch.tensor([background / (1 - background), 0.8 / 0.2, 0.3 / 0.7])
+    torch.testing.assert_close(merged, odds / odds.sum())
+    extreme = soft_aggregate(torch.tensor([[[100.0]], [[-100.0]]]))
+    assert extreme.isfinite().all()
+    assert extreme[1] > 0.99
+
+
+def test_calibration_puts_the_decision_between_the_classes():
+    scores = torch.zeros(20, 20)
+    scores[5:10, 5:10] = 0.6
+    level = 0.65 * 0.6
+    expected = (scores - level) / 0.6
+    torch.testing.assert_close(calibrate(scores), expected)
+    # No object: the level stays where it was, above everything.
+    assert (calibrate(0.1 * scores) < 0).all()
+
+
+def ridge(**options):
+    return RidgeSegmenter(backbone("small"), RidgeOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("solver", "length"),
+    [(il.ConjugateGradient(), 12), (il.SteepestDescent(), 12), (il.Ridge(), 3)],
+)
+def test_ridge_follows_objects_of_a_synthetic_clip(solver, length):
+    frames, masks = synthetic_clip(length=24, size=(160, 288), objects=2, seed=2)
+    frames, masks = frames[:length], masks[:length]
+    segmenter = ridge(solver=solver)
+    assert torch.equal(segmenter.start(frames[0], masks[0]), masks[0])
+    found = [segmenter.step(frame) for frame in frames[1:]]
+    for i in (1, 2):
+        assert region_similarity(found[-1] == i, masks[-1] == i) > 0.5
+
+
+def test_ridge_takes_an_object_that_appears_later():
+    frames, masks = synthetic_clip(length=6, size=(96, 160), objects=2, late=True, seed=1)
+    first = next(t for t in range(6) if (masks[t] == 2).any())
+    assert first > 0
+    segmenter = ridge()
+    found = list(
+        segment_frames(
+            segmenter,
+            type("Clip", (list,), {"size": (96, 160)})(frames),
+            {0: masks[0], first: masks[first]},
+        )
+    )
+    assert segmenter.ids == [1, 2]
+    assert not (found[first - 1] == 2).any()
+    assert region_similarity(found[first] == 2, masks[first] == 2) > 0.95
+
+
+def test_ridge_survives_a_vanished_object():
+    frames, masks = synthetic_clip(length=24, size=(160, 288), objects=1, seed=2)
+    segmenter = ridge()
+    segmenter.start(frames[0], masks[0])
+    for _ in range(3):
+        found = segmenter.step(torch.full_like(frames[0], 127))
+    assert not found.any()
+    assert segmenter.probabilities.isfinite().all()
+    assert region_similarity(segmenter.step(frames[1]) == 1, masks[1] == 1) > 0.5
+
+
+def test_a_box_gives_a_mask_inside_it():
+    frames, masks = synthetic_clip(length=1, size=(96, 160), objects=1, seed=1)
+    rows, columns = (masks[0] == 1).nonzero(as_tuple=True)
+    x, y = int(columns.min()), int(rows.min())
+    box = (x, y, int(columns.max()) - x + 1, int(rows.max()) - y + 1)
+    mask = ridge().mask_from_box(frames[0], box)
+    outside = torch.ones_like(mask)
+    outside[y : y + box[3], x : x + box[2]] = 0
+    assert mask.any()
+    assert not (mask * outside).any()
+
+
+def test_features_that_are_not_finite_are_reported():
+    segmenter = ridge()
+    with torch.no_grad():
+        next(segmenter.features.parameters()).fill_(float("nan"))
+    frames, masks = synthetic_clip(length=1, size=(96, 160), objects=1)
+    with pytest.raises(InputError, match="features: the backbone gives NaN"):
+        segmenter.start(frames[0], masks[0])
