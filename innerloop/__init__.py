@@ -10,6 +10,7 @@ from innerloop.adjoints import (
     Truncate,
     Unroll,
 )
+from innerloop.modules import Adapted, adapt
 from innerloop.problems import (
     ConvLeastSquares,
     LeastSquares,
@@ -42,6 +43,7 @@ from innerloop.solvers import (
     SteepestDescent,
     StepSize,
 )
+from innerloop.tasks import TaskGradients, meta_train, task_gradients
 
 __version__ = "0.1.0"
 
@@ -50,6 +52,7 @@ __all__ = [
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adapted",
     "Adjoint",
     "Armijo",
     "ConjugateGradient",
@@ -84,7 +87,11 @@ __all__ = [
     "Status",
     "SteepestDescent",
     "StepSize",
+    "TaskGradients",
     "Truncate",
     "Unroll",
+    "adapt",
+    "meta_train",
     "solve",
+    "task_gradients",
 ]

@@ -1,0 +1,251 @@
+"""Adapting an `nn.Module`: which parameters, with which statistics, without changing the module."""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from innerloop.adjoints import Adjoint
+from innerloop.problems import Objective
+from innerloop.solve import Solution, solve
+from innerloop.solvers.base import Solver
+
+Selection: TypeAlias = str | Iterable[str] | Callable[[str, nn.Parameter], bool]
+BufferPolicy: TypeAlias = Literal["frozen", "per_task", "batch_statistics"]
+Model: TypeAlias = Callable[..., Any]
+
+
+class Adapted:
+    """A module with values of its own for some parameters; the module itself never changes.
+
+    It is called as the module is. `adapt` returns a further adapted one, `state_dict` what the
+    module's class can load.
+
+    Args:
+        module: supplies the computation and the values to start from. Gradients reach its
+            parameters, those that adapt (through where they start) and those that do not.
+        parameters: which parameters adapt: names, or patterns such as "head.*", or a function of
+            name and parameter. Default: all that require a gradient.
+        buffers: statistics of BatchNorm. "frozen" (the default) normalises with the module's
+            running statistics throughout; "batch_statistics" with those of the batch at hand;
+            "per_task" with those of the batch while adapting, and from then on with those that the
+            adapted module has on the batches of the loss, as constants. All other buffers start
+            every call as they are in the module.
+
+    Attributes:
+        values: the adapting parameters by name.
+        solution: what the last `adapt` reached, or None.
+
+    Raises:
+        ValueError: a pattern matches no parameter, or the policy is unknown.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        parameters: Selection | None = None,
+        buffers: BufferPolicy = "frozen",
+    ) -> None:
+        if buffers not in ("frozen", "per_task", "batch_statistics"):
+            raise ValueError(
+                f"buffers: {buffers!r}, should be 'frozen', 'per_task' or 'batch_statistics'"
+            )
+        self.module = module
+        self.solution: Solution | None = None
+        self._policy = buffers
+        self.values: dict[str, Tensor] = _select(module, parameters)
+        self._others: dict[str, Tensor] = {}
+        self._statistics: dict[str, Tensor] = {}
+        self._on_running = _skeleton(module, batch_statistics=False)
+        self._on_batch = _skeleton(module, batch_statistics=True)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        skeleton = self._on_batch if self._policy == "batch_statistics" else self._on_running
+        return self._run(skeleton, self.values, args, kwargs)
+
+    def adapt(
+        self,
+        loss: Callable[[Model], Tensor],
+        solver: Solver,
+        *,
+        init: Mapping[str, Tensor] | None = None,
+        steps: int = 1,
+        adjoint: Adjoint | None = None,
+        tolerance: float = 0.0,
+        throw: bool = True,
+    ) -> "Adapted":
+        """Minimise a loss of the model, starting from the values that this one has.
+
+        Args:
+            loss: maps the model, a callable, to a scalar.
+            solver: how the loss is minimised.
+            init: tensors to take in place of any parameters, adapting or not, by name. Default:
+                none.
+            steps, adjoint, tolerance, throw: as of `solve`.
+
+        Returns:
+            The adapted model; this one stays as it is.
+
+        Raises:
+            ValueError: `init` names no parameter of the module.
+        """
+        adapted = copy.copy(self)
+        adapted._replace(init or {})
+        skeleton = self._on_running if self._policy == "frozen" else self._on_batch
+
+        def model(values: dict[str, Tensor]) -> Model:
+            return lambda *args, **kwargs: adapted._run(skeleton, values, args, kwargs)
+
+        adapted.solution = solve(
+            Objective(lambda values: loss(model(values))),
+            adapted.values,
+            solver,
+            steps=steps,
+            adjoint=adjoint,
+            tolerance=tolerance,
+            throw=throw,
+        )
+        adapted.values = adapted.solution.value
+        if self._policy == "per_task":
+            with _recorded_statistics(skeleton) as statistics:
+                loss(model(adapted.values))
+            adapted._statistics = statistics
+        return adapted
+
+    def state_dict(self) -> dict[str, Any]:
+        """Values and buffers, detached copies, as the module's `load_state_dict` takes them."""
+        state = self.module.state_dict()
+        own = {**self._others, **self.values, **self._statistics}
+        state.update({name: own[name] for name in own if name in state})
+        return {
+            name: value.detach().clone() if isinstance(value, Tensor) else value
+            for name, value in state.items()
+        }
+
+    def _replace(self, tensors: Mapping[str, Tensor]) -> None:
+        known = dict(self.module.named_parameters())
+        for name in tensors:
+            if name not in known:
+                raise ValueError(f"init: {name!r} is no parameter of the module")
+        self.values = {name: tensors.get(name, value) for name, value in self.values.items()}
+        rest = {name: value for name, value in tensors.items() if name not in self.values}
+        self._others = {**self._others, **rest}
+
+    def _run(
+        self, skeleton: nn.Module, values: Mapping[str, Tensor], args: Any, kwargs: Any
+    ) -> Any:
+        # Copies: a layer may change its buffers in place.
+        buffers = {name: buffer.clone() for name, buffer in skeleton.named_buffers()}
+        buffers.update({k: v for k, v in self._statistics.items() if k in buffers})
+        return functional_call(skeleton, {**buffers, **self._others, **values}, args, kwargs)
+
+
+def adapt(
+    module: nn.Module | Adapted,
+    loss: Callable[[Model], Tensor],
+    solver: Solver,
+    *,
+    parameters: Selection | None = None,
+    buffers: BufferPolicy = "frozen",
+    init: Mapping[str, Tensor] | None = None,
+    steps: int = 1,
+    adjoint: Adjoint | None = None,
+    tolerance: float = 0.0,
+    throw: bool = True,
+) -> Adapted:
+    """Adapt a module to a loss; the module handed in never changes.
+
+    Args:
+        module: what to adapt; an `Adapted` one keeps adapting, with its choices of parameters and
+            buffers.
+        loss: maps the model, a callable like the module, to a scalar, for example
+            `lambda model: F.cross_entropy(model(images), labels)`.
+        solver: how the loss is minimised.
+        parameters, buffers: as of `Adapted`.
+        init, steps, adjoint, tolerance, throw: as of `Adapted.adapt`.
+
+    Returns:
+        The adapted model.
+    """
+    if not isinstance(module, Adapted):
+        module = Adapted(module, parameters, buffers)
+    elif parameters is not None:
+        raise ValueError("parameters: are chosen once, when a module is first adapted")
+    return module.adapt(
+        loss, solver, init=init, steps=steps, adjoint=adjoint, tolerance=tolerance, throw=throw
+    )
+
+
+def _select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
+    named = dict(module.named_parameters())
+    if selection is None:
+        chosen = {name: value for name, value in named.items() if value.requires_grad}
+    elif callable(selection):
+        chosen = {name: value for name, value in named.items() if selection(name, value)}
+    else:
+        patterns = [selection] if isinstance(selection, str) else list(selection)
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in named):
+                raise ValueError(
+                    f"parameters: {pattern!r} matches none of the module's parameters: "
+                    f"{', '.join(named)}"
+                )
+        chosen = {
+            name: value
+            for name, value in named.items()
+            if any(fnmatchcase(name, pattern) for pattern in patterns)
+        }
+    if not chosen:
+        raise ValueError("parameters: none is selected, should be at least one")
+    return dict(chosen)
+
+
+def _skeleton(module: nn.Module, *, batch_statistics: bool) -> nn.Module:
+    """A copy of the module that shares its tensors, its BatchNorm using one kind of statistics."""
+    shared: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
+    skeleton = copy.deepcopy(module, shared)
+    for layer in skeleton.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+            if batch_statistics:
+                for name in ("running_mean", "running_var", "num_batches_tracked"):
+                    setattr(layer, name, None)
+    return skeleton
+
+
+@contextmanager
+def _recorded_statistics(skeleton: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect mean and variance of what enters each BatchNorm, averaged over its calls."""
+    statistics: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+
+    def record(name: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        (x,) = args
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        count = calls[name] = calls.get(name, 0) + 1
+        # As torch's own running statistics: the variance is unbiased where that is defined.
+        unbiased = x.numel() // x.shape[1] > 1
+        for key, new in (
+            (f"{name}.running_mean", x.detach().mean(axes)),
+            (f"{name}.running_var", x.detach().var(axes, unbiased=unbiased)),
+        ):
+            old = statistics.get(key, torch.zeros_like(new))
+            statistics[key] = old + (new - old) / count
+
+    handles = [
+        layer.register_forward_pre_hook(partial(record, name))
+        for name, layer in skeleton.named_modules()
+        if isinstance(layer, _BatchNorm)
+    ]
+    try:
+        yield statistics
+    finally:
+        for handle in handles:
+            handle.remove()
