@@ -33,7 +33,7 @@ class RidgeOptions:
     regularization: float = 1e-2
     capacity: int = 8
     learning_rate: float = 0.1
-    first_weight: float = 0.5
+    first_weight: float = 0.75
     sharpness: float = 6.0
     min_area: int = 100
 
