@@ -9,7 +9,7 @@ import innerloop_vos
 
 CORE = Path(innerloop.__file__).parent
 VOS = Path(innerloop_vos.__file__).parent
-METHODS = ("ridge",)
+METHODS = ("lwl", "ridge")
 FRONT = ("innerloop_vos.cli", "innerloop_vos.commands", "innerloop_vos.methods")
 
 

@@ -1,0 +1,115 @@
+"""What the target model is told to predict: few-shot labels, learned from masks or boxes."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions without bias and a 3x3 convolution as shortcut.
+
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        stride: of the first convolution and of the shortcut.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.downsample = nn.Conv2d(inputs, outputs, 3, stride, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        return F.relu(self.conv2(F.relu(self.conv1(x))) + self.downsample(x))
+
+
+class LabelEncoder(nn.Module):
+    """Turns a mask into the labels and the weights of the target model's least squares, stride 16.
+
+    Args:
+        widths: channels after the first convolution, the first and the second residual block.
+            Default (16, 32, 64).
+        outputs: D, channels of labels and weights. Default 16.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4: E_θ and W_θ, which
+        share all but their last layer.
+    """
+
+    def __init__(self, widths: Sequence[int] = (16, 32, 64), outputs: int = 16) -> None:
+        super().__init__()
+        first, second, third = widths
+        self.conv_block = nn.Sequential(
+            nn.Conv2d(1, first, 3, 2, 1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        )
+        self.res1 = ResidualBlock(first, second, stride=2)
+        self.res2 = ResidualBlock(second, third, stride=2)
+        self.label_pred = nn.Sequential(nn.Conv2d(third, outputs, 3, 1, 1), nn.ReLU(inplace=True))
+        self.samp_w_pred = nn.Conv2d(third, outputs, 3, 1, 1)
+        _initialise(self)
+        # Training starts from least squares that are not weighted.
+        nn.init.zeros_(self.samp_w_pred.weight)
+        self.samp_w_pred.bias = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode masks.
+
+        Args:
+            masks: probability of the object, shape (*batch, H, W).
+
+        Returns:
+            Labels, not negative, and weights, each of shape (*batch, D, ceil(H/16), ceil(W/16)).
+        """
+        batch = masks.shape[:-2]
+        x = self.res2(self.res1(self.conv_block(masks.reshape(-1, 1, *masks.shape[-2:]))))
+        labels, weights = self.label_pred(x), self.samp_w_pred(x)
+        shape = (*batch, *labels.shape[1:])
+        return labels.reshape(shape), weights.reshape(shape)
+
+
+class BoxEncoder(nn.Module):
+    """Turns the box of an object into target scores, from which the decoder finds the mask.
+
+    Args:
+        features: C, channels of the target features. Default 512.
+        width: channels of the residual blocks. Default 64.
+        outputs: D, channels of the scores. Default 16.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, section 4.3 and its supplement.
+    """
+
+    def __init__(self, features: int = 512, width: int = 64, outputs: int = 16) -> None:
+        super().__init__()
+        self.res = nn.Sequential(
+            ResidualBlock(features + 1, width, stride=1), ResidualBlock(width, width, stride=1)
+        )
+        self.label_pred = nn.Sequential(nn.Conv2d(width, outputs, 3, 1, 1), nn.ReLU(inplace=True))
+        _initialise(self)
+
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Encode boxes.
+
+        Args:
+            features: of the frames that the boxes lie in, shape (B, C, h, w).
+            boxes: 1 inside the box and 0 outside, shape (B, H, W).
+
+        Returns:
+            Target scores, shape (B, D, h, w).
+        """
+        size = features.shape[-2:]
+        inside = F.interpolate(boxes[:, None], size, mode="bilinear", align_corners=False)
+        scores: Tensor = self.label_pred(self.res(torch.cat([features, inside], dim=1)))
+        return scores
+
+
+def _initialise(network: nn.Module) -> None:
+    for conv in network.modules():
+        if isinstance(conv, nn.Conv2d):
+            fan_out = conv.out_channels * math.prod(conv.kernel_size)
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / fan_out))

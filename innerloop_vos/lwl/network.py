@@ -1,0 +1,176 @@
+"""The LWL network as a whole, and its builders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+import innerloop as il
+from innerloop_vos.backbones import Backbone, backbone
+from innerloop_vos.backbones.files import fit, read_weights
+from innerloop_vos.lwl.backbone import CaffeResNet50
+from innerloop_vos.lwl.decoder import LEVELS, Decoder
+from innerloop_vos.lwl.label_encoder import BoxEncoder, LabelEncoder
+from innerloop_vos.lwl.target_model import TargetModel
+
+_BOX_ENCODER = "box_label_encoder."
+
+
+class LWL(nn.Module):
+    """The networks of Learning What to Learn, without the state of a video.
+
+    The names of the parameters are those of the released checkpoints. Batch normalisation always
+    uses its running statistics, in training too.
+
+    Args:
+        backbone: feature extractor of four levels; the second coarsest feeds the target model.
+        features: C, channels of the target features. Default 512.
+        outputs: D, channels of the labels, weights and target scores. Default 16.
+        kernel: K, side of the filter in feature pixels, odd. Default 3.
+        label_widths: of the label encoder. Default (16, 32, 64).
+        decoder_widths: of the decoder, coarse to fine. Default (256, 128, 128, 64).
+        box: whether there is a box encoder. Default False.
+        solver: inner solver of the target model. Default: that of `TargetModel`.
+
+    Source:
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        features: int = 512,
+        outputs: int = 16,
+        kernel: int = 3,
+        label_widths: Sequence[int] = (16, 32, 64),
+        decoder_widths: Sequence[int] = (256, 128, 128, 64),
+        box: bool = False,
+        solver: il.Solver | None = None,
+    ) -> None:
+        super().__init__()
+        self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
+        channels = [backbone.levels[name].channels for name in self._levels]
+        self.feature_extractor = backbone
+        self.target_model = TargetModel(channels[1], features, outputs, kernel, solver)
+        self.label_encoder = LabelEncoder(label_widths, outputs)
+        self.decoder = Decoder(channels, decoder_widths, outputs)
+        self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
+
+    def train(self, mode: bool = True) -> "LWL":
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def extract(self, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Compute the features of images.
+
+        Args:
+            images: RGB in 0..1, shape (B, 3, H, W).
+
+        Returns:
+            The backbone's features by `LEVELS`, and the target features (B, C, h, w).
+        """
+        found = self.feature_extractor(images)
+        levels = {ours: found[name] for name, ours in self._levels.items()}
+        return levels, self.target_model.project(levels[LEVELS[1]])
+
+    def forward(
+        self,
+        train_images: Tensor,
+        train_masks: Tensor,
+        test_images: Tensor,
+        *,
+        steps: int = 5,
+        adjoint: il.Adjoint | None = None,
+    ) -> Tensor:
+        """Learn the objects of S sequences from some frames, and segment others.
+
+        Args:
+            train_images: RGB in 0..1, shape (S, N, 3, H, W).
+            train_masks: of the one object a sequence, 0 to 1, shape (S, N, H, W).
+            test_images: RGB in 0..1, shape (S, T, 3, H, W).
+            steps: of the inner solver. Default 5.
+            adjoint: how gradients come back through it. Default: `il.Unroll()`.
+
+        Returns:
+            Logits, shape (S, T, H, W).
+        """
+        _, memory = self.extract(train_images.flatten(0, 1))
+        labels, weights = self.label_encoder(train_masks)
+        filters = self.target_model.fit(
+            memory.reshape(*train_images.shape[:2], *memory.shape[1:]),
+            labels,
+            weights,
+            steps=steps,
+            adjoint=adjoint,
+        )
+        levels, features = self.extract(test_images.flatten(0, 1))
+        features = features.reshape(*test_images.shape[:2], *features.shape[1:])
+        scores = self.target_model.score(filters, features)
+        size = test_images.shape[-2:]
+        logits: Tensor = self.decoder(scores.flatten(0, 1), levels, size)
+        return logits.reshape(*test_images.shape[:2], *size)
+
+    def segment_box(self, images: Tensor, boxes: Tensor) -> Tensor:
+        """Segment the objects in boxes.
+
+        Args:
+            images: RGB in 0..1, shape (B, 3, H, W).
+            boxes: 1 inside the box and 0 outside, shape (B, H, W).
+
+        Returns:
+            Logits, shape (B, H, W).
+
+        Raises:
+            ValueError: the network has no box encoder.
+        """
+        if self.box_label_encoder is None:
+            raise ValueError("segment_box: the network has no box encoder; build it with box=True")
+        levels, features = self.extract(images)
+        logits: Tensor = self.decoder(
+            self.box_label_encoder(features, boxes), levels, images.shape[-2:]
+        )
+        return logits
+
+
+def lwl_resnet50(weights: str | Path | None = None, **sizes: Any) -> LWL:
+    """Build the network of the released system.
+
+    Args:
+        weights: file with weights under the released names, as `innerloop-vos convert lwl` writes
+            it. Default: random weights.
+        sizes: of `LWL`, with the released system's as defaults. A file with a box encoder implies
+            `box=True`.
+
+    Returns:
+        The network in evaluation mode, float32, on the CPU.
+
+    Raises:
+        InputError: the file is missing, unreadable or does not fit.
+    """
+    return _build(CaffeResNet50(), weights, sizes)
+
+
+def lwl_mobilenet_v2(weights: str | Path | None = None, **sizes: Any) -> LWL:
+    """Build LWL on torchvision's MobileNetV2 at stride 16; as `lwl_resnet50`."""
+    return _build(backbone("mobilenet_v2", None), weights, sizes)
+
+
+def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
+    """Build LWL on the backbone that ships with the package; as `lwl_resnet50`."""
+    return _build(backbone("small", None), weights, sizes)
+
+
+def _build(features: Backbone, weights: str | Path | None, sizes: dict[str, Any]) -> LWL:
+    if weights is None:
+        return LWL(features, **sizes).eval()
+    state = read_weights(weights)
+    if any(name.startswith(_BOX_ENCODER) for name in state):
+        sizes = {**sizes, "box": True}
+    network = LWL(features, **sizes)
+    fit(network, state, str(weights))
+    return network.eval()

@@ -1,0 +1,110 @@
+"""The target model: a filter on projected features, found by an inner solver."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import innerloop as il
+
+
+class TargetModel(nn.Module):
+    """A convolutional filter that maps the features of a frame to the encoding of its mask.
+
+    The filter is no parameter: `fit` finds it by least squares, to which the network's training
+    differentiates through.
+
+    Args:
+        inputs: channels of the backbone's features.
+        features: C, channels that they are projected to. Default 512.
+        outputs: D, channels of the target scores. Default 16.
+        kernel: K, side of the filter in feature pixels, odd. Default 3.
+        solver: inner solver. Default: steepest descent with the released system's floor.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.1 and 3.2.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        features: int = 512,
+        outputs: int = 16,
+        kernel: int = 3,
+        solver: il.Solver | None = None,
+    ) -> None:
+        super().__init__()
+        self.filter_shape = (outputs, features, kernel, kernel)
+        self.solver = solver or il.SteepestDescent(floor=1e-8)
+        self.feature_extractor = nn.Sequential(nn.Conv2d(inputs, features, 3, 1, 1, bias=False))
+        self.filter_optimizer = nn.ModuleDict(
+            {
+                "residual_module": nn.ParameterDict(
+                    {"filter_reg": nn.Parameter(torch.tensor([0.01]))}
+                )
+            }
+        )
+
+    @property
+    def regularization(self) -> Tensor:
+        """λ of the filter, shape (); the learned parameter is its root."""
+        root: Tensor = self.filter_optimizer["residual_module"]["filter_reg"]  # type: ignore[index]
+        return root.square().squeeze(0)
+
+    def project(self, features: Tensor) -> Tensor:
+        """Project backbone features (B, inputs, h, w) to (B, C, h, w), of fixed norm per image.
+
+        A patch under the filter has the norm 1 on average, so that scores and step sizes depend
+        neither on the backbone's scale nor on the size of the image.
+        """
+        projected: Tensor = self.feature_extractor(features)
+        _, channels, kernel, _ = self.filter_shape
+        square = projected.square().sum((-3, -2, -1), keepdim=True)
+        count = math.prod(projected.shape[-3:])
+        scale = math.sqrt(1 / (channels * kernel**2))
+        return projected * scale * (count / (square + 1e-5)).sqrt()
+
+    def fit(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        init: Tensor | None = None,
+        *,
+        steps: int,
+        adjoint: il.Adjoint | None = None,
+    ) -> Tensor:
+        """Find the filter that predicts the labels of some frames.
+
+        Args:
+            features: projected, shape (*batch, N, C, h, w).
+            labels: E, shape (*batch, N, D, h, w).
+            weights: W, shape (*batch, N, D, h, w).
+            init: filter to start from, shape (*batch, D, C, K, K). Default: zero.
+            steps: of the solver.
+            adjoint: how gradients come back through the solver. Default: `il.Unroll()`.
+
+        Returns:
+            The filter, shape (*batch, D, C, K, K).
+        """
+        if init is None:
+            init = features.new_zeros(*features.shape[:-4], *self.filter_shape)
+        problem = il.ConvLeastSquares(features, labels, weights, self.regularization)
+        filters: Tensor = il.solve(problem, init, self.solver, steps=steps, adjoint=adjoint).value
+        return filters
+
+    def score(self, filters: Tensor, features: Tensor) -> Tensor:
+        """Apply filters (S, D, C, K, K), one a sequence, to features (S, N, C, h, w).
+
+        Returns:
+            Target scores, shape (S, N, D, h, w).
+        """
+        sequences, frames, _, height, width = features.shape
+        scores = F.conv2d(
+            features.transpose(0, 1).reshape(frames, -1, height, width),
+            filters.flatten(0, 1),
+            padding=filters.shape[-1] // 2,
+            groups=sequences,
+        )
+        return scores.reshape(frames, sequences, -1, height, width).transpose(0, 1)
