@@ -1,0 +1,93 @@
+"""The frames that target models learn from, for several objects side by side."""
+
+import torch
+from torch import Tensor
+
+
+class SampleWeights:
+    """Which sample of an object's memory is replaced next, and what each one weighs.
+
+    A new sample weighs 1 / (1 - learning_rate) times the one before it. When the memory is full,
+    the lightest makes room, which is the oldest.
+
+    Args:
+        capacity: greatest number of samples, at least 2.
+        learning_rate: share of the second sample and rate of growth after it, in (0, 1).
+        first_weight: least weight of the first sample, which is then never replaced. None: the
+            first sample is one like the others, and the second one weighs as much as it.
+
+    Attributes:
+        values: the weights, shape (capacity,), 0 where there is no sample. They sum to one, or to
+            slightly more once the first is held up.
+        count: number of samples, at first one.
+        latest: slot of the latest sample, None while there is but the first.
+    """
+
+    def __init__(self, capacity: int, learning_rate: float, first_weight: float | None) -> None:
+        self.learning_rate = learning_rate
+        self.first_weight = first_weight
+        self.values = torch.zeros(capacity)
+        self.values[0] = 1
+        self.count = 1
+        self.latest: int | None = None
+
+    def add(self) -> int:
+        """Weigh a further sample, and return the slot that it belongs in."""
+        values, rate, kept = self.values, self.learning_rate, self.first_weight is not None
+        if self.count < len(values):
+            slot, self.count = self.count, self.count + 1
+        else:
+            slot = int(kept) + int(values[int(kept) :].argmin())
+        if self.latest is not None:
+            values[slot] = values[self.latest] / (1 - rate)
+        elif kept:
+            values /= 1 - rate
+            values[slot] = rate
+        else:
+            values[slot] = values[0]
+        values /= values.sum()
+        if self.first_weight is not None and values[0] < self.first_weight:
+            values /= self.first_weight + values[1:].sum()
+            values[0] = self.first_weight
+        self.latest = slot
+        return slot
+
+
+class TargetMemory:
+    """The samples of all objects, in tensors with a leading axis of objects.
+
+    Args:
+        capacity: greatest number of samples per object, at least 2.
+        learning_rate, first_weight: of `SampleWeights`.
+    """
+
+    def __init__(self, capacity: int, learning_rate: float, first_weight: float | None) -> None:
+        self._rule = (capacity, learning_rate, first_weight)
+        self.weights: list[SampleWeights] = []
+        self._parts: list[Tensor] = []
+
+    def add_objects(self, *firsts: Tensor) -> None:
+        """Add objects with their first sample: parts of shape (new, ...)."""
+        grown = []
+        for index, first in enumerate(firsts):
+            # Zero, for the slots without a sample are there too, with weight zero.
+            room = first.new_zeros(len(first), self._rule[0], *first.shape[1:])
+            room[:, 0] = first
+            grown.append(torch.cat([self._parts[index], room]) if self._parts else room)
+        self._parts = grown
+        self.weights += [SampleWeights(*self._rule) for _ in firsts[0]]
+
+    def add_samples(self, *samples: Tensor) -> None:
+        """Add a sample of every object: parts of shape (O, ...)."""
+        for index, weights in enumerate(self.weights):
+            slot = weights.add()
+            for stored, part in zip(self._parts, samples, strict=True):
+                stored[index, slot] = part[index]
+
+    def samples(self) -> tuple[Tensor, ...]:
+        """Return each part, shape (O, N, ...), and the weights (O, N), where N is the greatest
+        number of samples of an object; the weights are zero where there is no sample."""
+        count = max(weights.count for weights in self.weights)
+        parts = [part[:, :count] for part in self._parts]
+        values = torch.stack([weights.values[:count] for weights in self.weights])
+        return (*parts, values.to(parts[0]))

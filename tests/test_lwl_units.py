@@ -1,0 +1,120 @@
+"""The parts of LWL's inference against reference numbers of the released system."""
+
+import json
+
+import pytest
+import torch
+from lwl_goldens import GOLDENS, load
+from shared import needs_shared
+
+from innerloop_vos.lwl.memory import SampleWeights, TargetMemory
+from innerloop_vos.lwl.search_region import first_sample, paste, search_region
+from innerloop_vos.lwl.target_state import target_state
+from innerloop_vos.segmenter import soft_aggregate
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load("tracker_units.npz")
+
+
+@needs_shared
+@pytest.mark.parametrize(("case", "capacity"), [("std", 32), ("small", 4)])
+def test_sample_weights_golden(golden, case, capacity):
+    weights = SampleWeights(capacity, 0.1, 0.25)
+    expected, slots = golden[f"sw.{case}"], golden[f"sw.{case}.ind"]
+    torch.testing.assert_close(weights.values, expected[0])
+    for row, slot in zip(expected[1:], slots.tolist(), strict=True):
+        assert weights.add() == slot
+        torch.testing.assert_close(weights.values, row, rtol=0, atol=1e-6)
+
+
+def test_without_a_least_weight_the_first_sample_is_one_like_the_others():
+    weights = SampleWeights(3, 0.2, None)
+    weights.add()
+    torch.testing.assert_close(weights.values, torch.tensor([0.5, 0.5, 0]))
+    weights.add()
+    torch.testing.assert_close(weights.values, torch.tensor([0.8, 0.8, 1]) / 2.6)
+    assert weights.add() == 0
+
+
+def test_objects_that_came_later_have_samples_of_weight_zero():
+    memory = TargetMemory(4, 0.1, 0.25)
+    memory.add_objects(torch.tensor([[1.0]]))
+    memory.add_samples(torch.tensor([[2.0]]))
+    memory.add_objects(torch.tensor([[3.0]]))
+    samples, weights = memory.samples()
+    assert samples.tolist() == [[[1.0], [2.0]], [[3.0], [0.0]]]
+    torch.testing.assert_close(weights, torch.tensor([[1 / 1.09, 0.09 / 1.09], [1.0, 0.0]]))
+
+
+@needs_shared
+def test_target_state_golden(golden):
+    for case in range(3):
+        centres, sizes, areas = target_state(golden[f"ts{case}.p"][None])
+        torch.testing.assert_close(centres[0], golden[f"ts{case}.c"], rtol=0, atol=1e-4)
+        torch.testing.assert_close(sizes[0], golden[f"ts{case}.sz"], rtol=0, atol=1e-4)
+        assert areas[0] > 100
+
+
+@needs_shared
+def test_merging_golden(golden):
+    merged = soft_aggregate(golden["merge.in"])
+    torch.testing.assert_close(merged[1:], golden["merge.raw"], rtol=0, atol=1e-6)
+    assert torch.equal(merged.argmax(0).byte(), golden["merge.seg"])
+    centres, sizes, _ = target_state(merged[1:])
+    boxes = torch.cat([(centres - (sizes - 1) / 2).flip(1), sizes.flip(1)], dim=1)
+    torch.testing.assert_close(boxes.double(), golden["merge.bbox"], rtol=0, atol=1e-3)
+
+
+@needs_shared
+def test_cropping_golden(golden):
+    cases = {
+        name: arguments
+        for name, *arguments in json.loads((GOLDENS / "sample_patch_cases.json").read_text())
+        if f"{name}.patch" in golden
+    }
+    assert len(cases) == 15
+    for name, (position, size, output) in cases.items():
+        border = name.partition(".")[2]
+        region = search_region(position, size, (70, 110), tuple(output), border)
+        found = [region.rows[0], region.columns[0], region.rows[1], region.columns[1]]
+        assert found == golden[f"{name}.coord"][0].tolist(), name
+        patch = region.crop(golden["sp.im"][0])[0]
+        torch.testing.assert_close(patch, golden[f"{name}.patch"][0, 0], rtol=0, atol=1e-3)
+        if border != "replicate":
+            mask = region.crop_mask(golden["sp.m"][0, 0])
+            assert torch.equal(mask, golden[f"{name}.mask"][0, 0]), name
+
+
+@needs_shared
+def test_pasting_golden(golden):
+    scales = [(0.53, (30, 50)), (1.2, (35, 55)), (0.4, (5, 100))]
+    for case, (scale, position) in enumerate(scales):
+        scale = torch.tensor(scale).item()
+        found = paste(golden[f"cv{case}.in"][0, 0], scale, position, (70, 110))
+        torch.testing.assert_close(found, golden[f"cv{case}.out"], rtol=0, atol=1e-3)
+
+
+@needs_shared
+@pytest.mark.parametrize("case", ["gi0", "gi1"])
+def test_first_sample_golden(golden, case):
+    patch, mask, scale = first_sample(
+        golden["sp.im"][0], golden["sp.m"][0, 0], golden[f"{case}.bb"].tolist(), (48, 80)
+    )
+    assert scale == pytest.approx(golden[f"{case}.scale"].item(), rel=1e-6)
+    torch.testing.assert_close(patch[0], golden[f"{case}.patch"][0, 0], rtol=0, atol=1e-3)
+    assert torch.equal(mask, golden[f"{case}.mask"][0, 0])
+
+
+def test_a_region_outside_the_frame_pastes_nothing():
+    found = paste(torch.zeros(8, 8), 1.0, (-50.0, 200.0), (20, 30))
+    assert (found == -100).all()
+
+
+def test_cropping_and_pasting_undo_each_other():
+    mask = torch.zeros(60, 80)
+    mask[20:40, 30:50] = 1
+    region = search_region((30, 40), (40, 60), (60, 80), (80, 120))
+    back = region.paste(20 * region.crop(mask[None])[0] - 10, (60, 80)) > 0
+    assert (back != mask.bool()).sum() <= 2 * (20 + 20)
