@@ -72,6 +72,8 @@ class SearchRegion:
 
     def paste(self, scores: Tensor, size: tuple[int, int]) -> Tensor:
         """Put scores (*output) back into a frame of `size`; -100 outside the region."""
+        if (self.rows, self.columns) == ((0, size[0]), (0, size[1])):
+            return _resize(scores[None], size, "bilinear")[0]
         return paste(scores, self.scale, self.centre, size)
 
     def _sample(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,6 +89,11 @@ class SearchRegion:
             index.append(wanted.clamp(0, last) * self.stride + offset)
             inside.append((wanted >= 0) & (wanted <= last))
         return image[:, index[0][:, None], index[1]], inside[0][:, None] & inside[1]
+
+
+def whole_frame(frame: tuple[int, int], output: tuple[int, int]) -> SearchRegion:
+    """The region that is the frame itself."""
+    return SearchRegion((0, frame[0]), (0, frame[1]), 1, (0, 0), output)
 
 
 def search_region(
@@ -142,7 +149,7 @@ def first_sample(
     box: tuple[int, int, int, int],
     output: tuple[int, int],
     factor: float = 5.0,
-) -> tuple[Tensor, Tensor, float]:
+) -> tuple[Tensor, Tensor]:
     """Cut out the surroundings of an object that the user has marked.
 
     Args:
@@ -153,32 +160,30 @@ def first_sample(
         factor: side of the region in units of the object's, in the geometric mean.
 
     Returns:
-        The image (C, *output), the mask (*output), and the pixels of the frame per output pixel
-        that the factor asks for.
+        The image (C, *output) and the mask (*output).
     """
     x, y, width, height = box
     frame = image.shape[-2:]
     centre = (y + (height - 1) / 2, x + (width - 1) / 2)
-    scale = factor * math.sqrt(width * height / math.prod(output))
-    shrink = max(min(scale * o / f for o, f in zip(output, frame, strict=True)), 1)
-    inside = scale / shrink
+    wanted = factor * math.sqrt(width * height / math.prod(output))
+    scale = wanted / max(min(wanted * o / f for o, f in zip(output, frame, strict=True)), 1)
     # A crop of twice the size, of which the part is kept that overlaps the frame most.
     double = (2 * output[0], 2 * output[1])
     region = search_region(
         (round(centre[0]), round(centre[1])),
-        (inside * double[0], inside * double[1]),
+        (scale * double[0], scale * double[1]),
         (frame[0], frame[1]),
         double,
         "replicate",
     )
     index = []
     for c, o, f in zip(centre, output, frame, strict=True):
-        start, end = c - (inside * o - 1) / 2, c + inside * o / 2 + 1
-        shift = int((max(-start, 0) - max(end - f, 0)) / inside)
+        start, end = c - (scale * o - 1) / 2, c + scale * o / 2 + 1
+        shift = int((max(-start, 0) - max(end - f, 0)) / scale)
         kept = torch.arange(o, device=image.device) + o // 2 + shift
         index.append(kept.clamp(0, 2 * o - 1))
     patch = region.crop(image)[:, index[0][:, None], index[1]]
-    return patch, region.crop_mask(mask)[index[0][:, None], index[1]], scale
+    return patch, region.crop_mask(mask)[index[0][:, None], index[1]]
 
 
 def paste(scores: Tensor, scale: float, position: Pair, size: tuple[int, int]) -> Tensor:

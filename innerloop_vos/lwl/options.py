@@ -1,0 +1,60 @@
+"""Settings of LWL on video."""
+
+from dataclasses import dataclass
+
+from innerloop_vos.lwl.search_region import BORDERS
+
+
+@dataclass(frozen=True)
+class LWLOptions:
+    """How a video is tracked. The defaults are the released system's.
+
+    Where the paper differs from it, the paper has `squared_weights=False`, `first_weight=0`,
+    `border="inside"` and `half_cell_shift=False`.
+
+    Args:
+        output: height and width that the search region is resized to. Default (480, 832).
+        search_factor: side of the search region in units of the object's. None: the whole frame.
+        border: what happens to a search region that leaves the frame, one of `BORDERS`.
+        half_cell_shift: whether the region is moved by half a feature pixel down and right.
+        scale_change: least and greatest factor by which the region may scale from frame to frame.
+        min_area: pixels below which an object's mask does not move its region.
+        capacity: greatest number of samples per object.
+        learning_rate: of the samples' weights.
+        first_weight: least weight of the first sample. None: it can be replaced.
+        squared_weights: whether a sample's weight multiplies W, and so enters the loss squared,
+            as in the released system; or its root does, and it enters the loss as it is.
+        init_steps: solver steps on the first frame of an object.
+        update_steps: solver steps at an update.
+        update_interval: frames from update to update.
+    """
+
+    output: tuple[int, int] = (480, 832)
+    search_factor: float | None = 5.0
+    border: str = "inside_major"
+    half_cell_shift: bool = True
+    scale_change: tuple[float, float] = (0.95, 1.1)
+    min_area: int = 100
+    capacity: int = 32
+    learning_rate: float = 0.1
+    first_weight: float | None = 0.25
+    squared_weights: bool = True
+    init_steps: int = 20
+    update_steps: int = 3
+    update_interval: int = 1
+
+    def __post_init__(self) -> None:
+        if self.border not in BORDERS:
+            raise ValueError(f"border: {self.border!r}, should be one of {', '.join(BORDERS)}")
+        if self.capacity < 2:
+            raise ValueError(f"capacity: {self.capacity}, should be at least 2")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
+        if self.first_weight is not None and not 0 <= self.first_weight < 1:
+            raise ValueError(f"first_weight: {self.first_weight}, should be None or in [0, 1)")
+        if self.update_interval < 1:
+            raise ValueError(f"update_interval: {self.update_interval}, should be at least 1")
+
+
+BOX_OPTIONS = LWLOptions(learning_rate=0.2, first_weight=None, update_steps=5, update_interval=5)
+"""Settings for a first mask that was found in a box: it is trusted less."""

@@ -1,0 +1,121 @@
+"""Segmentation of video by LWL: the networks, and the state that they are run with."""
+
+import torch
+from torch import Tensor
+
+import innerloop as il
+from innerloop_vos.errors import InputError
+from innerloop_vos.lwl.memory import TargetMemory
+from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.options import BOX_OPTIONS, LWLOptions
+from innerloop_vos.lwl.search_region import SearchRegion
+from innerloop_vos.lwl.target import Target
+from innerloop_vos.lwl.target_state import target_state
+from innerloop_vos.masks import box_to_mask
+from innerloop_vos.segmenter import Segmenter
+
+
+class LWLSegmenter(Segmenter):
+    """Learning What to Learn on video; all objects are solved and decoded in one batch.
+
+    Args:
+        network: the networks; moved to `device`.
+        options: settings for videos that start from a mask. Default: the released system's.
+        box_options: settings for the video that follows on `mask_from_box`. Default: the released
+            system's.
+        device: where the work is done. Default: the CPU.
+
+    Source:
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
+    """
+
+    def __init__(
+        self,
+        network: LWL,
+        options: LWLOptions | None = None,
+        box_options: LWLOptions = BOX_OPTIONS,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(device)
+        self.network = network.eval().to(self.device)
+        self.mask_options = options or LWLOptions()
+        self.box_options = box_options
+        self._from_box = False
+
+    def reset(self) -> None:
+        self.options = self.box_options if self._from_box else self.mask_options
+        self._from_box = False
+        options = self.options
+        self.memory = TargetMemory(options.capacity, options.learning_rate, options.first_weight)
+        self.targets: list[Target] = []
+        self.filters = torch.empty(0, device=self.device)
+        self.regions: list[SearchRegion] = []
+        self._updates = 0
+
+    def encode(self, frame: Tensor) -> Tensor:
+        # What the network sees depends on the object; that is cut out later.
+        return frame.float() / 255
+
+    def add(self, encoded: Tensor, masks: Tensor) -> None:
+        targets = [Target(self.options, mask) for mask in masks]
+        samples = [
+            target.first_sample(encoded, mask.float())
+            for target, mask in zip(targets, masks, strict=True)
+        ]
+        images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        _, features = self.network.extract(images)
+        labels, weights = self.network.label_encoder(cropped)
+        filters = self.network.target_model.fit(
+            features[:, None],
+            labels[:, None],
+            weights[:, None],
+            steps=self.options.init_steps,
+            adjoint=il.Detach(),
+        )
+        self.memory.add_objects(features, labels, weights)
+        self.filters = torch.cat([self.filters, filters])
+        self.targets += targets
+
+    def track(self, encoded: Tensor) -> Tensor:
+        # The merged probabilities of the previous frame.
+        states = target_state(self.probabilities[1:])
+        for target, *state in zip(self.targets, *states, strict=True):
+            target.move(*state)
+        self.regions = [target.region() for target in self.targets]
+        patches = torch.stack([region.crop(encoded) for region in self.regions])
+        levels, self._features = self.network.extract(patches)
+        scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
+        logits = self.network.decoder(scores, levels, self.options.output)
+        size = (encoded.shape[1], encoded.shape[2])
+        pasted = zip(self.regions, logits, strict=True)
+        return torch.stack([region.paste(score, size) for region, score in pasted])
+
+    def update(self, encoded: Tensor, probabilities: Tensor) -> None:
+        found = zip(self.regions, probabilities, strict=True)
+        cropped = torch.stack([region.crop_mask(mask) for region, mask in found])
+        self.memory.add_samples(self._features, *self.network.label_encoder(cropped))
+        self._updates += 1
+        if self._updates % self.options.update_interval:
+            return
+        features, labels, weights, shares = self.memory.samples()
+        if not self.options.squared_weights:
+            shares = shares.sqrt()
+        self.filters = self.network.target_model.fit(
+            features,
+            labels,
+            weights * shares[:, :, None, None, None],
+            self.filters,
+            steps=self.options.update_steps,
+            adjoint=il.Detach(),
+        )
+
+    @torch.no_grad()
+    def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+        """Find the mask of the object in a box; the next video is tracked with `box_options`."""
+        inside = box_to_mask(box, (frame.shape[1], frame.shape[2])).to(self.device)
+        if self.network.box_label_encoder is None:
+            raise InputError("box: these weights have no box encoder; start from a mask instead")
+        image = self.encode(frame.to(self.device))
+        mask = (self.network.segment_box(image[None], inside[None].float())[0] > 0).byte()
+        self._from_box = True
+        return (mask if mask.any() else inside).cpu()

@@ -1,0 +1,79 @@
+"""Where one object is, and where to look for it."""
+
+import math
+
+from torch import Tensor
+
+from innerloop_vos.lwl.options import LWLOptions
+from innerloop_vos.lwl.search_region import (
+    Pair,
+    SearchRegion,
+    first_sample,
+    search_region,
+    whole_frame,
+)
+
+_HALF_CELL = 8
+"""Half a feature pixel, in pixels of the search region."""
+
+
+class Target:
+    """The place and the scale of an object, from frame to frame.
+
+    Args:
+        options: settings.
+        mask: of the object in its first frame, shape (H, W), bool, not empty.
+    """
+
+    def __init__(self, options: LWLOptions, mask: Tensor) -> None:
+        self.options = options
+        self.frame = (mask.shape[0], mask.shape[1])
+        rows, columns = (mask.any(axis).nonzero().flatten() for axis in (1, 0))
+        y, x = int(rows[0]), int(columns[0])
+        height, width = int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x
+        self.box = (x, y, width, height)
+        self.position: Pair = (y + (height - 1) / 2, x + (width - 1) / 2)
+        self.scale = (options.search_factor or 1) * math.sqrt(
+            width * height / math.prod(options.output)
+        )
+        self.base_size: Pair = (height / self.scale, width / self.scale)
+
+    @property
+    def size(self) -> Pair:
+        """Height and width: those of the first frame, scaled."""
+        return self.base_size[0] * self.scale, self.base_size[1] * self.scale
+
+    def first_sample(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut the first frame (3, H, W) and its mask (H, W) to the size of the output."""
+        options = self.options
+        if options.search_factor is None:
+            region = whole_frame(self.frame, options.output)
+            return region.crop(image), region.crop_mask(mask)
+        return first_sample(image, mask, self.box, options.output, options.search_factor)
+
+    def move(self, centre: Tensor, size: Tensor, area: Tensor) -> None:
+        """Follow the object's mask, by its `target_state`; a mask too small is not followed."""
+        if area < self.options.min_area:
+            return
+        (y, x), (height, width) = centre.tolist(), size.tolist()
+        self.position = (y, x)
+        change = math.sqrt(height * width / math.prod(self.size))
+        least, greatest = self.options.scale_change
+        self.scale *= min(max(change, least), greatest)
+
+    def region(self) -> SearchRegion:
+        """Where to look for the object in the next frame."""
+        options = self.options
+        if options.search_factor is None:
+            return whole_frame(self.frame, options.output)
+        # Feature map and filter have an even and an odd size: cells and pixels are half a cell off.
+        shift = _HALF_CELL * self.scale if options.half_cell_shift else 0.0
+        y, x = self.position
+        height, width = options.output
+        return search_region(
+            (y + shift, x + shift),
+            (height * self.scale, width * self.scale),
+            self.frame,
+            options.output,
+            options.border,
+        )

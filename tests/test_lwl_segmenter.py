@@ -1,0 +1,227 @@
+"""LWL on video: the released system's run on a short clip, then behaviour of our own."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from lwl_goldens import GOLDENS, load, seeded_state
+from shared import needs_shared
+
+from innerloop_vos.data import synthetic_clip
+from innerloop_vos.errors import InputError
+from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_resnet50, lwl_small
+from innerloop_vos.lwl.target_state import target_state
+
+STATE = ("pos", "target_sz", "target_scale", "base_target_sz")
+
+
+class Recorder(LWLSegmenter):
+    """Keeps the patches that the network was given."""
+
+    patches = None
+
+    def track(self, encoded):
+        scores = super().track(encoded)
+        self.patches = [255 * region.crop(encoded) for region in self.regions]
+        return scores
+
+
+def memory_state(segmenter):
+    return [
+        {
+            "sample_weights": weights.values.tolist(),
+            "num_stored": weights.count,
+            "prev_ind": weights.latest,
+            "filter_norm": filters.norm().item(),
+            "filter_head": filters.flatten()[:6].tolist(),
+        }
+        for weights, filters in zip(segmenter.memory.weights, segmenter.filters, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return load("tracker.npz") | json.loads((GOLDENS / "tracker_ytvos.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def run(golden):
+    """A row a frame: labels, probabilities, and what is known of each tracked object."""
+    network = lwl_resnet50()
+    network.load_state_dict(seeded_state())
+    segmenter = Recorder(network, LWLOptions(output=(96, 160), capacity=4))
+    frames, masks = golden["frames"].permute(0, 3, 1, 2), golden["masks"]
+    first = masks[0] * (masks[0] < 3)
+    rows = [{"labels": segmenter.start(frames[0], first), "raw": segmenter.probabilities[1:]}]
+    for t in range(1, 9):
+        before = memory_state(segmenter)  # the released system learns from a frame in the next one
+        labels = segmenter.step(frames[t], masks[t] * (masks[t] == 3) if t == 3 else None)
+        tracked = len(before)
+        rows.append(
+            {
+                "labels": labels,
+                "raw": segmenter.probabilities[1:],
+                "memory": before + memory_state(segmenter)[tracked:],
+                "targets": [vars(target) | {"size": target.size} for target in segmenter.targets],
+                "regions": segmenter.regions[:tracked],
+                "patches": segmenter.patches,
+            }
+        )
+    return rows
+
+
+@needs_shared
+def test_masks_golden(run, golden):
+    found = torch.stack([row["labels"] for row in run])
+    wrong = (found != golden["ytvos.seg"]).float().mean((1, 2))
+    assert wrong.max() <= 0.0005
+    for t in (0, 1, 3, 8):
+        expected = golden[f"ytvos.raw{t}"].float()
+        torch.testing.assert_close(run[t]["raw"], expected, rtol=0, atol=1e-3)
+
+
+@needs_shared
+def test_states_golden(run, golden):
+    assert len(golden["state"]) == 22
+    for row in golden["state"]:
+        t, i = row["t"], int(row["obj"]) - 1
+        target, memory = run[t]["targets"][i], run[t]["memory"][i]
+        assert target["position"] == pytest.approx(row["pos"], abs=0.02)
+        assert target["size"] == pytest.approx(row["target_sz"], abs=0.02)
+        assert target["base_size"] == pytest.approx(row["base_target_sz"], abs=0.02)
+        assert target["scale"] == pytest.approx(row["target_scale"], rel=1e-3)
+        assert memory["sample_weights"] == pytest.approx(row["sample_weights"], abs=1e-6)
+        assert [memory["num_stored"]] == row["num_stored"]
+        assert [memory["prev_ind"]] == row["prev_ind"]
+        assert memory["filter_norm"] == pytest.approx(row["filter_norm"], rel=1e-3)
+        error = torch.tensor(memory["filter_head"]) - torch.tensor(row["filter_head"])
+        assert error.abs().max() <= 1e-3 * max(map(abs, row["filter_head"]))
+        centre, size, _ = (part[0] for part in target_state(run[t]["raw"][i : i + 1]))
+        box = torch.cat([(centre - (size - 1) / 2).flip(0), size.flip(0)])
+        assert box.tolist() == pytest.approx(row["bbox"], abs=0.02)
+
+
+@needs_shared
+def test_search_regions_golden(run, golden):
+    assert len(golden["crops"]) == 21
+    frames = iter([(t, i) for t, row in enumerate(run) if t for i in range(len(row["regions"]))])
+    for j, ((t, i), row) in enumerate(zip(frames, golden["crops"], strict=True)):
+        assert i == int(row["obj"]) - 1
+        region = run[t]["regions"][i]
+        coords = [region.rows[0], region.columns[0], region.rows[1], region.columns[1]]
+        assert coords == row["coords"]
+        if f"ytvos.patch{j}" in golden:
+            expected = golden[f"ytvos.patch{j}"]
+            torch.testing.assert_close(run[t]["patches"][i], expected, rtol=0, atol=1e-3)
+
+
+def small(box=False, **options):
+    torch.manual_seed(0)
+    network = lwl_small(
+        features=16, outputs=4, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8), box=box
+    )
+    settings = LWLOptions(output=(96, 160), capacity=3, init_steps=4, **options)
+    return LWLSegmenter(network, settings, replace(settings, update_interval=2))
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return synthetic_clip(length=6, size=(90, 150), objects=2, seed=1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"search_factor": None},
+        {"border": "inside"},
+        {"border": "replicate", "half_cell_shift": False},
+        {"first_weight": None},
+        {"first_weight": 0, "squared_weights": False},
+    ],
+)
+def test_every_option_segments_a_clip(clip, options):
+    frames, masks = clip
+    segmenter = small(**options)
+    assert torch.equal(segmenter.start(frames[0], masks[0] * (masks[0] == 2)) > 0, masks[0] == 2)
+    for t in range(1, 6):
+        labels = segmenter.step(frames[t], masks[t] if t == 2 else None)
+        assert labels.shape == (90, 150)
+        assert segmenter.probabilities.isfinite().all()
+        torch.testing.assert_close(segmenter.probabilities.sum(0), torch.ones(90, 150))
+    assert segmenter.ids == [2, 1]
+
+
+def test_objects_learn_in_one_batch_what_each_learns_alone(clip):
+    frames, masks = clip
+    together = small()
+    together.start(frames[0], masks[0])
+    for i in (1, 2):
+        alone = small()
+        alone.start(frames[0], masks[0] * (masks[0] == i))
+        torch.testing.assert_close(together.filters[i - 1], alone.filters[0])
+
+
+def test_a_sample_counts_once_or_squared(clip):
+    frames, masks = clip
+    filters = []
+    for squared in (True, False):
+        segmenter = small(squared_weights=squared)
+        segmenter.start(frames[0], masks[0])
+        first = segmenter.filters
+        segmenter.step(frames[1])
+        features, labels, weights, shares = segmenter.memory.samples()
+        weights = weights * (shares if squared else shares.sqrt())[:, :, None, None, None]
+        expected = segmenter.network.target_model.fit(features, labels, weights, first, steps=3)
+        torch.testing.assert_close(segmenter.filters, expected.detach())
+        filters.append(segmenter.filters)
+    assert not torch.allclose(*filters)
+
+
+def test_an_object_without_a_mask_keeps_its_region(clip):
+    frames, masks = clip
+    segmenter = small(min_area=90 * 150 + 1)
+    segmenter.start(frames[0], masks[0])
+    before = [(target.position, target.scale) for target in segmenter.targets]
+    segmenter.step(frames[1])
+    assert before == [(target.position, target.scale) for target in segmenter.targets]
+
+
+def test_a_box_gives_a_mask_and_the_settings_that_follow_it(clip):
+    frames, masks = clip
+    segmenter = small(box=True)
+    mask = segmenter.mask_from_box(frames[0], (40, 20, 60, 40))
+    assert mask.shape == (90, 150)
+    assert set(mask.unique().tolist()) <= {0, 1}
+    segmenter.start(frames[0], masks[0])
+    learned = []
+    for t in range(1, 5):
+        before = segmenter.filters
+        segmenter.step(frames[t])
+        learned.append(not torch.equal(before, segmenter.filters))
+    assert learned == [False, True, False, True]
+    segmenter.start(frames[0], masks[0])
+    assert segmenter.options.update_interval == 1
+
+
+def test_a_box_needs_a_box_encoder(clip):
+    with pytest.raises(InputError, match="no box encoder"):
+        small().mask_from_box(clip[0][0], (40, 20, 60, 40))
+    with pytest.raises(InputError, match="does not lie inside"):
+        small(box=True).mask_from_box(clip[0][0], (140, 20, 60, 40))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"border": "outside"}, "border"),
+        ({"capacity": 1}, "capacity"),
+        ({"learning_rate": 1.0}, "learning_rate"),
+        ({"first_weight": 1.0}, "first_weight"),
+        ({"update_interval": 0}, "update_interval"),
+    ],
+)
+def test_bad_options_are_named(options, name):
+    with pytest.raises(ValueError, match=f"^{name}"):
+        LWLOptions(**options)
