@@ -58,7 +58,7 @@ def negative(tree: Tree) -> Tree:
 
 def per_problem(values: Tensor, leaf: Tensor) -> Tensor:
     """`values`, one a problem or one for all, in the dtype of `leaf` and broadcasting over it."""
-    return values.to(leaf.dtype).reshape(*values.shape, *(1,) * (leaf.ndim - values.ndim))
+    return values.to(leaf.dtype).reshape((*values.shape, *(1,) * (leaf.ndim - values.ndim)))
 
 
 def scale(values: Tensor, tree: Tree) -> Tree:
@@ -82,7 +82,7 @@ def dot(tree: Tree, other: Tree, batch_dims: int) -> Tensor:
 
 def ravel(tree: Tree, batch_dims: int) -> Tensor:
     """All leaves side by side, shape (*batch, count)."""
-    return torch.cat([leaf.reshape(*leaf.shape[:batch_dims], -1) for leaf in leaves(tree)], -1)
+    return torch.cat([leaf.unsqueeze(-1).flatten(batch_dims) for leaf in leaves(tree)], -1)
 
 
 def unravel(vector: Tensor, like: Tree, batch_dims: int) -> Tree:

@@ -35,6 +35,8 @@ class Problem(ABC):
                     f"{where}: shape {tuple(leaf.shape)}, should begin with the batch shape "
                     f"{tuple(self.batch_shape)}"
                 )
+        if all(leaf.shape[len(self.batch_shape) :].numel() == 0 for leaf in trees.leaves(params)):
+            raise ValueError("init: all tensors are empty, should hold at least one parameter")
 
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         """Loss per problem and its gradient, structured like `params`."""

@@ -32,6 +32,16 @@ def check_regularization(
     return value
 
 
+def check_not_empty(batch_dims: int, **tensors: Tensor) -> None:
+    """Raise ValueError if an axis past the batch has no entry."""
+    for name, tensor in tensors.items():
+        if 0 in tensor.shape[batch_dims:]:
+            raise ValueError(
+                f"{name}: shape {tuple(tensor.shape)}, should have no empty axis but those of the "
+                "batch"
+            )
+
+
 def check_alike(features: Tensor, **others: Tensor | None) -> None:
     """Raise ValueError unless all tensors have the dtype and device of the features."""
     if not features.is_floating_point():

@@ -1,9 +1,11 @@
 """Least squares for the filter of a convolution."""
 
+import math
+
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop.problems.checks import check_alike, check_regularization
+from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
 from innerloop.problems.linear import RidgeProblem
 
 
@@ -70,7 +72,9 @@ class ConvLeastSquares(RidgeProblem):
         *batch, outputs, channels, kernel, _ = params.shape
         frames, (height, width) = self.features.shape[-4], self.features.shape[-2:]
         taps = params.flip(-2, -1).movedim(-3, -1).reshape(*batch, 1, outputs * kernel**2, channels)
-        responses = (taps @ self._pixels).reshape(-1, outputs * kernel**2, height * width)
+        responses = (taps @ self._pixels).reshape(
+            math.prod(batch) * frames, outputs * kernel**2, height * width
+        )
         prediction = F.fold(responses, (height, width), kernel, padding=kernel // 2)
         return prediction.reshape(*batch, frames, outputs, height, width)
 
@@ -80,7 +84,9 @@ class ConvLeastSquares(RidgeProblem):
         *batch, frames, outputs, height, width = residual.shape
         channels = self.features.shape[-3]
         shifted = F.unfold(
-            residual.reshape(-1, outputs, height, width), kernel, padding=kernel // 2
+            residual.reshape(math.prod(batch) * frames, outputs, height, width),
+            kernel,
+            padding=kernel // 2,
         ).reshape(*batch, frames, outputs * kernel**2, height * width)
         taps = (shifted @ self._pixels.mT).sum(-3)
         taps = taps.reshape(*batch, outputs, kernel, kernel, channels)
@@ -91,7 +97,9 @@ class ConvLeastSquares(RidgeProblem):
         kernel, pixels = like.shape[-1], frames * height * width
         # Patches as rows of all frames: (*batch, 1, N·H·W, C·K²).
         patches = F.unfold(
-            self.features.reshape(-1, channels, height, width), kernel, padding=kernel // 2
+            self.features.reshape(math.prod(batch) * frames, channels, height, width),
+            kernel,
+            padding=kernel // 2,
         )
         columns = channels * kernel**2
         patches = patches.reshape(*batch, frames, columns, height * width).mT
@@ -127,3 +135,4 @@ def _check_data(features: Tensor, targets: Tensor, weights: Tensor | None) -> No
                 f"{tuple(per_frame)} or (*batch, N, D, H, W) = {tuple(per_pixel[1])}"
             )
     check_alike(features, targets=targets, weights=weights)
+    check_not_empty(features.ndim - 4, features=features, targets=targets)

@@ -8,7 +8,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop.autodiff import Operator
 from innerloop.problems.base import QuadraticProblem
-from innerloop.problems.checks import check_alike, check_regularization
+from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
 
 
 class RidgeProblem(QuadraticProblem):
@@ -152,6 +152,7 @@ def check_samples(features: Tensor, targets: Tensor, weights: Tensor | None) -> 
             f"{tuple(features.shape[:-1])} or (*batch, N, D) = {tuple(targets.shape)}"
         )
     check_alike(features, targets=targets, weights=weights)
+    check_not_empty(features.ndim - 2, features=features, targets=targets)
 
 
 def check_matrix(params: Tensor, features: Tensor, targets: Tensor) -> None:

@@ -73,6 +73,11 @@ def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
 
 
+def factorable(matrix: Tensor) -> Tensor:
+    """The matrix in a precision that torch's factorisations take."""
+    return matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
+
+
 def check_not_negative(**values: object) -> None:
     """Raise ValueError for a number that is negative or NaN; tensors may be learned, and pass."""
     for name, value in values.items():

@@ -6,7 +6,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop.autodiff import Operator
 from innerloop.problems.base import Quadratic, QuadraticProblem
-from innerloop.solvers.base import Solver, StepStats, report
+from innerloop.solvers.base import Solver, StepStats, factorable, report
 from innerloop.solvers.gradient import GradientDescent
 from innerloop.solvers.loop import Loop
 from innerloop.trees import Tree
@@ -39,9 +39,11 @@ class Exact(Solver):
             )
             for unit in units
         ]
-        solution, info = torch.linalg.solve_ex(torch.stack(columns, -1), right.unsqueeze(-1))
+        matrix = factorable(torch.stack(columns, -1))
+        solution, info = torch.linalg.solve_ex(matrix, factorable(right).unsqueeze(-1))
         change = solution.squeeze(-1).masked_fill((info != 0)[..., None], torch.nan)
-        moved = trees.tree_map(torch.sub, params, trees.unravel(change, params, batch_dims))
+        change = trees.unravel(change.to(right), params, batch_dims)
+        moved = trees.tree_map(torch.sub, params, change)
         return moved, None, report(problem, loss, gradient, torch.ones_like(loss))
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop.problems.linear import RidgeProblem
-from innerloop.solvers.base import Solver, StepStats, report
+from innerloop.solvers.base import Solver, StepStats, factorable, report
 
 
 class Ridge(Solver):
@@ -61,7 +61,8 @@ class Ridge(Solver):
 def _solve_positive(gram: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
     """Solve (gram + ridge · 1) z = right; a system that is not positive definite gives NaN."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    factor, info = torch.linalg.cholesky_ex(gram + ridge * eye)
+    factor, info = torch.linalg.cholesky_ex(factorable(gram + ridge * eye))
+    dtype, right = right.dtype, factorable(right)
     if factor.shape[:-2] != right.shape[:-2]:
         # One factor serves all outputs that share their weights: solve them as columns.
         right = right.squeeze(-1).mT
@@ -71,4 +72,4 @@ def _solve_positive(gram: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
     else:
         solution = torch.cholesky_solve(right, factor)
         bad = (info != 0)[..., None, None]
-    return solution.masked_fill(bad, torch.nan)
+    return solution.masked_fill(bad, torch.nan).to(dtype)

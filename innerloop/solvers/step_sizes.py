@@ -84,12 +84,15 @@ class Armijo(StepSize):
             loss, params, direction = loss.detach(), trees.detach(params), trees.detach(direction)
             slope = problem.dot(trees.detach(gradient), direction)
             chosen = torch.zeros_like(loss)
+            # Near the minimum the decrease drowns in rounding; full steps are right there.
+            slack = 10 * torch.finfo(loss.dtype).eps * loss.abs()
             for trial in range(self.trials):
                 if not transforming() and bool((chosen > 0).all()):
                     break
                 size = torch.full_like(loss, self.initial * self.shrink**trial)
                 reached = problem.loss(trees.add_scaled(params, size, direction))
-                good = (reached <= loss + self.decrease * size * slope) & (chosen == 0)
+                enough = reached <= loss + self.decrease * size * slope + slack
+                good = enough & (chosen == 0)
                 chosen = torch.where(good, size, chosen)
         return chosen
 
