@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import innerloop
 from innerloop import SolveError
-from innerloop_vos.commands import demo, evaluate, score, segment, train
+from innerloop_vos.commands import convert, demo, evaluate, score, segment, train
 from innerloop_vos.errors import InputError
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 
-_COMMANDS = (segment, score, evaluate, train, demo)
+_COMMANDS = (segment, score, evaluate, train, convert, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

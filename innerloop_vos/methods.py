@@ -8,6 +8,7 @@ import torch
 import innerloop as il
 from innerloop_vos.backbones import BACKBONES, backbone
 from innerloop_vos.errors import InputError
+from innerloop_vos.lwl import LWLSegmenter, load_lwl
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.segmenter import Segmenter
 
@@ -22,23 +23,24 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which method segments, with which network, on which device."""
     group = parser.add_argument_group("method")
     # Names are checked in `build_segmenter`, which other callers use too.
-    group.add_argument("--method", default="ridge", help="one of: ridge (default)")
+    group.add_argument("--method", default="ridge", help="one of: ridge (default), lwl")
     group.add_argument(
         "--solver",
-        default="conjugate-gradient",
         help=f"inner solver of the target model, one of: {', '.join(SOLVERS)} "
-        "(default: %(default)s)",
+        "(default: conjugate-gradient for ridge, steepest-descent for lwl)",
     )
     group.add_argument(
         "--backbone",
         default="small",
-        help=f"feature extractor, one of: {', '.join(BACKBONES)}; small ships with the package, "
-        "the others' ImageNet weights are downloaded by torchvision (default: %(default)s)",
+        help=f"feature extractor of ridge, one of: {', '.join(BACKBONES)}; small ships with the "
+        "package, the others' ImageNet weights are downloaded by torchvision "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="weights of the backbone from a .safetensors or .pth file instead",
+        help="weights of ridge's backbone from a .safetensors or .pth file instead; the file of "
+        "lwl, which it needs (innerloop-vos convert lwl)",
     )
     add_device_argument(group)
 
@@ -61,12 +63,28 @@ def build_segmenter(arguments: argparse.Namespace) -> Segmenter:
     return METHODS[arguments.method](arguments)
 
 
+def _solver(name: str) -> il.Solver:
+    if name not in SOLVERS:
+        raise InputError(f"solver: {name!r} is unknown; there are {', '.join(SOLVERS)}")
+    return SOLVERS[name]()
+
+
 def _ridge(arguments: argparse.Namespace) -> Segmenter:
-    if arguments.solver not in SOLVERS:
-        raise InputError(f"solver: {arguments.solver!r} is unknown; there are {', '.join(SOLVERS)}")
+    options = RidgeOptions(solver=_solver(arguments.solver or "conjugate-gradient"))
     network = backbone(arguments.backbone, arguments.weights or "default")
-    options = RidgeOptions(solver=SOLVERS[arguments.solver]())
     return RidgeSegmenter(network, options, parse_device(arguments.device))
+
+
+def _lwl(arguments: argparse.Namespace) -> Segmenter:
+    if not arguments.weights:
+        raise InputError(
+            "weights: lwl needs a file of weights; "
+            "'innerloop-vos convert lwl' makes one from a released checkpoint"
+        )
+    network = load_lwl(arguments.weights)
+    if arguments.solver:
+        network.target_model.solver = _solver(arguments.solver)
+    return LWLSegmenter(network, device=parse_device(arguments.device))
 
 
 def parse_device(name: str) -> torch.device:
@@ -85,4 +103,4 @@ def parse_device(name: str) -> torch.device:
     return device
 
 
-METHODS: dict[str, Callable[[argparse.Namespace], Segmenter]] = {"ridge": _ridge}
+METHODS: dict[str, Callable[[argparse.Namespace], Segmenter]] = {"ridge": _ridge, "lwl": _lwl}

@@ -13,7 +13,7 @@ from innerloop_vos.backbones.pretrained import MobileNetV2, ResNet50
 from innerloop_vos.backbones.small import SmallBackbone
 from innerloop_vos.errors import InputError
 
-__all__ = ["BACKBONES", "Backbone", "Level", "backbone"]
+__all__ = ["BACKBONES", "Backbone", "Level", "MobileNetV2", "ResNet50", "SmallBackbone", "backbone"]
 
 BACKBONES: dict[str, Callable[[], Backbone]] = {
     "small": SmallBackbone,

@@ -3,13 +3,17 @@
 from innerloop_vos.lwl.network import LWL, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.options import BOX_OPTIONS, LWLOptions
 from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.lwl.weights import load_lwl, load_released, save_lwl
 
 __all__ = [
     "BOX_OPTIONS",
     "LWL",
     "LWLOptions",
     "LWLSegmenter",
+    "load_lwl",
+    "load_released",
     "lwl_mobilenet_v2",
     "lwl_resnet50",
     "lwl_small",
+    "save_lwl",
 ]

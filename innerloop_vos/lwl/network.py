@@ -33,6 +33,9 @@ class LWL(nn.Module):
         box: whether there is a box encoder. Default False.
         solver: inner solver of the target model. Default: that of `TargetModel`.
 
+    Attributes:
+        sizes: the arguments that say how large the network is, and whether it has a box encoder.
+
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
     """
@@ -50,6 +53,14 @@ class LWL(nn.Module):
         solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
+        self.sizes = {
+            "features": features,
+            "outputs": outputs,
+            "kernel": kernel,
+            "label_widths": list(label_widths),
+            "decoder_widths": list(decoder_widths),
+            "box": box,
+        }
         self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
         channels = [backbone.levels[name].channels for name in self._levels]
         self.feature_extractor = backbone

@@ -1,0 +1,96 @@
+"""Weight files of LWL: our own, which describe their network, and the released system's."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from innerloop_vos.backbones import MobileNetV2, SmallBackbone
+from innerloop_vos.backbones.files import fit, read_weights
+from innerloop_vos.checkpoints import read_checkpoint
+from innerloop_vos.errors import InputError
+from innerloop_vos.files import atomic_path
+from innerloop_vos.lwl.backbone import CaffeResNet50
+from innerloop_vos.lwl.network import LWL, lwl_mobilenet_v2, lwl_resnet50, lwl_small
+
+_BUILDERS: dict[type, Callable[..., LWL]] = {
+    CaffeResNet50: lwl_resnet50,
+    MobileNetV2: lwl_mobilenet_v2,
+    SmallBackbone: lwl_small,
+}
+_HEADER = "network"
+_BOX_ENCODER = "box_label_encoder."
+
+
+def save_lwl(network: LWL, path: str | Path) -> None:
+    """Write a network's weights, with what is needed to build it again.
+
+    Args:
+        network: as one of the builders made it.
+        path: a file that ends in `.safetensors`.
+
+    Raises:
+        InputError: the path ends otherwise, or the file cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise InputError(f"weights: {path} should end in .safetensors")
+    builder = _BUILDERS[type(network.feature_extractor)].__name__
+    header = json.dumps({"builder": builder, "sizes": network.sizes})
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    with atomic_path(path) as temporary:
+        # Not `save_file`, which reports a full disk or a missing folder in an error of its own.
+        temporary.write_bytes(save(state, {_HEADER: header}))
+
+
+def load_lwl(path: str | Path) -> LWL:
+    """Build the network that a file of `save_lwl` describes, with its weights.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The network in evaluation mode, float32, on the CPU.
+
+    Raises:
+        InputError: the file is missing, unreadable, or was not written by `save_lwl`.
+    """
+    state = read_weights(path)
+    builders = {builder.__name__: builder for builder in _BUILDERS.values()}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_HEADER])
+        network = builders[header["builder"]](**header["sizes"])
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"weights: {path} does not say which LWL network it holds; "
+            "'innerloop-vos convert lwl' writes such a file from a released checkpoint"
+        ) from error
+    fit(network, state, str(path))
+    return network.eval()
+
+
+def load_released(path: str | Path) -> tuple[LWL, list[str]]:
+    """Read a checkpoint of the released system, without running the code in it.
+
+    Args:
+        path: a file with weights under the key `net`, with a box encoder or without.
+
+    Returns:
+        The network, and the names of the tensors that it has no place for.
+
+    Raises:
+        InputError: the file is missing or unreadable, holds no such weights, or lacks some, or
+            they have other shapes.
+    """
+    checkpoint = read_checkpoint(path)
+    entries = checkpoint.get("net") if isinstance(checkpoint, dict) else None
+    if not isinstance(entries, dict):
+        raise InputError(f"checkpoint: {path} holds no weights under the key 'net'")
+    state = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
+    network = lwl_resnet50(box=any(name.startswith(_BOX_ENCODER) for name in state))
+    wanted = network.state_dict()
+    fit(network, {name: state[name] for name in wanted.keys() & state.keys()}, str(path))
+    return network.eval(), sorted(state.keys() - wanted.keys())

@@ -1,0 +1,104 @@
+"""LWL's weight files: converting released checkpoints, and files that describe their network."""
+
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from innerloop_vos.cli import main
+from innerloop_vos.data import synthetic_clip
+from innerloop_vos.errors import InputError
+from innerloop_vos.lwl import load_lwl, lwl_mobilenet_v2, lwl_resnet50, lwl_small, save_lwl
+from innerloop_vos.masks import read_mask, write_mask
+from innerloop_vos.video import write_video
+
+TINY = {"features": 8, "outputs": 4, "label_widths": (2, 4, 8), "decoder_widths": (8, 8, 8, 4)}
+
+
+class Constructor:
+    """What a released checkpoint has beside its weights, here with bad intent."""
+
+    def __init__(self, sign):
+        self.sign = sign
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.sign}",)
+
+
+@pytest.mark.parametrize("box", [False, True])
+def test_a_released_checkpoint_is_converted_without_running_its_code(tmp_path, capsys, box):
+    network = lwl_resnet50(box=box)
+    net = network.state_dict() | {"extra.weight": torch.ones(2)}
+    checkpoint, out, sign = (tmp_path / name for name in ("c.pth.tar", "w.safetensors", "sign"))
+    saved = {"net": net, "net_type": "SteepestDescent", "constructor": Constructor(sign)}
+    torch.save(saved, checkpoint, _use_new_zipfile_serialization=box)
+    assert main(["convert", "lwl", str(checkpoint), str(out)]) == 0
+    assert not sign.exists()
+    printed = capsys.readouterr().out
+    assert f"{490 if box else 480} tensors" in printed
+    assert "no place for 1 tensors: extra.weight" in printed
+    found = load_lwl(out)
+    torch.testing.assert_close(found.state_dict(), network.state_dict(), rtol=0, atol=0)
+    assert (found.box_label_encoder is not None) == box
+
+
+def test_what_does_not_fit_is_named(tmp_path, capsys):
+    net = lwl_resnet50().state_dict()
+    net["decoder.project.conv1.bias"] = torch.ones(3)
+    del net["label_encoder.samp_w_pred.bias"]
+    for content, message in [
+        ({"net": net}, "1 missing (label_encoder.samp_w_pred.bias)"),
+        ({"net": net}, "1 of another shape (decoder.project.conv1.bias is (3,), not (32,))"),
+        ({"state": net}, "no weights under the key 'net'"),
+        ([1, 2], "no weights under the key 'net'"),
+    ]:
+        torch.save(content, tmp_path / "c.pth")
+        assert (
+            main(["convert", "lwl", str(tmp_path / "c.pth"), str(tmp_path / "w.safetensors")]) == 2
+        )
+        error = capsys.readouterr().err
+        assert message in error
+        assert "c.pth" in error
+    assert not (tmp_path / "w.safetensors").exists()
+
+
+@pytest.mark.parametrize("build", [lwl_small, lwl_mobilenet_v2])
+def test_a_file_describes_its_network(tmp_path, build):
+    network = build(**TINY, box=True)
+    save_lwl(network, tmp_path / "w.safetensors")
+    found = load_lwl(tmp_path / "w.safetensors")
+    assert found.sizes == network.sizes
+    assert type(found.feature_extractor) is type(network.feature_extractor)
+    torch.testing.assert_close(found.state_dict(), network.state_dict(), rtol=0, atol=0)
+
+
+def test_files_of_other_kinds_are_refused(tmp_path):
+    network = lwl_small(**TINY)
+    with pytest.raises(InputError, match=r"should end in \.safetensors"):
+        save_lwl(network, tmp_path / "w.pth")
+    with pytest.raises(InputError, match="cannot write"):
+        save_lwl(network, tmp_path / "missing" / "w.safetensors")
+    save_file(network.state_dict(), tmp_path / "plain.safetensors")
+    with pytest.raises(InputError, match="does not say which LWL network"):
+        load_lwl(tmp_path / "plain.safetensors")
+    torch.save(network.state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(InputError, match="does not say which LWL network"):
+        load_lwl(tmp_path / "plain.pth")
+    save_lwl(network, tmp_path / "w.safetensors")
+    assert len(load_file(tmp_path / "w.safetensors")) == len(network.state_dict())
+
+
+def test_the_command_line_segments_with_lwl(tmp_path, capsys):
+    frames, masks = synthetic_clip(length=3, size=(96, 160), objects=1, seed=1)
+    clip, mask, out = tmp_path / "clip.mp4", tmp_path / "mask.png", tmp_path / "out"
+    write_video(clip, frames, rate=12)
+    write_mask(mask, masks[0])
+    save_lwl(lwl_small(**TINY, box=True), tmp_path / "w.safetensors")
+    arguments = ["segment", str(clip), "--out", str(out), "--method", "lwl"]
+    weights = ["--weights", str(tmp_path / "w.safetensors")]
+    assert main([*arguments, *weights, "--mask", str(mask)]) == 0
+    assert torch.equal(read_mask(out / "00000.png"), masks[0])
+    assert main([*arguments, *weights, "--box", "20,20,60,50", "--solver", "exact"]) == 0
+    assert main([*arguments, "--mask", str(mask)]) == 2
+    assert "lwl needs a file of weights" in capsys.readouterr().err
