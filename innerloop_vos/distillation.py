@@ -49,7 +49,7 @@ class DistillationSettings:
         InputError: A value is out of its range.
     """
 
-    iterations: int = 7000
+    iterations: int = 5400
     batch_size: int = 8
     crop: int = 256
     rate: float = 2e-3

@@ -4,9 +4,8 @@ from torch import Tensor, nn
 
 from innerloop_vos.backbones.base import Backbone, Level
 
-# Levels that have a head, and the widths of the trunk before it.
-_WIDTHS = {4: 32, 8: 64, 16: 160}
-_STEM = 24
+_STEM, _STAGE4, _STAGE8, _STAGE16 = 24, 32, 64, 160
+"""Channels of the trunk."""
 
 
 def _conv(
@@ -63,30 +62,29 @@ class SmallBackbone(Backbone):
             "context16": Level(320, 16),
         }
         super().__init__(levels, ("stage8", "stage16", "context16"))
-        at4, at8, at16 = _WIDTHS.values()
         self.stage4 = nn.Sequential(
             _conv(3, _STEM, 3, 2, 1, norm),
             nn.ReLU(inplace=True),
-            Block(_STEM, at4, stride=2, norm=norm),
+            Block(_STEM, _STAGE4, stride=2, norm=norm),
         )
         self.stage8 = nn.Sequential(
-            Block(at4, at8, stride=2, norm=norm),
-            Block(at8, at8, norm=norm),
+            Block(_STAGE4, _STAGE8, stride=2, norm=norm),
+            Block(_STAGE8, _STAGE8, norm=norm),
         )
         self.stage16 = nn.Sequential(
-            Block(at8, at16, stride=2, norm=norm),
-            Block(at16, at16, norm=norm),
-            Block(at16, at16, dilation=2, norm=norm),
+            Block(_STAGE8, _STAGE16, stride=2, norm=norm),
+            Block(_STAGE16, _STAGE16, norm=norm),
+            Block(_STAGE16, _STAGE16, dilation=2, norm=norm),
         )
         # Dilation instead of a further stride: context without losing resolution.
         self.context16 = nn.Sequential(
-            Block(at16, at16, norm=norm),
-            Block(at16, at16, dilation=2, norm=norm),
-            Block(at16, at16, dilation=4, norm=norm),
+            Block(_STAGE16, _STAGE16, norm=norm),
+            Block(_STAGE16, _STAGE16, dilation=2, norm=norm),
+            Block(_STAGE16, _STAGE16, dilation=4, norm=norm),
         )
-        self.head8 = nn.Conv2d(at8, levels["stage8"].channels, 1)
-        self.head16 = nn.Conv2d(at16, levels["stage16"].channels, 1)
-        self.head_context16 = nn.Conv2d(at16, levels["context16"].channels, 1)
+        self.head8 = nn.Conv2d(_STAGE8, levels["stage8"].channels, 1)
+        self.head16 = nn.Conv2d(_STAGE16, levels["stage16"].channels, 1)
+        self.head_context16 = nn.Conv2d(_STAGE16, levels["context16"].channels, 1)
 
     def extract(self, images: Tensor) -> dict[str, Tensor]:
         """Return the features of normalised images, by level."""
