@@ -158,6 +158,20 @@ def box_to_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor
     return mask
 
 
+def mask_to_box(mask: Tensor) -> tuple[int, int, int, int]:
+    """Find the smallest box around a mask.
+
+    Args:
+        mask: True or not zero on the object, ``(H, W)``; not empty.
+
+    Returns:
+        Left, top, width and height in pixels.
+    """
+    rows, columns = (mask.any(axis).nonzero().flatten() for axis in (1, 0))
+    x, y = int(columns[0]), int(rows[0])
+    return x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y
+
+
 def _check_labels(labels: Tensor, name: str) -> None:
     if labels.dtype != torch.uint8 or labels.dim() != 2:
         raise InputError(

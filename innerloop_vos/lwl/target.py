@@ -12,6 +12,7 @@ from innerloop_vos.lwl.search_region import (
     search_region,
     whole_frame,
 )
+from innerloop_vos.masks import mask_to_box
 
 _HALF_CELL = 8
 """Half a feature pixel, in pixels of the search region."""
@@ -28,10 +29,8 @@ class Target:
     def __init__(self, options: LWLOptions, mask: Tensor) -> None:
         self.options = options
         self.frame = (mask.shape[0], mask.shape[1])
-        rows, columns = (mask.any(axis).nonzero().flatten() for axis in (1, 0))
-        y, x = int(rows[0]), int(columns[0])
-        height, width = int(rows[-1]) + 1 - y, int(columns[-1]) + 1 - x
-        self.box = (x, y, width, height)
+        self.box = mask_to_box(mask)
+        x, y, width, height = self.box
         self.position: Pair = (y + (height - 1) / 2, x + (width - 1) / 2)
         self.scale = (options.search_factor or 1) * math.sqrt(
             width * height / math.prod(options.output)
