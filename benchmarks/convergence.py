@@ -103,7 +103,7 @@ def main() -> None:
     for name, (excess, _) in found.items():
         axes.semilogy(excess, label=name)
     axes.axhline(target, color="grey", linewidth=0.8, linestyle="--")
-    axes.set(xlabel="steps", ylabel="loss above the exact solution's, relative")
+    axes.set(xlabel="steps", ylabel="loss above the exact solution's, relative", ylim=(1e-16, None))
     axes.legend()
     with atomic_path(out / "convergence.png") as path:
         figure.savefig(path, dpi=150)
