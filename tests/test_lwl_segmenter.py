@@ -46,10 +46,15 @@ def golden():
 
 
 @pytest.fixture(scope="module")
-def run(golden):
-    """A row a frame: labels, probabilities, and what is known of each tracked object."""
+def network():
     network = lwl_resnet50()
     network.load_state_dict(seeded_state())
+    return network
+
+
+@pytest.fixture(scope="module")
+def run(golden, network):
+    """A row a frame: labels, probabilities, and what is known of each tracked object."""
     segmenter = Recorder(network, LWLOptions(output=(96, 160), capacity=4))
     frames, masks = golden["frames"].permute(0, 3, 1, 2), golden["masks"]
     first = masks[0] * (masks[0] < 3)
@@ -116,6 +121,18 @@ def test_search_regions_golden(run, golden):
             torch.testing.assert_close(run[t]["patches"][i], expected, rtol=0, atol=1e-3)
 
 
+@needs_shared
+def test_lower_precision_finds_about_the_same_masks(golden, network):
+    options = LWLOptions(output=(96, 160), capacity=4)
+    segmenter = LWLSegmenter(network, options, autocast=torch.bfloat16)
+    frames, masks = golden["frames"].permute(0, 3, 1, 2), golden["masks"]
+    segmenter.start(frames[0], masks[0] * (masks[0] < 3))
+    for t in (1, 2):
+        labels = segmenter.step(frames[t])
+        assert (labels != golden["ytvos.seg"][t]).float().mean() <= 0.001
+    assert segmenter.filters.dtype == segmenter.probabilities.dtype == torch.float32
+
+
 def small(box=False, **options):
     torch.manual_seed(0)
     network = lwl_small(
@@ -161,6 +178,19 @@ def test_objects_learn_in_one_batch_what_each_learns_alone(clip):
         alone = small()
         alone.start(frames[0], masks[0] * (masks[0] == i))
         torch.testing.assert_close(together.filters[i - 1], alone.filters[0])
+
+
+def test_objects_in_the_whole_frame_share_its_features(clip):
+    frames, masks = clip
+    segmenter = small(search_factor=None)
+    segmenter.start(frames[0], masks[0])
+    seen = []
+    segmenter.network.feature_extractor.register_forward_hook(
+        lambda module, images, found: seen.append(len(images[0]))
+    )
+    segmenter.step(frames[1])
+    assert seen == [1]
+    assert len(segmenter.filters) == 2
 
 
 def test_a_sample_counts_once_or_squared(clip):

@@ -24,6 +24,9 @@ class LWLSegmenter(Segmenter):
         box_options: settings for the video that follows on `mask_from_box`. Default: the released
             system's.
         device: where the work is done. Default: the CPU.
+        autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
+            `torch.float16`. Default: that of the weights. The label encoder and the solver always
+            have the latter.
 
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
@@ -35,11 +38,15 @@ class LWLSegmenter(Segmenter):
         options: LWLOptions | None = None,
         box_options: LWLOptions = BOX_OPTIONS,
         device: torch.device | str = "cpu",
+        autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__(device)
         self.network = network.eval().to(self.device)
         self.mask_options = options or LWLOptions()
         self.box_options = box_options
+        self._autocast = torch.autocast(
+            self.device.type, dtype=autocast, enabled=autocast is not None
+        )
         self._from_box = False
 
     def reset(self) -> None:
@@ -63,7 +70,8 @@ class LWLSegmenter(Segmenter):
             for target, mask in zip(targets, masks, strict=True)
         ]
         images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
-        _, features = self.network.extract(images)
+        with self._autocast:
+            _, features = self.network.extract(images)
         labels, weights = self.network.label_encoder(cropped)
         filters = self.network.target_model.fit(
             features[:, None],
@@ -78,14 +86,21 @@ class LWLSegmenter(Segmenter):
 
     def track(self, encoded: Tensor) -> Tensor:
         # The merged probabilities of the previous frame.
-        states = target_state(self.probabilities[1:])
+        states = (part.tolist() for part in target_state(self.probabilities[1:]))
         for target, *state in zip(self.targets, *states, strict=True):
             target.move(*state)
         self.regions = [target.region() for target in self.targets]
-        patches = torch.stack([region.crop(encoded) for region in self.regions])
-        levels, self._features = self.network.extract(patches)
+        # Objects that share a region, as the whole frame, share its features.
+        distinct = list(dict.fromkeys(self.regions))
+        patches = torch.stack([region.crop(encoded) for region in distinct])
+        with self._autocast:
+            levels, features = self.network.extract(patches)
+        shared = [distinct.index(region) for region in self.regions]
+        levels = {name: level[shared] for name, level in levels.items()}
+        self._features = features[shared]
         scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
-        logits = self.network.decoder(scores, levels, self.options.output)
+        with self._autocast:
+            logits = self.network.decoder(scores, levels, self.options.output).float()
         size = (encoded.shape[1], encoded.shape[2])
         pasted = zip(self.regions, logits, strict=True)
         return torch.stack([region.paste(score, size) for region, score in pasted])
@@ -116,6 +131,8 @@ class LWLSegmenter(Segmenter):
         if self.network.box_label_encoder is None:
             raise InputError("box: these weights have no box encoder; start from a mask instead")
         image = self.encode(frame.to(self.device))
-        mask = (self.network.segment_box(image[None], inside[None].float())[0] > 0).byte()
+        with self._autocast:
+            logits = self.network.segment_box(image[None], inside[None].float())
+        mask = (logits[0] > 0).byte()
         self._from_box = True
         return (mask if mask.any() else inside).cpu()

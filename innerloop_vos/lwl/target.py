@@ -1,6 +1,7 @@
 """Where one object is, and where to look for it."""
 
 import math
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -50,13 +51,12 @@ class Target:
             return region.crop(image), region.crop_mask(mask)
         return first_sample(image, mask, self.box, options.output, options.search_factor)
 
-    def move(self, centre: Tensor, size: Tensor, area: Tensor) -> None:
+    def move(self, centre: Sequence[float], size: Sequence[float], area: float) -> None:
         """Follow the object's mask, by its `target_state`; a mask too small is not followed."""
         if area < self.options.min_area:
             return
-        (y, x), (height, width) = centre.tolist(), size.tolist()
-        self.position = (y, x)
-        change = math.sqrt(height * width / math.prod(self.size))
+        self.position = (centre[0], centre[1])
+        change = math.sqrt(math.prod(size) / math.prod(self.size))
         least, greatest = self.options.scale_change
         self.scale *= min(max(change, least), greatest)
 

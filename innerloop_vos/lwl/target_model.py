@@ -59,6 +59,8 @@ class TargetModel(nn.Module):
         neither on the backbone's scale nor on the size of the image.
         """
         projected: Tensor = self.feature_extractor(features)
+        # Under autocast too, the sum of squares and the solver need single precision.
+        projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
         _, channels, kernel, _ = self.filter_shape
         square = projected.square().sum((-3, -2, -1), keepdim=True)
         count = math.prod(projected.shape[-3:])
