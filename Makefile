@@ -7,13 +7,16 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # Small CPU convolutions collapse under OpenMP contention.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint peers clean
 
 demo: $(VENV)/vos
 	$(BIN)/innerloop-vos demo --out demo
 
 test: $(VENV)/test
 	$(BIN)/python -m pytest
+
+# Other libraries for inner loops, which the tests compare with where they are installed.
+peers: $(VENV)/peers
 
 lint: $(VENV)/dev
 	$(BIN)/ruff check .
@@ -30,6 +33,10 @@ $(VENV)/vos $(VENV)/test $(VENV)/dev: setup.cfg constraints.txt | $(BIN)/python
 $(VENV)/vos: EXTRAS = vos
 $(VENV)/test: EXTRAS = vos,test
 $(VENV)/dev: EXTRAS = vos,test,dev
+
+$(VENV)/peers: .ci/install_peers setup.cfg constraints.txt | $(BIN)/python
+	.ci/install_peers $(BIN)/python
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
