@@ -1,0 +1,6 @@
+"""e-OSVOS: Mask R-CNN fine-tuned to each object with meta-learned rates and initialisation."""
+
+from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
+from innerloop_vos.eosvos.network import EOSVOS
+
+__all__ = ["EOSVOS", "eosvos_mobilenet_v2", "eosvos_resnet50"]

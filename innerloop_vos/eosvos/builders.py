@@ -1,0 +1,108 @@
+"""Builders of the e-OSVOS network, after the manner of torchvision's."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
+
+from innerloop_vos.backbones.files import fit, read_weights
+from innerloop_vos.eosvos.network import EOSVOS
+
+_GROUPS = 32
+
+
+def eosvos_resnet50(
+    *, weights: MaskRCNN_ResNet50_FPN_Weights | str | Path | None = None, **sizes: Any
+) -> EOSVOS:
+    """Build the network of the released system, on ResNet-50 with GroupNorm.
+
+    Args:
+        weights: torchvision's Mask R-CNN trained on COCO, which it downloads; or a file with the
+            tensors of an e-OSVOS network. Default: random weights.
+        sizes: of `EOSVOS`, with the released system's as defaults.
+
+    Returns:
+        The network, float32, on the CPU. All its parameters are trainable.
+
+    Raises:
+        InputError: the file is missing, unreadable or does not fit.
+    """
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet50", weights=None, norm_layer=_group_norm, trainable_layers=5
+    )
+    return _load(EOSVOS(backbone, **sizes), weights)
+
+
+_SMALL = {
+    "image_size": (240, 432),
+    "anchors": (16, 32, 64, 128, 256),
+    "box_features": 256,
+    "mask_features": 64,
+    "sampled_boxes": 64,
+}
+
+
+def eosvos_mobilenet_v2(
+    *, weights: MobileNet_V2_Weights | str | Path | None = None, channels: int = 64, **sizes: Any
+) -> EOSVOS:
+    """Build a network that is small enough to train on a CPU, on MobileNetV2 with GroupNorm.
+
+    Args:
+        weights: torchvision's MobileNetV2 trained on ImageNet, which it downloads; or a file with
+            the tensors of a whole network. Default: random weights.
+        channels: width of the feature pyramid. Default 64.
+        sizes: of `EOSVOS`, smaller by default: images of 240x432 pixels.
+
+    Returns:
+        The network, float32, on the CPU. All its parameters are trainable.
+
+    Raises:
+        InputError: the file is missing, unreadable or does not fit.
+    """
+    features = mobilenet_v2(norm_layer=_group_norm).features
+    # The last blocks of strides 4, 8, 16 and 32.
+    blocks = {"3": 24, "6": 32, "13": 96, "17": 320}
+    names = {block: str(level) for level, block in enumerate(blocks)}
+    network = EOSVOS(
+        BackboneWithFPN(features, names, list(blocks.values()), channels), **{**_SMALL, **sizes}
+    )
+    network.sizes["channels"] = channels
+    return _load(network, weights)
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    # 32 groups, or fewer where a group would have less than two channels or they do not divide.
+    return nn.GroupNorm(math.gcd(_GROUPS, channels // 2), channels)
+
+
+def _load(network: EOSVOS, weights: Any) -> EOSVOS:
+    if isinstance(weights, str | Path):
+        fit(network, read_weights(weights), str(weights))
+    elif weights is not None:
+        state = weights.get_state_dict(progress=True, check_hash=True)
+        if isinstance(weights, MobileNet_V2_Weights):
+            state = {f"backbone.body.{k.removeprefix('features.')}": v for k, v in state.items()}
+        start_from(network, state)
+    return network
+
+
+def start_from(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Copy the tensors of another network that fit by name and shape.
+
+    Of its batch normalisation that is weight and bias; group normalisation has no statistics.
+
+    Args:
+        network: receives them.
+        state: tensors by name.
+
+    Returns:
+        The names of the network's tensors that stay as they were.
+    """
+    own = network.state_dict()
+    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    network.load_state_dict(fitting, strict=False)
+    return sorted(own.keys() - fitting.keys())

@@ -1,0 +1,143 @@
+"""The network of e-OSVOS: a Mask R-CNN that tells one object from the background."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, RPNHead, TwoMLPHead
+from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
+from torchvision.ops import MultiScaleRoIAlign
+
+from innerloop_vos.eosvos.roi_heads import LovaszRoIHeads
+
+_CLASSES = 2
+_LEVELS = ["0", "1", "2", "3"]
+_RATIOS = (0.5, 1.0, 2.0)
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
+    """Mask R-CNN with two classes, finer masks and the Lovász hinge as its mask loss.
+
+    The names of the parameters are those of torchvision's Mask R-CNN.
+
+    Args:
+        backbone: with a feature pyramid of the strides 4, 8, 16, 32 and 64.
+        image_size: images are resized until their short side has the first number of pixels, or
+            their long side the second. Default (800, 1333).
+        anchors: side of the anchors in pixels at each of the five strides.
+        box_features: width of the box head. Default 1024.
+        mask_features: width of the mask head. Default 256.
+        mask_pooling: side of the grid that the mask head sees of a box; masks have twice as many
+            pixels. Default 28.
+        sampled_anchors: anchors an image that the losses are computed on. Default 256.
+        sampled_boxes: boxes an image that the losses are computed on. Default 512.
+
+    Attributes:
+        sizes: the arguments that say how large the network is, without the backbone.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020, section 3.1; He et al., Mask R-CNN, ICCV 2017.
+    """
+
+    def __init__(
+        self,
+        backbone: BackboneWithFPN,
+        *,
+        image_size: Sequence[int] = (800, 1333),
+        anchors: Sequence[int] = (32, 64, 128, 256, 512),
+        box_features: int = 1024,
+        mask_features: int = 256,
+        mask_pooling: int = 28,
+        sampled_anchors: int = 256,
+        sampled_boxes: int = 512,
+    ) -> None:
+        channels = backbone.out_channels
+        rpn = RegionProposalNetwork(
+            AnchorGenerator(tuple((side,) for side in anchors), (_RATIOS,) * len(anchors)),
+            RPNHead(channels, len(_RATIOS)),
+            fg_iou_thresh=0.7,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=sampled_anchors,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 2000, "testing": 1000},
+            post_nms_top_n={"training": 2000, "testing": 1000},
+            nms_thresh=0.7,
+        )
+        heads = LovaszRoIHeads(
+            box_roi_pool=MultiScaleRoIAlign(_LEVELS, 7, sampling_ratio=2),
+            box_head=TwoMLPHead(channels * 7**2, box_features),
+            box_predictor=FastRCNNPredictor(box_features, _CLASSES),
+            fg_iou_thresh=0.5,
+            bg_iou_thresh=0.5,
+            batch_size_per_image=sampled_boxes,
+            positive_fraction=0.25,
+            bbox_reg_weights=None,
+            # The best detection is wanted whatever its score: the caller judges that.
+            score_thresh=0.0,
+            nms_thresh=0.5,
+            detections_per_img=1,
+            mask_roi_pool=MultiScaleRoIAlign(_LEVELS, mask_pooling, sampling_ratio=2),
+            mask_head=MaskRCNNHeads(channels, (mask_features,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(mask_features, mask_features, _CLASSES),
+        )
+        super().__init__(backbone, rpn, heads, GeneralizedRCNNTransform(*image_size, _MEAN, _STD))
+        self.sizes: dict[str, Any] = {
+            "image_size": list(image_size),
+            "anchors": list(anchors),
+            "box_features": box_features,
+            "mask_features": mask_features,
+            "mask_pooling": mask_pooling,
+            "sampled_anchors": sampled_anchors,
+            "sampled_boxes": sampled_boxes,
+        }
+
+    def forward(
+        self,
+        images: list[Tensor],
+        targets: list[dict[str, Tensor]] | None = None,
+        *,
+        boxes: list[Tensor] | None = None,
+        proposals: int = 1000,
+    ) -> Any:
+        """Compute the losses on images with targets, or else detect the object.
+
+        The mode of the module (`train`, `eval`) follows from the call.
+
+        Args:
+            images: RGB in 0..1, each of shape (3, H, W).
+            targets: of every image, of n objects: "boxes" (n, 4) float, (left, top, right, bottom)
+                in pixels; "labels" (n,) int64, all 1; "masks" (n, H, W) uint8. n may be 0.
+            boxes: of every image, further boxes (any number, 4) to look into. Default: none.
+            proposals: greatest number of boxes that the network itself proposes. Default 1000.
+
+        Returns:
+            With targets: the five losses by name, each of shape (). Without: for every image the
+            best detection, with "boxes" (n, 4), "scores" (n,), "labels" (n,) and "masks"
+            (n, 1, H, W), probabilities; n is 1, or 0 where there is none.
+        """
+        self.train(targets is not None)
+        batch, targets = self.transform(images, targets)
+        features = self.backbone(batch.tensors)
+        candidates, rpn_losses = self.rpn(batch, features, targets)
+        if targets is not None:
+            _, losses = self.roi_heads(features, candidates, batch.image_sizes, targets)
+            return {**losses, **rpn_losses}
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        candidates = [found[:proposals] for found in candidates]
+        if boxes is not None:
+            candidates = [
+                torch.cat([found, resize_boxes(more, size, resized)])
+                for found, more, size, resized in zip(
+                    candidates, boxes, sizes, batch.image_sizes, strict=True
+                )
+            ]
+        detections, _ = self.roi_heads(features, candidates, batch.image_sizes)
+        return self.transform.postprocess(detections, batch.image_sizes, sizes)

@@ -1,0 +1,68 @@
+"""The heads of Mask R-CNN, trained with the Lovász hinge on masks."""
+
+import torch
+from torch import Tensor
+from torchvision.models.detection.roi_heads import (
+    RoIHeads,
+    fastrcnn_loss,
+    project_masks_on_boxes,
+)
+
+from innerloop_vos.losses import lovasz_hinge
+
+_OBJECT = 1
+"""The one class beside the background."""
+
+
+class LovaszRoIHeads(RoIHeads):  # type: ignore[misc]
+    """torchvision's heads, whose mask loss is the Lovász hinge of each positive box, averaged.
+
+    The names of the parameters are torchvision's.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020, section 3.1.
+    """
+
+    def forward(
+        self,
+        features: dict[str, Tensor],
+        proposals: list[Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: list[dict[str, Tensor]] | None = None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Detections in evaluation mode, losses in training mode; the other one is empty."""
+        if not self.training or targets is None:
+            detections: tuple[list[dict[str, Tensor]], dict[str, Tensor]] = super().forward(
+                features, proposals, image_shapes, targets
+            )
+            return detections
+        proposals, matches, labels, deltas = self.select_training_samples(proposals, targets)
+        pooled = self.box_roi_pool(features, proposals, image_shapes)
+        logits, predicted = self.box_predictor(self.box_head(pooled))
+        loss_classifier, loss_box = fastrcnn_loss(logits, predicted, labels, deltas)
+        positive = [label > 0 for label in labels]
+        boxes = [box[keep] for box, keep in zip(proposals, positive, strict=True)]
+        matches = [match[keep] for match, keep in zip(matches, positive, strict=True)]
+        masks = self.mask_predictor(
+            self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
+        )
+        return [], {
+            "loss_classifier": loss_classifier,
+            "loss_box_reg": loss_box,
+            "loss_mask": _mask_loss(masks, boxes, matches, targets),
+        }
+
+
+def _mask_loss(
+    logits: Tensor, boxes: list[Tensor], matches: list[Tensor], targets: list[dict[str, Tensor]]
+) -> Tensor:
+    if not len(logits):
+        return logits.sum() * 0
+    # Not rounded to 0 and 1: a pixel of the target is the share that the object has in it.
+    wanted = [
+        project_masks_on_boxes(target["masks"], box, match, logits.shape[-1])
+        for target, box, match in zip(targets, boxes, matches, strict=True)
+        if len(box)
+    ]
+    return lovasz_hinge(logits[:, _OBJECT], torch.cat(wanted))
