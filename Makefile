@@ -12,8 +12,9 @@ export OMP_WAIT_POLICY := PASSIVE
 demo: $(VENV)/vos
 	$(BIN)/innerloop-vos demo --out demo
 
+# One process a core, one thread each: the tensors of the tests are too small to share.
 test: $(VENV)/test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 # Other libraries for inner loops, which the tests compare with where they are installed.
 peers: $(VENV)/peers
@@ -34,7 +35,7 @@ $(VENV)/vos: EXTRAS = vos
 $(VENV)/test: EXTRAS = vos,test
 $(VENV)/dev: EXTRAS = vos,test,dev
 
-$(VENV)/peers: .ci/install_peers setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/peers: .ci/install_peers setup.cfg constraints.txt | $(VENV)/test
 	.ci/install_peers $(BIN)/python
 	touch $@
 
