@@ -1,0 +1,122 @@
+"""Fine-tuning the network to one object: the inner problem, on the core's gradient descent."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import masks_to_boxes
+
+import innerloop as il
+
+_RATE = 1e-3
+_SPREAD = 0.5
+
+
+class Batch(NamedTuple):
+    """Images with the masks of the one object."""
+
+    images: list[Tensor]
+    """RGB in 0..1, each of shape (3, H, W)."""
+    masks: list[Tensor]
+    """Where the object is, shape (H, W), bool; all false where it is not in the image."""
+
+
+def initial_rates(network: nn.Module, generator: torch.Generator | None = None) -> il.LearningRates:
+    """Make learning rates for a network, one a neuron, before they are trained.
+
+    Args:
+        network: what they are for.
+        generator: of the random numbers. Default: the global one.
+
+    Returns:
+        The rates, 0.001 each, give or take up to half of that.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020, section 3.2.4.
+    """
+    rates = il.LearningRates(network, per="neuron", init=_RATE)
+    with torch.no_grad():
+        for rate in rates.parameters():
+            factor = torch.rand(rate.shape, generator=generator).to(rate)
+            rate.mul_(1 + _SPREAD * (2 * factor - 1))
+    return rates
+
+
+def training_loss(model: Callable[..., Any], batch: Batch) -> Tensor:
+    """The training loss of Mask R-CNN: the plain sum of its five losses.
+
+    Args:
+        model: an `EOSVOS`, adapted or not.
+        batch: what to fit.
+
+    Returns:
+        The loss, shape ().
+    """
+    targets = [_target(mask.to(image.device)) for image, mask in zip(*batch, strict=True)]
+    losses: dict[str, Tensor] = model(batch.images, targets)
+    return torch.stack(list(losses.values())).sum()
+
+
+def fine_tune(
+    model: nn.Module | il.Adapted,
+    rates: Mapping[str, Tensor],
+    next_batch: Callable[[], Batch],
+    steps: int,
+    *,
+    init: Mapping[str, Tensor] | None = None,
+    adjoint: il.Adjoint | None = None,
+) -> il.Adapted:
+    """Fit a network to an object by gradient descent, a new batch at every step.
+
+    Args:
+        model: the network, which stays as it is, or a result of this function to go on from.
+        rates: learning rates by parameter, each a tensor that broadcasts over it, such as
+            `LearningRates(network, per="neuron")()`. Parameters without a rate stay as they are.
+        next_batch: called once at every step.
+        steps: number of steps.
+        init: tensors to start from in place of the network's parameters, by name. Default: none.
+        adjoint: how gradients come back through the steps. Default `il.FirstOrder()`, as in the
+            paper.
+
+    Returns:
+        The adapted network.
+
+    Raises:
+        SolveError: the parameters or the losses became infinite or not a number.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020, eq. 5.
+    """
+    if not isinstance(model, il.Adapted):
+        model = il.Adapted(model, list(rates))
+    return model.adapt(
+        lambda adapting: training_loss(adapting, next_batch()),
+        il.GradientDescent(dict(rates)),
+        init=init,
+        steps=steps,
+        adjoint=adjoint or il.FirstOrder(),
+    )
+
+
+def learning(rates: il.LearningRates) -> dict[str, Tensor]:
+    """The rates, detached, of those parameters that learn at all.
+
+    A tensor whose rates are all 0 would stay as it is; without it, no gradient is computed below
+    the first parameter that learns.
+    """
+    return {name: rate.detach() for name, rate in rates().items() if rate.any()}
+
+
+def _target(mask: Tensor) -> dict[str, Tensor]:
+    """The mask (H, W) of one object, or of none, as torchvision's detectors take it."""
+    masks = mask[None] if mask.any() else mask.new_zeros(0, *mask.shape)
+    # The right and bottom ends of a box are beyond its last pixel.
+    beyond = torch.tensor([0.0, 0, 1, 1], device=mask.device)
+    return {
+        "boxes": masks_to_boxes(masks) + beyond,
+        "labels": torch.ones(len(masks), dtype=torch.int64, device=mask.device),
+        "masks": masks.byte(),
+    }
