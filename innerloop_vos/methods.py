@@ -26,7 +26,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--method", default="ridge", help="one of: ridge (default), lwl")
     group.add_argument(
         "--solver",
-        help=f"inner solver of the target model, one of: {', '.join(SOLVERS)} "
+        help=f"inner solver of the target model, one of: {', '.join(SOLVERS)}, the last slow "
         "(default: conjugate-gradient for ridge, steepest-descent for lwl)",
     )
     group.add_argument(
