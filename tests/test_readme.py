@@ -1,0 +1,37 @@
+"""The code in the README runs as it stands."""
+
+import re
+from pathlib import Path
+
+import torch
+
+import innerloop as il
+from innerloop_vos.data import synthetic_clip
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+SOLVE, MAML, SEGMENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_solve():
+    names = {}
+    exec(SOLVE, names)
+    assert names["solution"].status is il.Status.STEPS_USED_UP
+    assert names["features"].grad.isfinite().all()
+
+
+def test_maml():
+    names = {}
+    exec(MAML, names)
+    before = names["net"][0].weight.clone()
+    names["task_loss"](names["init"], torch.randn(4, 5, 1).unbind()).backward()
+    assert torch.equal(names["net"][0].weight, before)
+    learned = [*names["net"].parameters(), *names["rates"].parameters()]
+    assert all(parameter.grad is not None for parameter in learned)
+
+
+def test_segment():
+    frames, masks = synthetic_clip(length=24, size=(96, 160), objects=1)
+    names = {"first_frame": frames[0], "masks": masks[0], "frame": frames[1]}
+    exec(SEGMENT, names)
+    assert names["labels"].shape == (96, 160)
+    assert names["labels"].any()
