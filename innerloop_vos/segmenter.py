@@ -106,13 +106,17 @@ class Segmenter(ABC):
             drawn = torch.stack([masks == i for i in new]) if new else masks.new_empty(0)
             scores = torch.cat([scores, _CERTAIN * (2 * drawn.to(scores) - 1)]) if new else scores
         self.ids = self.ids + new
-        self.probabilities = soft_aggregate(scores)
+        self.probabilities = self.merge(scores)
         if known:
             self.update(encoded, self.probabilities[1 : 1 + known])
         if new:
             self.add(encoded, drawn)
         labels = torch.tensor([0, *self.ids], dtype=torch.uint8)
         return labels[self.probabilities.argmax(0).cpu()]
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """Merge the scores (O, H, W) of all objects into one distribution, as `soft_aggregate`."""
+        return soft_aggregate(scores)
 
     @abstractmethod
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -2,5 +2,7 @@
 
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.network import EOSVOS
+from innerloop_vos.eosvos.options import EOSVOSOptions
+from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
 
-__all__ = ["EOSVOS", "eosvos_mobilenet_v2", "eosvos_resnet50"]
+__all__ = ["EOSVOS", "EOSVOSOptions", "EOSVOSSegmenter", "eosvos_mobilenet_v2", "eosvos_resnet50"]

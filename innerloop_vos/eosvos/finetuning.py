@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import masks_to_boxes
 
 import innerloop as il
+from innerloop_vos.eosvos.boxes import mask_boxes
 
 _RATE = 1e-3
 _SPREAD = 0.5
@@ -113,10 +113,8 @@ def learning(rates: il.LearningRates) -> dict[str, Tensor]:
 def _target(mask: Tensor) -> dict[str, Tensor]:
     """The mask (H, W) of one object, or of none, as torchvision's detectors take it."""
     masks = mask[None] if mask.any() else mask.new_zeros(0, *mask.shape)
-    # The right and bottom ends of a box are beyond its last pixel.
-    beyond = torch.tensor([0.0, 0, 1, 1], device=mask.device)
     return {
-        "boxes": masks_to_boxes(masks) + beyond,
+        "boxes": mask_boxes(masks),
         "labels": torch.ones(len(masks), dtype=torch.int64, device=mask.device),
         "masks": masks.byte(),
     }

@@ -1,0 +1,31 @@
+"""Random copies of the first frame."""
+
+import torch
+from torch import Tensor
+
+from innerloop_vos.data.augment import affine_matrix, warp_image, warp_mask
+from innerloop_vos.eosvos.options import EOSVOSOptions
+
+
+def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tensor, Tensor]:
+    """Mirror, turn and scale an image and the mask of its object.
+
+    Args:
+        image: RGB, shape (3, H, W).
+        mask: where the object is, shape (H, W), bool.
+        options: say how far.
+
+    Returns:
+        Image and mask, of the same shapes. An object that would leave the image stays in place.
+    """
+    flip, turn, stretch = torch.rand(3).tolist()
+    least, greatest = options.scale
+    factor = least + (greatest - least) * stretch
+    angle = options.rotation * (2 * turn - 1)
+    matrix = affine_matrix(angle, (factor, factor), (mask.shape[0], mask.shape[1]))
+    warped = warp_mask(mask, matrix)
+    if warped.any():
+        image, mask = warp_image(image, matrix), warped
+    if options.flip and flip < 0.5:
+        image, mask = image.flip(-1), mask.flip(-1)
+    return image, mask

@@ -1,0 +1,87 @@
+"""Segmentation of video by e-OSVOS."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+import innerloop as il
+from innerloop_vos.eosvos.finetuning import learning
+from innerloop_vos.eosvos.network import EOSVOS
+from innerloop_vos.eosvos.options import EOSVOSOptions
+from innerloop_vos.eosvos.target import Target
+from innerloop_vos.masks import box_to_mask
+from innerloop_vos.segmenter import Segmenter
+
+
+class EOSVOSSegmenter(Segmenter):
+    """e-OSVOS on video: every object has a network of its own, fine-tuned to it.
+
+    Args:
+        network: where fine-tuning starts; it stays as it is.
+        rates: learning rates of its parameters, one a neuron or of any other kind that is the same
+            in all steps.
+        options: settings. Default: the released system's.
+        device: where the work is done. Default: the CPU.
+
+    Raises:
+        ValueError: all rates are 0.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020.
+    """
+
+    def __init__(
+        self,
+        network: EOSVOS,
+        rates: il.LearningRates,
+        options: EOSVOSOptions | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(device)
+        self.options = options or EOSVOSOptions()
+        self.rates = {name: rate.to(self.device) for name, rate in learning(rates).items()}
+        if not self.rates:
+            raise ValueError("rates: all are 0, so that no object would be learned")
+        # What has no rate needs no gradient either.
+        frozen = copy.deepcopy(network).requires_grad_(False).to(self.device)
+        self.network = il.Adapted(frozen, list(self.rates))
+        self._targets: list[Target] = []
+
+    def reset(self) -> None:
+        self._targets = []
+
+    def encode(self, frame: Tensor) -> Tensor:
+        # Every object has features of its own.
+        return frame.float() / 255
+
+    def add(self, encoded: Tensor, masks: Tensor) -> None:
+        self._targets += [
+            Target(self.network, self.rates, self.options, encoded, mask) for mask in masks
+        ]
+
+    def track(self, encoded: Tensor) -> Tensor:
+        found = torch.stack([target.track(encoded) for target in self._targets])
+        return found.clamp(1e-6, 1 - 1e-6).logit()
+
+    def merge(self, scores: Tensor) -> Tensor:
+        # The likeliest object takes a pixel, unless it is less likely there than not.
+        return torch.cat([torch.zeros_like(scores[:1]), scores]).softmax(0)
+
+    def update(self, encoded: Tensor, probabilities: Tensor) -> None:
+        # Objects learn from what they found themselves, not from the merged result.
+        for target in self._targets:
+            target.learn()
+
+    @torch.no_grad()
+    def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+        inside = box_to_mask(box, (frame.shape[1], frame.shape[2]))
+        left, top, width, height = box
+        corners = torch.tensor(
+            [[left, top, left + width, top + height]], dtype=torch.float32, device=self.device
+        )
+        image = self.encode(frame.to(self.device))
+        (found,) = self.network([image], boxes=[corners], proposals=0)
+        mask = (found["masks"][:, 0] > 0.5).any(0).cpu() & inside.bool()
+        return mask.byte() if mask.any() else inside

@@ -1,0 +1,97 @@
+"""One object that is followed: the network adapted to it, and where it was last."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+import innerloop as il
+from innerloop_vos.eosvos.augmentation import augmented
+from innerloop_vos.eosvos.boxes import jittered_boxes
+from innerloop_vos.eosvos.finetuning import Batch, fine_tune
+from innerloop_vos.eosvos.options import EOSVOSOptions
+
+
+class Target:
+    """Learns an object from its first frame, finds it in later ones and learns from those.
+
+    Args:
+        network: the network before it is adapted.
+        rates: of the parameters that learn.
+        options: settings.
+        image: the first frame with the object, RGB in 0..1, shape (3, H, W).
+        mask: where the object is, shape (H, W), bool.
+    """
+
+    def __init__(
+        self,
+        network: il.Adapted,
+        rates: Mapping[str, Tensor],
+        options: EOSVOSOptions,
+        image: Tensor,
+        mask: Tensor,
+    ) -> None:
+        self.options = options
+        self._rates = rates
+        self._first = (image, mask)
+        self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=max(options.online_lags, default=0))
+        self._frames = 1
+        self._mask = self._block_mask = mask
+        self._tuned = self._adapted = self._fit(network, self._copies, options.steps)
+
+    def track(self, image: Tensor) -> Tensor:
+        """Find the object in the next frame.
+
+        Args:
+            image: RGB in 0..1, shape (3, H, W).
+
+        Returns:
+            The probability of being the object, shape (H, W); 0 everywhere if it is absent.
+        """
+        with self._random():
+            boxes = self._propagated()
+        (found,) = self._adapted([image], boxes=[boxes], proposals=self.options.proposals)
+        certain = found["masks"][found["scores"] > self.options.min_score]
+        probability = certain[0, 0] if len(certain) else image.new_zeros(image.shape[1:])
+        self._mask = probability > 0.5
+        self._past.append((image, self._mask))
+        return probability
+
+    def learn(self) -> None:
+        """Adapt to what was found, where the frame that was tracked last ends a block."""
+        self._frames += 1
+        interval = self.options.online_interval
+        if interval is None or self._frames % interval:
+            return
+        batch = Batch(*map(list, zip(self._first, *self._lagged(), strict=True)))
+        start = self._tuned if self.options.reset else self._adapted
+        self._adapted = self._fit(start, lambda: batch, self.options.online_steps)
+        self._block_mask = self._mask
+
+    def _fit(self, start: il.Adapted, next_batch: Callable[[], Batch], steps: int) -> il.Adapted:
+        with self._random():
+            return fine_tune(start, self._rates, next_batch, steps, adjoint=il.Detach())
+
+    def _copies(self) -> Batch:
+        copies = [augmented(*self._first, self.options) for _ in range(self.options.copies)]
+        return Batch(*map(list, zip(*copies, strict=True)))
+
+    def _lagged(self) -> list[tuple[Tensor, Tensor]]:
+        """The past frames to learn from, those in which the object was found."""
+        lags = [lag for lag in self.options.online_lags if lag <= len(self._past)]
+        return [self._past[-lag] for lag in lags if self._past[-lag][1].any()]
+
+    def _propagated(self) -> Tensor:
+        # An object that was lost is looked for where it was when the adaptation began.
+        mask = self._mask if self._mask.any() else self._block_mask
+        return jittered_boxes(mask, self.options.propagated, self.options.box_jitter)
+
+    @contextmanager
+    def _random(self) -> Iterator[None]:
+        """Draw random numbers that depend on the seed and the frame alone."""
+        device = self._first[0].device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(self.options.seed + self._frames)
+            yield

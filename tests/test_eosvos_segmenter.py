@@ -1,0 +1,264 @@
+"""e-OSVOS on video: tiny frames with flat squares, and a tiny network that was trained on them."""
+
+import pytest
+import torch
+
+import innerloop as il
+from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilenet_v2
+from innerloop_vos.eosvos.augmentation import augmented
+from innerloop_vos.eosvos.boxes import jittered_boxes
+from innerloop_vos.eosvos.finetuning import Batch, training_loss
+from innerloop_vos.scoring import region_similarity
+
+SIZE = (48, 64)
+QUICK = EOSVOSOptions(steps=3, copies=2, online_steps=2, proposals=50, propagated=20)
+
+
+def scene(*boxes, seed=0):
+    """A frame with a square of another colour in each box (left, top, width, height) or None."""
+    generator = torch.Generator().manual_seed(seed)
+    frame = 0.2 + 0.2 * torch.rand(3, *SIZE, generator=generator)
+    masks = torch.zeros(SIZE, dtype=torch.uint8)
+    for id_, box in enumerate(boxes, 1):
+        if box is not None:
+            x, y, width, height = box
+            colour = torch.rand(3, generator=torch.Generator().manual_seed(id_))
+            colour = colour / colour.max()
+            frame[:, y : y + height, x : x + width] = colour[:, None, None]
+            masks[y : y + height, x : x + width] = id_
+    return (255 * frame).byte(), masks
+
+
+def random_box(generator):
+    width, height = torch.randint(6, 24, (2,), generator=generator).tolist()
+    x = int(torch.randint(SIZE[1] - width, (), generator=generator))
+    y = int(torch.randint(SIZE[0] - height, (), generator=generator))
+    return x, y, width, height
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = eosvos_mobilenet_v2(
+        channels=16,
+        image_size=SIZE,
+        anchors=(8, 16, 32, 48, 64),
+        box_features=32,
+        mask_features=16,
+        mask_pooling=7,
+        sampled_anchors=64,
+        sampled_boxes=32,
+    )
+    optimizer = torch.optim.Adam(network.parameters(), 2e-3)
+    generator = torch.Generator().manual_seed(1)
+    for step in range(120):
+        batch = Batch([], [])
+        for copy in range(2):
+            id_ = 1 + int(torch.randint(4, (), generator=generator))
+            boxes = [None] * (id_ - 1) + [random_box(generator)]
+            frame, masks = scene(*boxes, seed=2 * step + copy)
+            batch.images.append(frame / 255)
+            batch.masks.append(masks > 0)
+        optimizer.zero_grad()
+        training_loss(network, batch).backward()
+        optimizer.step()
+    return network
+
+
+@pytest.fixture(scope="module")
+def rates(network):
+    return il.LearningRates(network, per="neuron", init=0.02)
+
+
+def run(segmenter, scenes):
+    """Segment (frame, masks) pairs, of which the first masks are given."""
+    (frame, masks), *rest = scenes
+    return [segmenter.start(frame, masks), *(segmenter.step(frame) for frame, _ in rest)]
+
+
+def test_follows_a_square(network, rates):
+    scenes = [scene((4 + 4 * t, 10 + 2 * t, 14, 12), seed=t) for t in range(9)]
+    found = run(EOSVOSSegmenter(network, rates), scenes)
+    scores = [
+        region_similarity(mask == 1, truth == 1)
+        for mask, (_, truth) in zip(found[1:], scenes[1:], strict=True)
+    ]
+    assert sum(scores) / len(scores) > 0.6
+
+
+def test_an_object_that_leaves_is_found_when_it_returns(network, rates):
+    away = [None] * 6
+    places = [(20, 16, 14, 12), (22, 16, 14, 12), *away, (24, 18, 14, 12), (24, 18, 14, 12)]
+    scenes = [scene(place, seed=t) for t, place in enumerate(places)]
+    found = run(EOSVOSSegmenter(network, rates, QUICK), scenes)
+    absent = torch.stack(found[2:8])
+    assert (absent > 0).float().mean() < 0.02
+    assert region_similarity(found[-1] == 1, scenes[-1][1] == 1) > 0.5
+
+
+def test_an_object_of_sixteen_pixels(network, rates):
+    scenes = [scene((30 + t, 20, 4, 4), seed=t) for t in range(7)]
+    found = run(EOSVOSSegmenter(network, rates, QUICK), scenes)
+    assert all((mask > 0).sum() < 100 for mask in found)
+
+
+def test_ten_objects_at_once(network, rates):
+    def boxes(t):
+        return [(2 + 12 * (i % 5) + t, 6 + 22 * (i // 5), 9, 12) for i in range(10)]
+
+    scenes = [scene(*boxes(t), seed=t) for t in range(3)]
+    segmenter = EOSVOSSegmenter(network, rates)
+    found = run(segmenter, scenes)
+    assert segmenter.ids == list(range(1, 11))
+    assert segmenter.probabilities.shape == (11, *SIZE)
+    torch.testing.assert_close(segmenter.probabilities.sum(0), torch.ones(SIZE))
+    truth = scenes[-1][1]
+    assert region_similarity(found[-1] > 0, truth > 0) > 0.5
+    assert set(found[-1].unique().tolist()) <= set(range(11))
+
+
+def test_a_first_mask_that_covers_the_frame(network, rates):
+    frames = [scene((0, 0, 64, 48), seed=t) for t in range(7)]
+    found = run(EOSVOSSegmenter(network, rates, QUICK), frames)
+    assert (found[0] == 1).all()
+    assert (torch.stack(found[1:]) == 1).float().mean() > 0.5
+
+
+def test_objects_do_not_depend_on_each_other(network, rates):
+    def alone_and_together(*ids):
+        first, masks = scene((4, 4, 16, 14), (40, 28, 16, 14))
+        keep = torch.isin(masks, torch.tensor(ids, dtype=torch.uint8))
+        segmenter = EOSVOSSegmenter(network, rates, QUICK)
+        segmenter.start(first, masks * keep)
+        return segmenter.track(segmenter.encode(first))
+
+    both = alone_and_together(1, 2)
+    assert both[0].equal(alone_and_together(1)[0])
+    assert both[1].equal(alone_and_together(2)[0])
+
+
+def test_an_object_that_appears_later(network, rates):
+    early, late = (4, 4, 16, 14), (40, 28, 16, 14)
+    segmenter = EOSVOSSegmenter(network, rates, QUICK)
+    segmenter.start(*scene(early))
+    frame, masks = scene(early, late)
+    assert (segmenter.step(frame, masks * (masks == 2)) == 2).equal(masks == 2)
+    assert segmenter.step(frame).max() <= 2
+    assert segmenter.ids == [1, 2]
+
+
+def test_the_online_adaptation_starts_again_from_the_first_frame(network, rates):
+    scenes = [scene((4 + 2 * t, 10, 14, 12), seed=t) for t in range(11)]
+    for reset in (True, False):
+        options = EOSVOSOptions(steps=3, online_steps=2, proposals=50, reset=reset)
+        segmenter = EOSVOSSegmenter(network, rates, options)
+        segmenter.start(*scenes[0])
+        (target,) = segmenter._targets
+        starts, batches = [], []
+        fit = target._fit
+
+        def recording(start, next_batch, steps, fit=fit, starts=starts, batches=batches):
+            starts.append(start)
+            batches.append(next_batch())
+            return fit(start, next_batch, steps)
+
+        target._fit = recording
+        states = []
+        for frame, _ in scenes[1:]:
+            segmenter.step(frame)
+            states.append(target._adapted)
+        assert [state is target._tuned for state in states[:5]] == [True] * 3 + [False] * 2
+        assert starts[0] is target._tuned
+        assert starts[1] is (target._tuned if reset else states[4])
+        # The first frame with the fourth and the third last before the next one.
+        assert [round(255 * image.sum().item()) for image in batches[0].images] == [
+            int(scenes[t][0].sum()) for t in (0, 2, 1)
+        ]
+
+
+def test_without_online_adaptation_the_parameters_stay(network, rates):
+    segmenter = EOSVOSSegmenter(
+        network, rates, EOSVOSOptions(steps=1, online_interval=None, proposals=50)
+    )
+    run(segmenter, [scene((4, 10, 14, 12), seed=t) for t in range(7)])
+    (target,) = segmenter._targets
+    assert target._adapted is target._tuned
+
+
+def test_the_same_seed_gives_the_same_masks(network, rates):
+    scenes = [scene((4 + 4 * t, 10, 14, 12), seed=t) for t in range(3)]
+    one, two = (torch.stack(run(EOSVOSSegmenter(network, rates, QUICK), scenes)) for _ in "12")
+    assert one.equal(two)
+
+
+def test_the_network_stays_as_it_is(network, rates):
+    before = {name: p.clone() for name, p in network.named_parameters()}
+    run(EOSVOSSegmenter(network, rates, QUICK), [scene((4, 10, 14, 12)), scene((6, 10, 14, 12))])
+    for name, p in network.named_parameters():
+        assert p.equal(before[name])
+        assert p.requires_grad
+
+
+def test_merging_takes_the_likeliest_object_that_is_likely(network, rates):
+    probabilities = torch.tensor([[0.6, 0.45, 0.7], [0.8, 0.45, 0.1]])[:, None]
+    merged = EOSVOSSegmenter(network, rates).merge(probabilities.logit())
+    assert merged.argmax(0).tolist() == [[2, 0, 1]]
+    torch.testing.assert_close(merged.sum(0), torch.ones(1, 3))
+
+
+def test_a_mask_from_a_box_lies_inside_it(network, rates):
+    frame, masks = scene((20, 12, 16, 14))
+    mask = EOSVOSSegmenter(network, rates).mask_from_box(frame, (18, 10, 20, 18))
+    assert mask.any()
+    assert not mask[:10].any()
+    assert region_similarity(mask == 1, masks == 1) > 0.5
+
+
+def test_boxes_move_outward_only_and_stay_inside_the_image():
+    mask = torch.zeros(SIZE, dtype=torch.bool)
+    mask[10:20, 2:42] = True
+    boxes = jittered_boxes(mask, 200, 0.1)
+    assert boxes.shape == (200, 4)
+    least, greatest = boxes.amin(0), boxes.amax(0)
+    assert greatest[0] <= 2
+    assert least[0] == 0
+    assert 9 <= least[1] <= greatest[1] <= 10
+    assert 42 <= least[2] <= greatest[2] <= 46
+    assert 20 <= least[3] <= greatest[3] <= 21
+    assert jittered_boxes(torch.zeros_like(mask), 5, 0.1).shape == (0, 4)
+
+
+def test_augmented_copies_keep_the_object():
+    frame, masks = scene((0, 0, 3, 3))
+    for seed in range(20):
+        torch.manual_seed(seed)
+        image, mask = augmented(frame / 255, masks == 1, EOSVOSOptions())
+        assert mask.any()
+        assert mask.shape == SIZE
+        assert image.shape == frame.shape
+    still = EOSVOSOptions(flip=False, rotation=0, scale=(1, 1))
+    image, mask = augmented(frame / 255, masks == 1, still)
+    torch.testing.assert_close(image, frame / 255, atol=1e-4, rtol=0)
+    assert mask.equal(masks == 1)
+
+
+def test_rates_that_are_all_zero_are_refused(network):
+    with pytest.raises(ValueError, match="rates: all are 0"):
+        EOSVOSSegmenter(network, il.LearningRates(network, init=0.0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"steps": -1}, "steps: -1, should be at least 0"),
+        ({"copies": 0}, "copies: 0, should be at least 1"),
+        ({"proposals": 0, "propagated": 0}, "proposals: 0"),
+        ({"online_interval": 0}, "online_interval: 0, should be at least 1"),
+        ({"online_lags": (0,)}, "online_lags"),
+        ({"scale": (1.2, 0.8)}, "scale"),
+        ({"rotation": -1.0}, "rotation"),
+    ],
+)
+def test_wrong_options_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        EOSVOSOptions(**wrong)
