@@ -21,7 +21,7 @@ from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
-from innerloop_vos.training import Figures, Training, cosine_rate, run
+from innerloop_vos.training import Figures, Training, check_settings, cosine_rate, run
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")
@@ -163,10 +163,7 @@ class Distillation(Training):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a ``state_dict`` of a training with the same settings."""
-        ours, theirs = asdict(self.settings), state["settings"]
-        if changed := [name for name in ours if ours[name] != theirs.get(name)]:
-            was = ", ".join(f"{name} {theirs.get(name)}" for name in changed)
-            raise InputError(f"the training to resume had other settings: {was}")
+        check_settings(asdict(self.settings), state["settings"])
         self.student.load_state_dict(state["student"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -120,6 +120,21 @@ def cosine_rate(iteration: int, iterations: int, *, warmup: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def check_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Check that a checkpoint is of a training with the same settings.
+
+    Args:
+        ours: The settings of this training, by name.
+        theirs: Those in the checkpoint.
+
+    Raises:
+        InputError: Some differ; it names them with what they were.
+    """
+    if changed := [name for name in ours if ours[name] != theirs.get(name)]:
+        was = ", ".join(f"{name} {theirs.get(name)}" for name in changed)
+        raise InputError(f"the training to resume had other settings: {was}")
+
+
 def write_curve(folder: Path, history: list[Figures]) -> None:
     """Write figures over iterations as ``curve.json`` and, a panel a group, as ``curve.png``.
 

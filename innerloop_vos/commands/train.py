@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from innerloop_vos.distillation import add_arguments, train_from_arguments
+from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.methods import add_device_argument, parse_device
 
 
@@ -20,8 +21,22 @@ def add_parser(commands: Any) -> None:
     add_arguments(backbone)
     add_device_argument(backbone)
     backbone.set_defaults(run=_backbone)
+    lwl = networks.add_parser(
+        "lwl",
+        help="train LWL",
+        description="Train one stage of LWL on DAVIS, YouTube-VOS or both, measuring J and F of "
+        "held-out sequences. An interrupted run goes on with --resume.",
+    )
+    add_lwl_arguments(lwl)
+    add_device_argument(lwl)
+    lwl.set_defaults(run=_lwl)
 
 
 def _backbone(arguments: argparse.Namespace) -> None:
     if not train_from_arguments(arguments, parse_device(arguments.device)):
+        raise KeyboardInterrupt
+
+
+def _lwl(arguments: argparse.Namespace) -> None:
+    if not train_lwl_from_arguments(arguments, parse_device(arguments.device)):
         raise KeyboardInterrupt

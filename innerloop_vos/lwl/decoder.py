@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+_SHARPNESS = 8.0
+"""Slope of the logit in a score that is about the mask."""
+
 LEVELS = ("layer4", "layer3", "layer2", "layer1")
 """Names of the levels, coarse to fine, in the order that the decoder visits them."""
 
@@ -99,6 +102,8 @@ class Decoder(nn.Module):
         inputs: channels of the backbone's features, coarse to fine.
         widths: of the decoder's levels, coarse to fine. Default (256, 128, 128, 64).
         scores: D, channels of the target scores. Default 16.
+        correct: whether the first score is about the mask itself, which the logits only correct;
+            they start as that score. Default False.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6; the architecture is from
@@ -111,8 +116,10 @@ class Decoder(nn.Module):
         inputs: Sequence[int],
         widths: Sequence[int] = (256, 128, 128, 64),
         scores: int = 16,
+        correct: bool = False,
     ) -> None:
         super().__init__()
+        self.correct = correct
         width = dict(zip(LEVELS, widths, strict=True))
         self.TSE = nn.ModuleDict(
             {
@@ -130,6 +137,9 @@ class Decoder(nn.Module):
             }
         )
         self.project = Head(widths[-1])
+        if correct:
+            nn.init.zeros_(self.project.conv2.weight)
+            nn.init.zeros_(self.project.conv2.bias)  # type: ignore[arg-type]
 
     def forward(
         self, scores: Tensor, features: Mapping[str, Tensor], size: Sequence[int]
@@ -151,4 +161,6 @@ class Decoder(nn.Module):
             deeper = F.adaptive_avg_pool2d(reduced, 1) if x is None else self.proj[level](x)
             x = self.RRB2[level](self.CAB[level](self.RRB1[level](encoded), deeper))
         logits: Tensor = self.project(x, size)
+        if self.correct:
+            logits = logits + _SHARPNESS * (_resize(scores[:, :1], size)[:, 0] - 0.5)
         return logits

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import innerloop as il
@@ -31,6 +32,8 @@ class LWL(nn.Module):
         label_widths: of the label encoder. Default (16, 32, 64).
         decoder_widths: of the decoder, coarse to fine. Default (256, 128, 128, 64).
         box: whether there is a box encoder. Default False.
+        mask_label: whether the target model's first score predicts the mask itself, and the decoder
+            corrects it. Not so in the released system, whose weights fit without. Default False.
         solver: inner solver of the target model. Default: that of `TargetModel`.
 
     Attributes:
@@ -50,6 +53,7 @@ class LWL(nn.Module):
         label_widths: Sequence[int] = (16, 32, 64),
         decoder_widths: Sequence[int] = (256, 128, 128, 64),
         box: bool = False,
+        mask_label: bool = False,
         solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
@@ -60,13 +64,14 @@ class LWL(nn.Module):
             "label_widths": list(label_widths),
             "decoder_widths": list(decoder_widths),
             "box": box,
+            "mask_label": mask_label,
         }
         self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
         channels = [backbone.levels[name].channels for name in self._levels]
         self.feature_extractor = backbone
         self.target_model = TargetModel(channels[1], features, outputs, kernel, solver)
-        self.label_encoder = LabelEncoder(label_widths, outputs)
-        self.decoder = Decoder(channels, decoder_widths, outputs)
+        self.label_encoder = LabelEncoder(label_widths, outputs, mask_label)
+        self.decoder = Decoder(channels, decoder_widths, outputs, correct=mask_label)
         self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
 
     def train(self, mode: bool = True) -> "LWL":
@@ -96,35 +101,47 @@ class LWL(nn.Module):
         test_images: Tensor,
         *,
         steps: int = 5,
+        update_steps: int = 0,
         adjoint: il.Adjoint | None = None,
     ) -> Tensor:
-        """Learn the objects of S sequences from some frames, and segment others.
+        """Learn the objects of S sequences from some frames, and segment others in turn.
 
         Args:
             train_images: RGB in 0..1, shape (S, N, 3, H, W).
             train_masks: of the one object a sequence, 0 to 1, shape (S, N, H, W).
             test_images: RGB in 0..1, shape (S, T, 3, H, W).
-            steps: of the inner solver. Default 5.
+            steps: of the inner solver on the train images. Default 5.
+            update_steps: of the inner solver after each test image, from whose predicted mask the
+                target model learns too; through that mask goes no gradient. Default 0: the target
+                model stays that of the train images.
             adjoint: how gradients come back through it. Default: `il.Unroll()`.
 
         Returns:
             Logits, shape (S, T, H, W).
         """
         _, memory = self.extract(train_images.flatten(0, 1))
+        memory = memory.reshape(*train_images.shape[:2], *memory.shape[1:])
         labels, weights = self.label_encoder(train_masks)
-        filters = self.target_model.fit(
-            memory.reshape(*train_images.shape[:2], *memory.shape[1:]),
-            labels,
-            weights,
-            steps=steps,
-            adjoint=adjoint,
-        )
+        filters = self.target_model.fit(memory, labels, weights, steps=steps, adjoint=adjoint)
         levels, features = self.extract(test_images.flatten(0, 1))
-        features = features.reshape(*test_images.shape[:2], *features.shape[1:])
-        scores = self.target_model.score(filters, features)
-        size = test_images.shape[-2:]
-        logits: Tensor = self.decoder(scores.flatten(0, 1), levels, size)
-        return logits.reshape(*test_images.shape[:2], *size)
+        shape = test_images.shape[:2]
+        features = features.reshape(*shape, *features.shape[1:])
+        levels = {name: level.reshape(*shape, *level.shape[1:]) for name, level in levels.items()}
+        logits: list[Tensor] = []
+        for index in range(shape[1]):
+            if index and update_steps:
+                found = self.label_encoder(logits[-1].detach().sigmoid()[:, None])
+                memory = torch.cat([memory, features[:, index - 1 : index]], dim=1)
+                labels, weights = (
+                    torch.cat(parts, dim=1) for parts in zip((labels, weights), found, strict=True)
+                )
+                filters = self.target_model.fit(
+                    memory, labels, weights, filters, steps=update_steps, adjoint=adjoint
+                )
+            scores = self.target_model.score(filters, features[:, index : index + 1])[:, 0]
+            frame = {name: level[:, index] for name, level in levels.items()}
+            logits.append(self.decoder(scores, frame, test_images.shape[-2:]))
+        return torch.stack(logits, dim=1)
 
     def segment_box(self, images: Tensor, boxes: Tensor) -> Tensor:
         """Segment the objects in boxes.

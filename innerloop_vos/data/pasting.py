@@ -1,0 +1,129 @@
+"""Synthetic mini-sequences: objects cut out of one clip and moved over another."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop_vos.data.sampling import MIN_AREA, MiniSequence, Sampler, uniform
+from innerloop_vos.masks import mask_to_box
+
+_CROSSING = 0.5
+_SIZES = (0.5, 1.5)
+_SOFT = 3  # pixels of the seam
+
+
+class PastingSampler:
+    """Draws mini-sequences, and pastes an object of another clip into a share of them.
+
+    What is pasted moves along a line, which crosses the scene's object in half of them. It is
+    equally often a distractor or occluder of the scene's object, and the target itself, which then
+    has the scene's object as distractor, or, in half of these, as occluder.
+
+    Args:
+        sampler: Draws the scenes and the cut-outs.
+        share: Of the mini-sequences that something is pasted into, 0 to 1.
+    """
+
+    def __init__(self, sampler: Sampler, share: float) -> None:
+        self.sampler, self.share = sampler, share
+
+    def sample(self) -> MiniSequence:
+        """Draw a mini-sequence."""
+        scene = self.sampler.sample()
+        if uniform(0, 1) >= self.share:
+            return scene
+        cutout = self.sampler.sample()
+        target, behind = uniform(0, 1) < 0.5, uniform(0, 1) < 0.5
+        return paste(scene, cutout, draw_path(scene), target=target, behind=target and behind)
+
+
+@dataclass(frozen=True)
+class Path:
+    """A line over a scene.
+
+    Attributes:
+        start: Centre (x, y) of what moves in the first frame, in pixels.
+        end: In the last frame.
+        size: Root of the area of its box relative to that of the scene's object.
+    """
+
+    start: tuple[float, float]
+    end: tuple[float, float]
+    size: float
+
+
+def draw_path(scene: MiniSequence) -> Path:
+    """Draw a line between two points of the frame; half of them cross the scene's object."""
+    height, width = scene.masks[0].shape
+    start = uniform(0, width), uniform(0, height)
+    end = uniform(0, width), uniform(0, height)
+    if uniform(0, 1) < _CROSSING:
+        x, y, w, h = mask_to_box(scene.masks[len(scene.masks) // 2])
+        end = 2 * (x + w / 2) - start[0], 2 * (y + h / 2) - start[1]
+    return Path(start, end, uniform(*_SIZES))
+
+
+def paste(
+    scene: MiniSequence, cutout: MiniSequence, path: Path, *, target: bool, behind: bool
+) -> MiniSequence:
+    """Move the object of one mini-sequence over another.
+
+    Args:
+        scene: What is pasted into.
+        cutout: Whose object is pasted; of as many frames.
+        path: The way that it takes.
+        target: Whether the pasted object is that of the result, instead of the scene's.
+        behind: Whether it passes behind the scene's object.
+
+    Returns:
+        The new frames, and what can be seen of the object. Where that is nothing for the frames of
+        the scene, they are left as they are, with the scene's object.
+    """
+    _, _, *place = mask_to_box(scene.masks[0])
+    _, _, *box = mask_to_box(cutout.masks[0])
+    # One scale for all frames, so that what the object does in its own clip is kept.
+    scale = path.size * (math.prod(place) / math.prod(box)) ** 0.5
+    frames, masks = [], []
+    for index, (frame, mask) in enumerate(zip(scene.frames, scene.masks, strict=True)):
+        time = index / max(1, len(scene.frames) - 1)
+        centre = tuple((1 - time) * a + time * b for a, b in zip(path.start, path.end, strict=True))
+        colours, alpha = _place(
+            cutout.frames[index], cutout.masks[index], (centre[0], centre[1]), scale, mask.shape
+        )
+        if behind:
+            alpha = alpha * ~mask
+        pasted = alpha >= 0.5
+        frames.append((frame + alpha * (colours - frame)).round().to(torch.uint8))
+        masks.append(pasted if target else mask & ~pasted)
+    if any(mask.sum() <= MIN_AREA for mask in masks):
+        return scene
+    return MiniSequence(frames, masks)
+
+
+def _place(
+    frame: Tensor, mask: Tensor, centre: tuple[float, float], scale: float, size: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """Draw the object of a frame on an empty canvas: its colours (3, H, W) and coverage (H, W)."""
+    x, y, width, height = mask_to_box(mask)
+    # A margin of one pixel lets the seam fade outside the object.
+    cut = torch.cat([frame.float(), mask[None].float()])[:, y : y + height, x : x + width]
+    cut = F.pad(cut[None], (1, 1, 1, 1), mode="replicate")
+    cut[:, 3:, [0, -1]] = 0
+    cut[:, 3:, :, [0, -1]] = 0
+    shape = [max(1, round(scale * side)) for side in cut.shape[-2:]]
+    cut = F.interpolate(cut, shape, mode="bilinear", antialias=scale < 1)
+    coverage = F.avg_pool2d(cut[:, 3:], _SOFT, 1, _SOFT // 2)
+    cut = torch.cat([cut[:, :3], coverage], dim=1)[0]
+    canvas = cut.new_zeros(4, *size)
+    source, destination = [], []
+    for c, length, limit in zip(reversed(centre), shape, size, strict=True):
+        start = round(c - length / 2)
+        first, last = max(start, 0), max(min(start + length, limit), 0)
+        destination.append(slice(first, last))
+        source.append(slice(first - start, max(last - start, first - start)))
+    if all(part.start < part.stop for part in destination):
+        canvas[:, destination[0], destination[1]] = cut[:, source[0], source[1]]
+    return canvas[:3], canvas[3]

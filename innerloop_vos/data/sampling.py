@@ -1,0 +1,138 @@
+"""Mini-sequences to train on: a few frames of one object of a clip.
+
+All draws come from torch's global generator, so that its state is all there is to restore.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from innerloop_vos.data.sequence import Sequence as Clip
+from innerloop_vos.errors import InputError
+
+MIN_AREA = 10
+"""An object is visible where it covers more pixels than that."""
+
+_MIN_FRAMES = 8
+_TRIES = 100
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MiniSequence:
+    """Some frames of a clip, in order, and where one object is in them.
+
+    Attributes:
+        frames: Each of shape ``(3, H, W)``, uint8 RGB.
+        masks: Each of shape ``(H, W)``, bool, of one object that is visible in all of them.
+    """
+
+    frames: list[Tensor]
+    masks: list[Tensor]
+
+
+class Sampler(Protocol):
+    """Draws mini-sequences at random."""
+
+    def sample(self) -> MiniSequence:
+        """Draw one."""
+        ...
+
+
+class ClipSampler:
+    """Draws the mini-sequences of annotated clips.
+
+    A clip and one of its objects that is visible in more than eight frames are drawn uniformly,
+    then frames that show it, with replacement, from a window around one of them.
+
+    Args:
+        clips: The clips. Their masks are read when first drawn.
+        length: Frames of a mini-sequence.
+        window: Frames of the clip that they come from. Default 100.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7, and the released system.
+    """
+
+    def __init__(self, clips: Sequence[Clip], length: int, window: int = 100) -> None:
+        self.clips, self.length, self.window = clips, length, window
+        self._seen: dict[int, list[tuple[int, list[int]]]] = {}
+
+    def sample(self) -> MiniSequence:
+        """Draw a mini-sequence.
+
+        Raises:
+            InputError: A hundred clips in a row show no object for long enough.
+        """
+        for _ in range(_TRIES):
+            index = int(torch.randint(len(self.clips), ()))
+            if objects := self._objects(index):
+                break
+        else:
+            raise InputError(
+                f"clips: no object is visible in more than {_MIN_FRAMES} frames of any of the "
+                f"{_TRIES} that were drawn"
+            )
+        clip, (id_, visible) = self.clips[index], choice(objects)
+        middle = choice(visible)
+        near = [t for t in visible if abs(t - middle) <= self.window // 2]
+        chosen = sorted(choice(near) for _ in range(self.length))
+        masks = [_labels(clip, t) == id_ for t in chosen]
+        return MiniSequence([clip.frames[t] for t in chosen], masks)
+
+    def _objects(self, index: int) -> list[tuple[int, list[int]]]:
+        """The objects of a clip that can be drawn, each with the frames that show it."""
+        if index not in self._seen:
+            clip, seen = self.clips[index], dict[int, list[int]]()
+            for t, labels in enumerate(clip.masks or ()):
+                if labels is not None:
+                    areas = labels.flatten().bincount()[1:]
+                    for id_ in (areas > MIN_AREA).nonzero().flatten().tolist():
+                        seen.setdefault(id_ + 1, []).append(t)
+            enough = [(id_, seen[id_]) for id_ in sorted(seen) if len(seen[id_]) > _MIN_FRAMES]
+            self._seen[index] = enough
+        return self._seen[index]
+
+
+class MixedSampler:
+    """Draws from several samplers in a given ratio.
+
+    Args:
+        samplers: The samplers.
+        ratio: How often each is drawn from, relative to the others.
+
+    Raises:
+        InputError: There is not one positive number a sampler.
+    """
+
+    def __init__(self, samplers: Sequence[Sampler], ratio: Sequence[float]) -> None:
+        if len(ratio) != len(samplers) or not all(part > 0 for part in ratio):
+            raise InputError(
+                f"ratio: {', '.join(map(str, ratio))}; should be a positive number for each of the "
+                f"{len(samplers)} data sets"
+            )
+        self.samplers, self.ratio = samplers, torch.tensor(ratio, dtype=torch.float64)
+
+    def sample(self) -> MiniSequence:
+        """Draw a mini-sequence."""
+        return self.samplers[int(torch.multinomial(self.ratio, 1))].sample()
+
+
+def choice(items: Sequence[T]) -> T:
+    """Draw one of some items uniformly."""
+    return items[int(torch.randint(len(items), ()))]
+
+
+def uniform(low: float, high: float) -> float:
+    """Draw a number between two bounds."""
+    return low + (high - low) * float(torch.rand(()))
+
+
+def _labels(clip: Clip, index: int) -> Tensor:
+    labels = clip.masks[index] if clip.masks is not None else None
+    assert labels is not None  # only annotated frames are visible
+    return labels

@@ -1,0 +1,53 @@
+"""YouTube-VOS as it is distributed."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from innerloop_vos.data.sequence import SequenceFolders
+from innerloop_vos.errors import InputError
+
+
+class YouTubeVOSDataset(SequenceFolders):
+    """The sequences of a YouTube-VOS split.
+
+    The layout is the one of the distribution: ``train/JPEGImages/SEQ/00005.jpg``,
+    ``train/Annotations/SEQ/00005.png`` and ``train/meta.json``. Every fifth frame of ``train`` is
+    there and annotated; of ``valid`` only the first frames of objects are.
+
+    Args:
+        root: The folder that holds the splits.
+        split: ``"train"``, ``"valid"`` ...
+        sequences: Names of sequences to take instead of all that ``meta.json`` lists; such as the
+            part of ``train`` that a method was trained on.
+
+    Raises:
+        InputError: The folder is not laid out so, or lacks a named sequence.
+
+    Source:
+        Xu et al., "YouTube-VOS: Sequence-to-Sequence Video Object Segmentation", ECCV 2018.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str = "train", sequences: Iterable[str] | None = None
+    ) -> None:
+        folder = Path(root) / split
+        for part in ("JPEGImages", "Annotations"):
+            if not (folder / part).is_dir():
+                raise InputError(
+                    f"{root} is not laid out as YouTube-VOS: there is no {split}/{part}"
+                )
+        if sequences is None:
+            sequences = _listed(folder / "meta.json")
+        super().__init__(sequences, folder / "JPEGImages", folder / "Annotations")
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        return sorted(json.loads(path.read_text(encoding="utf-8"))["videos"])
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: it lists the sequences of YouTube-VOS") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged: it should hold the sequences under 'videos' ({error!r})"
+        ) from error

@@ -1,0 +1,172 @@
+"""The stages of LWL's training: what each one trains, how fast, and on what."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from innerloop_vos.backbones import MobileNetV2, SmallBackbone
+from innerloop_vos.errors import InputError
+from innerloop_vos.lwl.backbone import CaffeResNet50
+from innerloop_vos.lwl.network import LWL
+
+LOSSES = ("lovasz", "cross-entropy")
+
+_PARTS = {
+    "regularization": "target_model.filter_optimizer.",
+    "projection": "target_model.feature_extractor.",
+    "decoder": "decoder.",
+    "label_encoder": "label_encoder.",
+    "box_encoder": "box_label_encoder.",
+    "backbone": "feature_extractor.",
+}
+"""The parts that have a learning rate of their own, by the names of their parameters."""
+
+_ALWAYS_FROZEN: dict[type[nn.Module], tuple[str, ...]] = {
+    CaffeResNet50: ("conv1.", "bn1.", "layer1."),
+    MobileNetV2: tuple(f"features.{index}." for index in range(4)),
+    SmallBackbone: ("stage4.",),
+}
+"""What of a backbone is never trained: all up to its finest level."""
+
+
+def _rate_name(part: str) -> str:
+    return f"{part}_rate"
+
+
+def _check(name: str, value: object, should: str, fine: bool) -> None:
+    if not fine:
+        raise InputError(f"{name} should be {should}, got {value}")
+
+
+@dataclass(frozen=True)
+class LWLTrainingSettings:
+    """Settings of one stage of a training; the defaults are those of the released stage 1.
+
+    Args:
+        iterations: Optimizer steps.
+        batch_size: Mini-sequences per step.
+        height: Of the crops in pixels.
+        width: Of the crops in pixels.
+        test_frames: Frames of a mini-sequence that are segmented, after one that is learned from.
+        window: Frames of the clip that a mini-sequence comes from.
+        search_factor: Side of the crops in units of the object's.
+        paste: Share of the mini-sequences that an object of another clip is pasted into.
+        init_steps: Steps of the inner solver on the frame that is learned from.
+        update_steps: Steps after each frame that is segmented, learning from its predicted mask.
+        loss: One of `LOSSES`; both over all pixels of the batch as one set.
+        loss_weight: What the loss is multiplied by.
+        regularization_rate: Learning rate of the target model's regularization; 0 freezes a part.
+        projection_rate: Learning rate of the projection to target features.
+        decoder_rate: Learning rate of the decoder.
+        label_encoder_rate: Learning rate of the label encoder.
+        box_encoder_rate: Learning rate of the box encoder.
+        backbone_rate: Learning rate of the backbone, all but its first layers.
+        decay_at: Steps at which the learning rates fall to a fifth.
+        clip: Greatest norm of the gradient, which is scaled down to it. Default: any.
+        seed: Of the first weights, the mini-sequences and their augmentation.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    iterations: int = 70_000
+    batch_size: int = 20
+    height: int = 480
+    width: int = 832
+    test_frames: int = 3
+    window: int = 100
+    search_factor: float = 5.0
+    paste: float = 0.0
+    init_steps: int = 5
+    update_steps: int = 2
+    loss: str = "lovasz"
+    loss_weight: float = 100.0
+    regularization_rate: float = 1e-4
+    projection_rate: float = 2e-5
+    decoder_rate: float = 1e-4
+    label_encoder_rate: float = 2e-4
+    box_encoder_rate: float = 0.0
+    backbone_rate: float = 0.0
+    decay_at: tuple[int, ...] = (40_000,)
+    clip: float = math.inf
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = (
+            "iterations batch_size test_frames window search_factor init_steps loss_weight clip"
+        )
+        for name in positive.split():
+            _check(name, getattr(self, name), "positive", getattr(self, name) > 0)
+        for name in ("height", "width"):
+            _check(name, getattr(self, name), "at least 32", getattr(self, name) >= 32)
+        for name in ("update_steps", *map(_rate_name, _PARTS)):
+            _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
+        _check("paste", self.paste, "in 0..1", 0 <= self.paste <= 1)
+        _check("loss", self.loss, f"one of {', '.join(LOSSES)}", self.loss in LOSSES)
+        if not any(getattr(self, _rate_name(part)) for part in _PARTS):
+            raise InputError("learning rates: all are 0, so nothing would be trained")
+
+
+STAGES = {
+    "1": LWLTrainingSettings(),
+    "2": LWLTrainingSettings(
+        iterations=80_000,
+        regularization_rate=2e-5,
+        projection_rate=2e-5,
+        decoder_rate=2e-5,
+        label_encoder_rate=2e-5,
+        backbone_rate=2e-5,
+        decay_at=(25_000, 75_000),
+    ),
+    "box": LWLTrainingSettings(
+        iterations=50_000,
+        batch_size=8,
+        loss_weight=10.0,
+        regularization_rate=0.0,
+        projection_rate=0.0,
+        decoder_rate=0.0,
+        label_encoder_rate=0.0,
+        box_encoder_rate=1e-3,
+        decay_at=(20_000, 40_000),
+    ),
+}
+"""The released stages: with the backbone frozen; with it trained; the box encoder alone."""
+
+
+def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[str, Any]]:
+    """Freeze what the settings do not train, and group the rest by learning rate.
+
+    Args:
+        network: Its parameters' `requires_grad` is set.
+        settings: With the learning rates.
+
+    Returns:
+        Groups for an optimizer, each with the rate under `lr` and again under `base`.
+
+    Raises:
+        InputError: The network lacks a part that is to be trained.
+    """
+    groups = []
+    network.requires_grad_(False)
+    for part in _PARTS:
+        if rate := getattr(settings, _rate_name(part)):
+            parameters = list(_parameters(network, part))
+            if not parameters:
+                raise InputError(f"{_rate_name(part)} is {rate}, but the network has no such part")
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            groups.append({"params": parameters, "lr": rate, "base": rate})
+    return groups
+
+
+def _parameters(network: LWL, part: str) -> Iterator[nn.Parameter]:
+    frozen: tuple[str, ...] = ()
+    if part == "backbone":
+        always = _ALWAYS_FROZEN[type(network.feature_extractor)]
+        frozen = tuple(_PARTS[part] + name for name in always)
+    for name, parameter in network.named_parameters():
+        if name.startswith(_PARTS[part]) and not name.startswith(frozen):
+            yield parameter

@@ -1,0 +1,171 @@
+"""The training of LWL: its loss, its steps, and how it measures itself."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop_vos.data import Sequence as Clip
+from innerloop_vos.data.jitter import CropSampler
+from innerloop_vos.data.sampling import Sampler
+from innerloop_vos.errors import InputError
+from innerloop_vos.losses import lovasz_sigmoid
+from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.options import LWLOptions
+from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.lwl.stages import LWLTrainingSettings, parameter_groups
+from innerloop_vos.lwl.weights import save_lwl
+from innerloop_vos.masks import box_to_mask, mask_to_box
+from innerloop_vos.scoring import SequenceScores, score_sequence
+from innerloop_vos.training import Figures, Training, check_settings
+
+WEIGHTS = "lwl.safetensors"
+_DECAY = 0.2
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a training measures itself on.
+
+    Args:
+        clips: Annotated clips, which are segmented from their first masks.
+        frames: How many frames of each, from the first.
+    """
+
+    clips: Sequence[Clip]
+    frames: int
+
+
+class LWLTraining(Training):
+    """Trains LWL on mini-sequences, through its inner solver.
+
+    The box encoder is trained by itself where its learning rate is above 0: on single frames and
+    the boxes around their masks.
+
+    Args:
+        network: Is changed; moved to `device`.
+        sampler: Draws mini-sequences of ``1 + settings.test_frames`` frames; one frame is enough
+            for the box encoder.
+        validation: See there.
+        settings: See there.
+        device: Where to train. Default: the CPU.
+
+    Raises:
+        InputError: The network lacks a part that is to be trained.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7.
+    """
+
+    def __init__(
+        self,
+        network: LWL,
+        sampler: Sampler,
+        validation: Validation,
+        settings: LWLTrainingSettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.validation, self.device = settings, validation, torch.device(device)
+        self.network = network.to(self.device)
+        self.boxes = settings.box_encoder_rate > 0
+        output = settings.height, settings.width
+        self.crops = CropSampler(sampler, output, factor=settings.search_factor)
+        self.optimizer = torch.optim.Adam(parameter_groups(network, settings))
+
+    def step(self, iteration: int) -> Figures:
+        """Take one optimizer step; a gradient that is not finite is left out.
+
+        Returns:
+            The loss, and the share of gradients that were left out.
+        """
+        settings = self.settings
+        decay = _DECAY ** sum(iteration >= step for step in settings.decay_at)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * decay
+        images, masks = (part.to(self.device) for part in self.crops.batch(settings.batch_size))
+        loss = self._loss(images, masks)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        # The unrolled solver divides by norms that may vanish; one such step would spoil all.
+        finite = bool(torch.nn.utils.clip_grad_norm_(parameters, settings.clip).isfinite())
+        if finite:
+            self.optimizer.step()
+        return {"train/loss": loss.item(), "left out/share": float(not finite)}
+
+    def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Loss of images (S, F, 3, H, W) with their masks (S, F, H, W)."""
+        settings, network = self.settings, self.network.train()
+        if self.boxes:
+            images, masks = images[:, 0], masks[:, 0]
+            size = (masks.shape[1], masks.shape[2])
+            inside = torch.stack([box_to_mask(mask_to_box(mask), size) for mask in masks])
+            logits = network.segment_box(images, inside.to(images))
+        else:
+            logits = network(
+                images[:, :1],
+                masks[:, :1],
+                images[:, 1:],
+                steps=settings.init_steps,
+                update_steps=settings.update_steps,
+            )
+            masks = masks[:, 1:]
+        if settings.loss == "lovasz":
+            return settings.loss_weight * lovasz_sigmoid(logits, masks)
+        return settings.loss_weight * F.binary_cross_entropy_with_logits(logits, masks)
+
+    def evaluate(self) -> Figures:
+        """Return J and F of the held-out clips, the mean and each one's J."""
+        options = LWLOptions(
+            output=(self.settings.height, self.settings.width),
+            search_factor=self.settings.search_factor,
+        )
+        segmenter = LWLSegmenter(self.network, options, device=self.device)
+        scores = [self._score(segmenter, clip) for clip in self.validation.clips]
+        if not scores:
+            return {}
+        means = [
+            [fmean(getattr(o, kind)) for s in scores for o in s.objects]
+            for kind in ("region", "contour")
+        ]
+        by_clip = {f"J/{s.name}": fmean(fmean(o.region) for o in s.objects) for s in scores}
+        return {"held out/J": fmean(means[0]), "held out/F": fmean(means[1])} | by_clip
+
+    def _score(self, segmenter: LWLSegmenter, clip: Clip) -> SequenceScores:
+        count = min(self.validation.frames, len(clip.frames))
+        truths = list(clip.masks[:count]) if clip.masks is not None else [None]
+        first = truths[0]
+        if first is None:
+            raise InputError(f"sequence {clip.name} has no annotation of its first frame")
+        frames = clip.frames[:count]
+        if self.boxes:
+            first = segmenter.mask_from_box(frames[0], mask_to_box(first))
+        found = [segmenter.start(frames[0], first)]
+        found += [segmenter.step(frame) for frame in frames[1:]]
+        return score_sequence(clip.name, clip.frames.names[:count], found, truths)
+
+    def export(self, folder: Path) -> None:
+        """Write the network with all it needs, as `load_lwl` reads it."""
+        save_lwl(self.network, folder / WEIGHTS)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+        return {
+            "settings": asdict(self.settings),
+            "sizes": self.network.sizes,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict`` of a training with the same settings and sizes."""
+        check_settings(asdict(self.settings), state["settings"])
+        check_settings(self.network.sizes, state["sizes"])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
