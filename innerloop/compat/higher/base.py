@@ -1,0 +1,190 @@
+"""What every differentiable optimizer does, whatever its update rule."""
+
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.compat.higher.patch import FunctionalModule
+
+Override = dict[str, list[Any]]
+Gradients = list[Tensor | None]
+GradCallback = Callable[[Gradients], Sequence[Tensor | None]]
+
+
+class DifferentiableOptimizer(ABC):
+    """An optimizer whose steps return new parameters and can be differentiated.
+
+    Subclasses implement `_update`; `register_optim` makes them known.
+
+    Args:
+        other: the optimizer whose settings and state are taken over; stays as it is.
+        reference_params: parameters of the original model, in order.
+        fmodel: functional module whose parameters `step` replaces. Default: none, `step` needs
+            `params`.
+        device: where the state goes. Default: where it is.
+        override: settings by name: a list of one value, or of one a parameter group. Tensors
+            receive the outer gradient.
+        grad_callback: maps the list of gradients (None where the loss does not depend on a
+            parameter) to the list used in their place. Default: nothing.
+        track_higher_grads: keep the graph through the steps. Without it, where `fmodel` was made
+            with copy_initial_weights=False, gradients still reach the original weights to first
+            order, the directions of the steps being constants; in higher they are None.
+            Default True.
+
+    Attributes:
+        param_groups: settings and latest parameters, as of `torch.optim`.
+        state: for every group, what is remembered of each of its parameters by position.
+
+    Raises:
+        ValueError: a parameter of the optimizer is not among the reference parameters.
+        TypeError, ValueError: `override` does not fit the settings.
+    """
+
+    def __init__(
+        self,
+        other: torch.optim.Optimizer,
+        reference_params: Iterable[Tensor],
+        fmodel: FunctionalModule | None = None,
+        device: torch.device | None = None,
+        override: Override | None = None,
+        grad_callback: GradCallback | None = None,
+        track_higher_grads: bool = True,
+    ) -> None:
+        order = {id(param): index for index, param in enumerate(reference_params)}
+        self.param_groups: list[dict[str, Any]] = []
+        self.state: list[defaultdict[int, dict[str, Any]]] = []
+        self._order: list[list[int]] = []
+        self._fmodel = fmodel
+        self._grad_callback = grad_callback
+        self._track_higher_grads = track_higher_grads
+        for group in other.param_groups:
+            for param in group["params"]:
+                if id(param) not in order:
+                    raise ValueError(
+                        f"opt: a parameter of shape {tuple(param.shape)} is not among the "
+                        "parameters of the model"
+                    )
+            self._order.append([order[id(param)] for param in group["params"]])
+            self.param_groups.append({**group, "params": list(group["params"])})
+            states: defaultdict[int, dict[str, Any]] = defaultdict(dict)
+            for place, param in enumerate(group["params"]):
+                states[place] = _copy(dict(other.state.get(param, {})), device)
+            self.state.append(states)
+        self._apply(override)
+
+    def step(
+        self,
+        loss: Tensor,
+        params: Iterable[Tensor] | None = None,
+        override: Override | None = None,
+        grad_callback: GradCallback | None = None,
+        **kwargs: Any,
+    ) -> list[Tensor]:
+        """Take one step down the gradient of a loss.
+
+        Args:
+            loss: scalar, computed from the latest parameters.
+            params: the parameters that `loss` was computed from. Default: those of the functional
+                module.
+            override: settings from this step on, as of the class.
+            grad_callback: in place of that of the class, for this step.
+            kwargs: handed to `_update`.
+
+        Returns:
+            The next parameters, which the functional module has, too.
+
+        Raises:
+            ValueError: neither a functional module nor `params` is there.
+        """
+        self._apply(override)
+        if params is not None:
+            before = list(params)
+            if self._fmodel is not None:
+                self._fmodel.update_params(before)
+        elif self._fmodel is not None:
+            before = list(self._fmodel.fast_params)
+        else:
+            raise ValueError("params: should be given to an optimizer that has no fmodel")
+
+        gradients = self._gradients(loss, before, grad_callback or self._grad_callback)
+        for group, order in zip(self.param_groups, self._order, strict=True):
+            group["params"] = [before[index] for index in order]
+        with nullcontext() if self._track_higher_grads or self._attached else torch.no_grad():
+            self._update([[gradients[index] for index in order] for order in self._order], **kwargs)
+
+        after = list(before)
+        for group, order in zip(self.param_groups, self._order, strict=True):
+            for index, param in zip(order, group["params"], strict=True):
+                after[index] = param
+        if not (self._track_higher_grads or self._attached):
+            after = [
+                new.detach().requires_grad_(old.requires_grad)
+                for new, old in zip(after, before, strict=True)
+            ]
+        if self._fmodel is not None:
+            self._fmodel.update_params(after)
+        return after
+
+    @abstractmethod
+    def _update(self, grouped_grads: list[Gradients], **kwargs: Any) -> None:
+        """Replace the entries of `group["params"]` by the next parameters, without in-place ops.
+
+        Args:
+            grouped_grads: gradients of every group's parameters, None where there is none.
+            kwargs: what `step` was given beside its own arguments.
+        """
+
+    @property
+    def _attached(self) -> bool:
+        return self._fmodel is not None and self._fmodel.attached
+
+    def _gradients(
+        self, loss: Tensor, params: list[Tensor], callback: GradCallback | None
+    ) -> Sequence[Tensor | None]:
+        moving = [index for index, param in enumerate(params) if param.requires_grad]
+        found = torch.autograd.grad(
+            loss,
+            [params[index] for index in moving],
+            create_graph=self._track_higher_grads,
+            allow_unused=True,
+        )
+        gradients: Gradients = [None] * len(params)
+        for index, gradient in zip(moving, found, strict=True):
+            gradients[index] = gradient
+        return gradients if callback is None else callback(gradients)
+
+    def _apply(self, override: Override | None) -> None:
+        groups = self.param_groups
+        for name, values in (override or {}).items():
+            if not isinstance(values, list | tuple):
+                raise TypeError(
+                    f"override[{name!r}]: {type(values).__name__}, should be a list of values"
+                )
+            if len(values) not in (1, len(groups)):
+                raise ValueError(
+                    f"override[{name!r}]: {len(values)} values, should be 1 or one for each of "
+                    f"the {len(groups)} parameter groups"
+                )
+            for index, group in enumerate(groups):
+                if name not in group:
+                    raise ValueError(
+                        f"override: {name!r} is no setting of the optimizer; it has "
+                        f"{', '.join(key for key in group if key != 'params')}"
+                    )
+                group[name] = values[index if len(values) > 1 else 0]
+
+
+def _copy(state: dict[str, Any], device: torch.device | None) -> dict[str, Any]:
+    def own(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.detach().clone().to(device or value.device)
+
+    copied: dict[str, Any] = trees.tree_map(own, state)
+    return copied

@@ -1,0 +1,155 @@
+"""Modules whose parameters are tracked over time, as of `higher.patch`."""
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.compat.copies import Slots, clone, copy_module, fresh
+
+
+class FunctionalModule(nn.Module):
+    """A module whose parameters are replaced rather than changed, and remembered over time.
+
+    `monkeypatch` makes one. It is an instance of the class of the original module: indexing,
+    submodules, `state_dict` and methods of one's own all see the latest parameters.
+    """
+
+    _slots: Slots
+    _history: list[list[Tensor]]
+    _tracked: bool
+    _attached: bool
+
+    def __call__(self, *args: Any, params: Iterable[Tensor] | None = None, **kwargs: Any) -> Any:
+        """Call the module, with `params` as its latest parameters if given."""
+        if params is not None:
+            self.update_params(params)
+        return super().__call__(*args, **kwargs)
+
+    def parameters(self, recurse: bool = True, time: int | None = None) -> Iterator[nn.Parameter]:
+        """The parameters after a number of steps.
+
+        Args:
+            recurse: as of `nn.Module.parameters`.
+            time: 0 for the initial ones, -1 for the latest. Default: the latest.
+
+        Raises:
+            ValueError: a time is asked for without tracking.
+            IndexError: fewer steps were taken.
+        """
+        if time is None:
+            return super().parameters(recurse)
+        if not self._tracked and time != -1:
+            raise ValueError(
+                f"time: {time}, should be -1 without track_higher_grads: only the latest "
+                "parameters are kept"
+            )
+        return iter(self._history[time])  # type: ignore[arg-type]
+
+    @property
+    def fast_params(self) -> list[Tensor]:
+        """The latest parameters."""
+        return self._history[-1]
+
+    @fast_params.setter
+    def fast_params(self, value: Iterable[Tensor]) -> None:
+        self.update_params(value)
+
+    @property
+    def init_fast_params(self) -> list[Tensor]:
+        """The parameters before the first step."""
+        return list(self.parameters(time=0))
+
+    @property
+    def attached(self) -> bool:
+        """Whether gradients of the initial parameters reach the original module."""
+        return self._attached
+
+    @property
+    def track_higher_grads(self) -> bool:
+        """Whether parameters are remembered over time, and their gradients with them."""
+        return self._tracked
+
+    @track_higher_grads.setter
+    def track_higher_grads(self, value: bool) -> None:
+        self._tracked = value
+
+    def update_params(self, params: Iterable[Tensor]) -> None:
+        """Take the next parameters, ordered as `parameters()`."""
+        latest = list(params)
+        self._slots.fill(self, latest)
+        self._history = [*self._history, latest] if self._tracked else [latest]
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A functional module of its own, starting from the latest parameters."""
+        original: type[nn.Module] = type(self).__mro__[2]
+        plain = original.__new__(original)
+        own = ("_slots", "_history", "_tracked", "_attached")
+        plain.__dict__ = {key: value for key, value in self.__dict__.items() if key not in own}
+        copied = copy_module(plain, fresh, fresh, memo)
+        return _functional(copied, tracked=self._tracked, attached=False)
+
+
+def monkeypatch(
+    module: nn.Module,
+    device: torch.device | None = None,
+    copy_initial_weights: bool = True,
+    track_higher_grads: bool = True,
+) -> Any:
+    """A functional version of a module; the module itself never changes, buffers included.
+
+    Args:
+        module: what to copy.
+        device: where the copy goes. Default: where the module is.
+        copy_initial_weights: start from copies that are leaves; otherwise gradients reach the
+            parameters of `module`, as MAML needs. Default True.
+        track_higher_grads: keep the parameters of all steps, and the graph between them. Default
+            True.
+
+    Returns:
+        A `FunctionalModule` that is also an instance of the module's class.
+
+    Raises:
+        ValueError: the module is functional already.
+    """
+    if isinstance(module, FunctionalModule):
+        raise ValueError("module: is functional already, should be an ordinary module")
+
+    def moved(tensor: Tensor) -> Tensor:
+        copied = fresh(tensor) if copy_initial_weights else clone(tensor)
+        if device is None or copied.device == torch.device(device):
+            return copied
+        there = copied.to(device)
+        return fresh(there) if copy_initial_weights else there
+
+    def moved_buffer(tensor: Tensor) -> Tensor:
+        return tensor.detach().clone().to(device or tensor.device)
+
+    copied = copy_module(module, moved, moved_buffer)
+    return _functional(copied, tracked=track_higher_grads, attached=not copy_initial_weights)
+
+
+def buffer_sync(module: nn.Module, fmodule: nn.Module, device: torch.device | None = None) -> None:
+    """Copy the module's buffers into its functional version."""
+    with torch.no_grad():
+        for ours, theirs in zip(fmodule.buffers(), module.buffers(), strict=True):
+            ours.copy_(theirs if device is None else theirs.to(device))
+
+
+def _functional(module: nn.Module, *, tracked: bool, attached: bool) -> Any:
+    """Turn a module into a functional one, in place."""
+    kind: Any = type(module)
+    module.__class__ = _functional_class(kind)
+    assert isinstance(module, FunctionalModule)
+    module._slots = Slots(module)
+    module._history = [list(nn.Module.parameters(module))]
+    module._tracked = tracked
+    module._attached = attached
+    return module
+
+
+@cache
+def _functional_class(kind: Any) -> Any:
+    return type(f"Functional{kind.__name__}", (FunctionalModule, kind), {})

@@ -1,0 +1,190 @@
+"""Differentiable versions of the optimizers of `torch.optim`, each with a solver's update rule."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+
+from innerloop import trees
+from innerloop.compat.higher.base import DifferentiableOptimizer, Gradients
+from innerloop.compat.higher.updates import (
+    Adadelta,
+    Adamax,
+    AMSGrad,
+    AMSGradW,
+    CentredRMSprop,
+    DampenedDescent,
+    Rprop,
+)
+from innerloop.solvers import Adagrad, Adam, AdamW, GradientDescent, GradientMethod, RMSprop
+
+Group = dict[str, Any]
+
+
+class SolverOptimizer(DifferentiableOptimizer):
+    """A differentiable optimizer whose rule is that of a solver."""
+
+    _names: ClassVar[tuple[str, ...]]
+    """What torch.optim calls the entries of the solver's memory."""
+
+    @abstractmethod
+    def _solver(self, group: Group) -> GradientMethod:
+        """The solver with the settings of a group."""
+
+    def _rate(self, group: Group, step: int) -> Any:
+        """Multiple of the solver's direction in a step, counted from 0."""
+        return group["lr"]
+
+    def _update(self, grouped_grads: list[Gradients], **kwargs: Any) -> None:
+        for index, (group, gradients) in enumerate(
+            zip(self.param_groups, grouped_grads, strict=True)
+        ):
+            solver = self._solver(group)
+            for place, (param, gradient) in enumerate(zip(group["params"], gradients, strict=True)):
+                if gradient is None:
+                    continue
+                state = self.state[index][place]
+                step = int(state.get("step", 0))
+                # Without higher gradients all of the direction is a constant, weight decay too.
+                at = param if self._track_higher_grads else param.detach()
+                first, spec = trees.flatten(solver.memory(at))
+                memory = [
+                    start if state.get(name) is None else state[name]
+                    for name, start in zip(self._names, first, strict=True)
+                ]
+                direction, after = solver.direction(
+                    _UNSEEN,
+                    at,
+                    -gradient if group.get("maximize") else gradient,
+                    trees.unflatten(memory, spec),
+                    step,
+                )
+                group["params"][place] = param + self._rate(group, step) * direction
+                state.update(zip(self._names, trees.leaves(after), strict=True), step=step + 1)
+
+
+_UNSEEN: Any = None  # gradient methods see nothing of the problem but its gradient
+
+
+class DifferentiableSGD(SolverOptimizer):
+    """`torch.optim.SGD`, differentiable."""
+
+    _names = ("momentum_buffer",)
+
+    def _solver(self, group: Group) -> GradientMethod:
+        settings = {name: group[name] for name in ("momentum", "nesterov", "weight_decay")}
+        dampening = group["dampening"]
+        if isinstance(dampening, torch.Tensor) or dampening != 0:
+            return DampenedDescent(group["lr"], dampening=dampening, **settings)
+        return GradientDescent(group["lr"], **settings)
+
+
+class DifferentiableAdam(SolverOptimizer):
+    """`torch.optim.Adam`, differentiable also where gradients are zero.
+
+    The step is that of torch.optim: eps is added to the root of the corrected average. higher 0.2.1
+    adds it before the correction, which moves a step by a factor of about eps / |gradient|.
+    """
+
+    @property
+    def _names(self) -> tuple[str, ...]:  # type: ignore[override]
+        greatest = any(group["amsgrad"] for group in self.param_groups)
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if greatest else ()))
+
+    def _solver(self, group: Group) -> GradientMethod:
+        kind = {
+            (False, False): Adam,
+            (False, True): AdamW,
+            (True, False): AMSGrad,
+            (True, True): AMSGradW,
+        }[bool(group["amsgrad"]), bool(group.get("decoupled_weight_decay"))]
+        beta1, beta2 = group["betas"]
+        return kind(
+            group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+        )
+
+
+class DifferentiableAdamW(DifferentiableAdam):
+    """`torch.optim.AdamW`, differentiable."""
+
+
+class DifferentiableRMSprop(SolverOptimizer):
+    """`torch.optim.RMSprop`, differentiable; centred also, where higher's gradient is NaN."""
+
+    @property
+    def _names(self) -> tuple[str, ...]:  # type: ignore[override]
+        centred = any(group["centered"] for group in self.param_groups)
+        return ("square_avg", "momentum_buffer", *(("grad_avg",) if centred else ()))
+
+    def _solver(self, group: Group) -> GradientMethod:
+        kind = CentredRMSprop if group["centered"] else RMSprop
+        names = ("alpha", "eps", "momentum", "weight_decay")
+        return kind(group["lr"], **{name: group[name] for name in names})
+
+
+class DifferentiableAdagrad(SolverOptimizer):
+    """`torch.optim.Adagrad`, differentiable."""
+
+    _names = ("sum",)
+
+    def _solver(self, group: Group) -> GradientMethod:
+        return Adagrad(group["lr"], eps=group["eps"], weight_decay=group["weight_decay"])
+
+    def _rate(self, group: Group, step: int) -> Any:
+        return group["lr"] / (1 + step * group["lr_decay"])
+
+
+class DifferentiableAdadelta(SolverOptimizer):
+    """`torch.optim.Adadelta`, differentiable."""
+
+    _names = ("square_avg", "acc_delta")
+
+    def _solver(self, group: Group) -> GradientMethod:
+        names = ("rho", "eps", "weight_decay")
+        return Adadelta(group["lr"], **{name: group[name] for name in names})
+
+
+class DifferentiableAdamax(SolverOptimizer):
+    """`torch.optim.Adamax`, differentiable."""
+
+    _names = ("exp_avg", "exp_inf")
+
+    def _solver(self, group: Group) -> GradientMethod:
+        beta1, beta2 = group["betas"]
+        return Adamax(
+            group["lr"],
+            beta1=beta1,
+            beta2=beta2,
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+        )
+
+
+class DifferentiableRprop(SolverOptimizer):
+    """`torch.optim.Rprop`, differentiable where the signs of gradients do not change."""
+
+    _names = ("prev", "step_size")
+
+    def _solver(self, group: Group) -> GradientMethod:
+        shrink, grow = group["etas"]
+        least, most = group["step_sizes"]
+        return Rprop(group["lr"], shrink=shrink, grow=grow, least=least, most=most)
+
+    def _rate(self, group: Group, step: int) -> Any:
+        return 1.0  # the sizes of the steps are in their directions
+
+
+class DifferentiableASGD(SolverOptimizer):
+    """`torch.optim.ASGD`, differentiable; its steps, without the average of their results."""
+
+    _names = ("momentum_buffer",)
+
+    def _solver(self, group: Group) -> GradientMethod:
+        return GradientDescent(group["lr"], weight_decay=group["weight_decay"] + group["lambd"])
+
+    def _rate(self, group: Group, step: int) -> Any:
+        return group["lr"] / (1 + group["lambd"] * group["lr"] * step) ** group["alpha"]

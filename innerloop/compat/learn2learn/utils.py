@@ -1,0 +1,67 @@
+"""Modules whose parameters are results of computations, as of `learn2learn.utils`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from torch import Tensor, nn
+
+from innerloop.compat.copies import Module, Slots, clone, copy_module
+
+
+def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
+    """A copy of a module whose parameters are clones: gradients of the copy reach the module.
+
+    Buffers are copies: unlike in learn2learn 0.2.0, where the running statistics of a clone's
+    BatchNorm are those of the module, no call of the copy changes the module.
+
+    Args:
+        module: what to copy; stays as it is.
+        memo: what earlier calls copied, so that tensors shared between modules stay shared.
+            Default: nothing.
+
+    Returns:
+        The copy.
+    """
+    return copy_module(module, clone, clone, memo)
+
+
+def update_module(module: Module, updates: Iterable[Tensor | None] | None = None) -> Module:
+    """Replace every parameter p by p + u, in a way that can be differentiated.
+
+    Args:
+        module: gets the new parameters; an ordinary module is left without `nn.Parameter`s.
+        updates: the u of every parameter, ordered as `module.parameters()`; None leaves a
+            parameter alone. Default: the attribute `update` of each, where there is one.
+
+    Returns:
+        The module itself.
+
+    Raises:
+        ValueError: there are not as many updates as parameters.
+    """
+    params: list[Tensor] = list(module.parameters())
+    if updates is None:
+        updates = [getattr(param, "update", None) for param in params]
+    changes = list(updates)
+    if len(changes) != len(params):
+        raise ValueError(
+            f"updates: {len(changes)}, should be one for each of the {len(params)} parameters"
+        )
+    moved = [p if u is None else p + u for p, u in zip(params, changes, strict=True)]
+    Slots(module).fill(module, moved)
+    return module
+
+
+def detach_module(module: nn.Module, keep_requires_grad: bool = False) -> None:
+    """Cut a clone's parameters and buffers off their history, in place.
+
+    Args:
+        module: the clone.
+        keep_requires_grad: let those that required a gradient do so again, as leaves. Default
+            False.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        required = tensor.requires_grad
+        tensor.detach_()
+        if keep_requires_grad:
+            tensor.requires_grad_(required)
