@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 import innerloop as il
 from innerloop_vos.backbones import BACKBONES, backbone
 from innerloop_vos.backbones.folding import fold_norms
+from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, load_eosvos
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLSegmenter, load_lwl
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
@@ -24,7 +26,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which method segments, with which network, on which device."""
     group = parser.add_argument_group("method")
     # Names are checked in `build_segmenter`, which other callers use too.
-    group.add_argument("--method", default="ridge", help="one of: ridge (default), lwl")
+    group.add_argument("--method", default="ridge", help="one of: ridge (default), lwl, e-osvos")
     group.add_argument(
         "--solver",
         help=f"inner solver of the target model, one of: {', '.join(SOLVERS)}, the last slow "
@@ -41,7 +43,21 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="weights of ridge's backbone from a .safetensors or .pth file instead; the file of "
-        "lwl, which it needs (innerloop-vos convert lwl)",
+        "lwl or e-osvos, which need it (innerloop-vos convert)",
+    )
+    group.add_argument(
+        "--steps",
+        type=int,
+        default=EOSVOSOptions.steps,
+        metavar="T",
+        help="fine-tuning steps of e-osvos on an object's first frame; 50 or 100 take longer and "
+        "do better (default: %(default)s)",
+    )
+    group.add_argument(
+        "--no-online-adaptation",
+        dest="online",
+        action="store_false",
+        help="do not fine-tune e-osvos on later frames: faster, and worse in long videos",
     )
     add_device_argument(group)
 
@@ -78,15 +94,31 @@ def _ridge(arguments: argparse.Namespace) -> Segmenter:
 
 
 def _lwl(arguments: argparse.Namespace) -> Segmenter:
-    if not arguments.weights:
-        raise InputError(
-            "weights: lwl needs a file of weights; "
-            "'innerloop-vos convert lwl' makes one from a released checkpoint"
-        )
-    network = load_lwl(arguments.weights)
+    network = load_lwl(_needed_weights(arguments))
     if arguments.solver:
         network.target_model.solver = _solver(arguments.solver)
     return LWLSegmenter(network, device=parse_device(arguments.device))
+
+
+def _e_osvos(arguments: argparse.Namespace) -> Segmenter:
+    network, rates = load_eosvos(_needed_weights(arguments))
+    if arguments.solver:
+        raise InputError(f"solver: {arguments.solver!r}; e-osvos has its own, gradient descent")
+    if arguments.steps < 0:
+        raise InputError(f"steps: {arguments.steps}, should be at least 0")
+    options = EOSVOSOptions(steps=arguments.steps)
+    if not arguments.online:
+        options = replace(options, online_interval=None)
+    return EOSVOSSegmenter(network, rates, options, parse_device(arguments.device))
+
+
+def _needed_weights(arguments: argparse.Namespace) -> str:
+    if not arguments.weights:
+        raise InputError(
+            f"weights: {arguments.method} needs a file of weights; 'innerloop-vos convert "
+            f"{arguments.method}' makes one from a released checkpoint"
+        )
+    return str(arguments.weights)
 
 
 def parse_device(name: str) -> torch.device:
@@ -105,4 +137,8 @@ def parse_device(name: str) -> torch.device:
     return device
 
 
-METHODS: dict[str, Callable[[argparse.Namespace], Segmenter]] = {"ridge": _ridge, "lwl": _lwl}
+METHODS: dict[str, Callable[[argparse.Namespace], Segmenter]] = {
+    "ridge": _ridge,
+    "lwl": _lwl,
+    "e-osvos": _e_osvos,
+}

@@ -1,6 +1,7 @@
-"""The seeded weights that the reference numbers of e-OSVOS were made with."""
+"""The seeded weights and names that the reference numbers of e-OSVOS were made with."""
 
 import json
+import re
 import zlib
 
 import numpy as np
@@ -19,6 +20,13 @@ def seeded_state():
     """A state dict with the weights of the reference runs."""
     shapes = state_shapes("model(tv0.28 naming)")
     return {key: torch.from_numpy(_value(key, shape)) for key, shape in shapes.items()}
+
+
+def former_name(name):
+    """The name of a parameter in torchvision's own weight file, which is older than the code."""
+    name = re.sub(r"((?:inner|layer)_blocks\.\d)\.0\.", r"\1.", name)
+    name = name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+    return re.sub(r"mask_head\.(\d)\.0\.", lambda m: f"mask_head.mask_fcn{int(m[1]) + 1}.", name)
 
 
 def _value(key, shape):

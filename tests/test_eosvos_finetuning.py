@@ -134,7 +134,7 @@ def test_what_has_no_rate_does_not_learn_and_costs_no_gradient():
         for name, rate in rates.named_parameters():
             if "mask_predictor" not in name:
                 rate.zero_()
-    chosen = learning(rates)
+    chosen = learning(network, rates)
     assert all("mask_predictor" in name for name in chosen)
     reached = []
     network.roi_heads.mask_head.register_full_backward_hook(lambda *_: reached.append(1))
@@ -153,3 +153,18 @@ def test_the_network_itself_stays_as_it_is():
     assert not tuned.values["roi_heads.mask_predictor.mask_fcn_logits.bias"].equal(
         before["roi_heads.mask_predictor.mask_fcn_logits.bias"]
     )
+
+
+def test_one_rate_for_all_is_given_to_every_parameter():
+    network = tiny_network()
+    chosen = learning(network, il.LearningRates(network, per="model", init=0.02))
+    assert list(chosen) == [name for name, _ in network.named_parameters()]
+    assert all(rate == 0.02 for rate in chosen.values())
+
+
+def test_rates_that_cannot_be_used_are_refused():
+    network = tiny_network()
+    with pytest.raises(ValueError, match="rates: all are 0"):
+        learning(network, il.LearningRates(network, init=0.0))
+    with pytest.raises(ValueError, match="rates: per_step=2"):
+        learning(network, il.LearningRates(network, per_step=2))

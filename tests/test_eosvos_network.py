@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from eosvos_goldens import seeded_state, state_shapes
+from eosvos_goldens import former_name, seeded_state, state_shapes
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
 from torchvision.models.detection import maskrcnn_resnet50_fpn
@@ -109,13 +109,18 @@ def test_gradients_golden(network, golden):
         assert gradient.sum().item() == pytest.approx(total, abs=slack), name
 
 
-def test_starting_from_coco_leaves_only_what_is_new():
+@pytest.mark.parametrize("rename", [str, former_name])
+def test_starting_from_coco_leaves_only_what_is_new(rename):
     coco = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).state_dict()
     network = eosvos_resnet50()
-    left = start_from(network, coco)
+    left = start_from(network, {rename(name): value for name, value in coco.items()})
     assert len(left) == 6
     assert all("box_predictor" in name or "mask_fcn_logits" in name for name in left)
-    assert network.backbone.body.bn1.weight.equal(coco["backbone.body.bn1.weight"])
+    found = network.state_dict()
+    for name in ("body.bn1.weight", "fpn.layer_blocks.3.0.bias"):
+        assert found[f"backbone.{name}"].equal(coco[f"backbone.{name}"])
+    last = "roi_heads.mask_head.3.0.weight"
+    assert found[last].equal(coco[last])
 
 
 def test_the_small_variant_trains_and_detects():

@@ -242,11 +242,6 @@ def test_augmented_copies_keep_the_object():
     assert mask.equal(masks == 1)
 
 
-def test_rates_that_are_all_zero_are_refused(network):
-    with pytest.raises(ValueError, match="rates: all are 0"):
-        EOSVOSSegmenter(network, il.LearningRates(network, init=0.0))
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

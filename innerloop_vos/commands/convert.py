@@ -3,6 +3,9 @@
 import argparse
 from typing import Any
 
+from torch import nn
+
+from innerloop_vos import eosvos
 from innerloop_vos.lwl import load_released, save_lwl
 
 
@@ -19,13 +22,41 @@ def add_parser(commands: Any) -> None:
     lwl.add_argument("checkpoint", metavar="CHECKPOINT", help="file with weights under 'net'")
     lwl.add_argument("out", metavar="OUT.safetensors", help="file for --method lwl --weights")
     lwl.set_defaults(run=_lwl)
+    e_osvos = methods.add_parser(
+        "e-osvos",
+        help="e-OSVOS: a meta-learned initialisation with learning rates",
+        description="Convert a checkpoint of the released e-OSVOS system. The code that is pickled "
+        "beside the weights is not run.",
+    )
+    e_osvos.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="file with the meta-learned state"
+    )
+    e_osvos.add_argument(
+        "out", metavar="OUT.safetensors", help="file for --method e-osvos --weights"
+    )
+    e_osvos.set_defaults(run=_e_osvos)
 
 
 def _lwl(arguments: argparse.Namespace) -> None:
     network, left = load_released(arguments.checkpoint)
     save_lwl(network, arguments.out)
-    count = sum(value.numel() for value in network.state_dict().values())
     start = "masks" if network.box_label_encoder is None else "masks and boxes"
-    print(f"{len(network.state_dict())} tensors, {count} numbers, for {start}: {arguments.out}")
-    if left:
-        print(f"no place for {len(left)} tensors: {', '.join(left)}")
+    print(f"{_counts(network)}, for {start}: {arguments.out}")
+    _report_left(left)
+
+
+def _e_osvos(arguments: argparse.Namespace) -> None:
+    network, rates, left = eosvos.load_released(arguments.checkpoint)
+    eosvos.save_eosvos(network, rates, arguments.out)
+    print(f"{_counts(network)}, and {_counts(rates)} that are rates: {arguments.out}")
+    _report_left(left)
+
+
+def _counts(module: nn.Module) -> str:
+    state = module.state_dict()
+    return f"{len(state)} tensors, {sum(value.numel() for value in state.values())} numbers"
+
+
+def _report_left(names: list[str]) -> None:
+    if names:
+        print(f"no place for {len(names)} tensors: {', '.join(names)}")

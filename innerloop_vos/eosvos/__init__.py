@@ -4,5 +4,15 @@ from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.network import EOSVOS
 from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
+from innerloop_vos.eosvos.weights import load_eosvos, load_released, save_eosvos
 
-__all__ = ["EOSVOS", "EOSVOSOptions", "EOSVOSSegmenter", "eosvos_mobilenet_v2", "eosvos_resnet50"]
+__all__ = [
+    "EOSVOS",
+    "EOSVOSOptions",
+    "EOSVOSSegmenter",
+    "eosvos_mobilenet_v2",
+    "eosvos_resnet50",
+    "load_eosvos",
+    "load_released",
+    "save_eosvos",
+]

@@ -10,6 +10,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 
 from innerloop_vos.backbones.files import fit, read_weights
+from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
 
 _GROUPS = 32
@@ -34,7 +35,7 @@ def eosvos_resnet50(
     backbone = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=_group_norm, trainable_layers=5
     )
-    return _load(EOSVOS(backbone, **sizes), weights)
+    return _load(EOSVOS(backbone, builder="eosvos_resnet50", **sizes), weights)
 
 
 _SMALL = {
@@ -67,9 +68,8 @@ def eosvos_mobilenet_v2(
     # The last blocks of strides 4, 8, 16 and 32.
     blocks = {"3": 24, "6": 32, "13": 96, "17": 320}
     names = {block: str(level) for level, block in enumerate(blocks)}
-    network = EOSVOS(
-        BackboneWithFPN(features, names, list(blocks.values()), channels), **{**_SMALL, **sizes}
-    )
+    backbone = BackboneWithFPN(features, names, list(blocks.values()), channels)
+    network = EOSVOS(backbone, builder="eosvos_mobilenet_v2", **{**_SMALL, **sizes})
     network.sizes["channels"] = channels
     return _load(network, weights)
 
@@ -97,12 +97,14 @@ def start_from(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
 
     Args:
         network: receives them.
-        state: tensors by name.
+        state: tensors by name, of any version of torchvision.
 
     Returns:
         The names of the network's tensors that stay as they were.
     """
     own = network.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    fitting = {
+        k: v for k, v in current_names(state).items() if k in own and v.shape == own[k].shape
+    }
     network.load_state_dict(fitting, strict=False)
     return sorted(own.keys() - fitting.keys())

@@ -101,13 +101,31 @@ def fine_tune(
     )
 
 
-def learning(rates: il.LearningRates) -> dict[str, Tensor]:
-    """The rates, detached, of those parameters that learn at all.
+def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
+    """Pick the parameters of a network that learn at all.
 
     A tensor whose rates are all 0 would stay as it is; without it, no gradient is computed below
     the first parameter that learns.
+
+    Args:
+        network: whose parameters they are.
+        rates: of any kind that is the same in all steps.
+
+    Returns:
+        The rates, detached, by the names of the parameters.
+
+    Raises:
+        ValueError: the rates change from step to step, or all are 0.
     """
-    return {name: rate.detach() for name, rate in rates().items() if rate.any()}
+    if rates.per_step is not None:
+        raise ValueError(f"rates: per_step={rates.per_step}, should be the same in all steps")
+    tree = rates()
+    if isinstance(tree, Tensor):
+        tree = dict.fromkeys((name for name, _ in network.named_parameters()), tree)
+    chosen = {name: rate.detach() for name, rate in tree.items() if rate.any()}
+    if not chosen:
+        raise ValueError("rates: all are 0, so that nothing would be learned")
+    return chosen
 
 
 def _target(mask: Tensor) -> dict[str, Tensor]:

@@ -38,9 +38,11 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             pixels. Default 28.
         sampled_anchors: anchors an image that the losses are computed on. Default 256.
         sampled_boxes: boxes an image that the losses are computed on. Default 512.
+        builder: name of the function that builds such a network, for weight files.
 
     Attributes:
-        sizes: the arguments that say how large the network is, without the backbone.
+        sizes: the arguments of the builder that say how large the network is.
+        builder: as given.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -58,6 +60,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         mask_pooling: int = 28,
         sampled_anchors: int = 256,
         sampled_boxes: int = 512,
+        builder: str = "",
     ) -> None:
         channels = backbone.out_channels
         rpn = RegionProposalNetwork(
@@ -89,6 +92,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             mask_predictor=MaskRCNNPredictor(mask_features, mask_features, _CLASSES),
         )
         super().__init__(backbone, rpn, heads, GeneralizedRCNNTransform(*image_size, _MEAN, _STD))
+        self.builder = builder
         self.sizes: dict[str, Any] = {
             "image_size": list(image_size),
             "anchors": list(anchors),

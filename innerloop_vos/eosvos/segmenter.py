@@ -25,7 +25,7 @@ class EOSVOSSegmenter(Segmenter):
         device: where the work is done. Default: the CPU.
 
     Raises:
-        ValueError: all rates are 0.
+        ValueError: the rates change from step to step, or all are 0.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -41,9 +41,8 @@ class EOSVOSSegmenter(Segmenter):
     ) -> None:
         super().__init__(device)
         self.options = options or EOSVOSOptions()
-        self.rates = {name: rate.to(self.device) for name, rate in learning(rates).items()}
-        if not self.rates:
-            raise ValueError("rates: all are 0, so that no object would be learned")
+        chosen = learning(network, rates)
+        self.rates = {name: rate.to(self.device) for name, rate in chosen.items()}
         # What has no rate needs no gradient either.
         frozen = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.network = il.Adapted(frozen, list(self.rates))

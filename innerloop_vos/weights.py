@@ -1,0 +1,56 @@
+"""Weight files that say how to build the network they belong to."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from innerloop_vos.backbones.files import read_weights
+from innerloop_vos.errors import InputError
+from innerloop_vos.files import atomic_path
+
+_HEADER = "network"
+
+
+def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> None:
+    """Write tensors with the recipe of their network.
+
+    Args:
+        path: a file that ends in `.safetensors`.
+        state: the tensors by name.
+        recipe: what is needed to build the network, for JSON.
+
+    Raises:
+        InputError: the path ends otherwise, or the file cannot be written.
+    """
+    if Path(path).suffix != ".safetensors":
+        raise InputError(f"weights: {path} should end in .safetensors")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with atomic_path(path) as temporary:
+        # Not `save_file`, which reports a full disk or a missing folder in an error of its own.
+        temporary.write_bytes(save(tensors, {_HEADER: json.dumps(recipe)}))
+
+
+def read_network(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write_network` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The tensors by name, and the recipe: empty if the file has none.
+
+    Raises:
+        InputError: the file is missing or unreadable.
+    """
+    state = read_weights(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            recipe = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
+    except (SafetensorError, ValueError):
+        recipe = {}
+    return state, recipe if isinstance(recipe, dict) else {}
