@@ -41,21 +41,20 @@ def lovasz_hinge(logits: Tensor, masks: Tensor) -> Tensor:
     Source:
         Berman et al., The Lovász-Softmax Loss, CVPR 2018, section 3.1.
     """
-    losses = []
-    for scores, mask in zip(logits, masks.to(logits), strict=True):
-        seen = mask != _VOID
-        scores, mask = scores[seen], mask[seen]
-        losses.append(_lovasz(1 - scores * (2 * mask - 1), mask))
-    return torch.stack(losses).mean()
+    masks = masks.to(logits)
+    void = masks == _VOID
+    # An error of 0 adds nothing, and sorts behind all that add something.
+    errors = (1 - logits * (2 * masks - 1)).masked_fill(void, 0)
+    return _lovasz(errors.flatten(1), masks.masked_fill(void, 0).flatten(1)).mean()
 
 
 def _lovasz(errors: Tensor, masks: Tensor) -> Tensor:
-    """Lovász extension of the Jaccard loss at `errors`, for masks of the same shape (P,)."""
+    """Lovász extension of the Jaccard loss at `errors`, (*, P), for masks of the same shape."""
     errors, order = errors.sort(descending=True)
-    masks = masks[order]
-    total = masks.sum()
-    intersection = total - masks.cumsum(0)
-    union = total + (1 - masks).cumsum(0)
+    masks = masks.gather(-1, order)
+    total = masks.sum(-1, keepdim=True)
+    intersection = total - masks.cumsum(-1)
+    union = total + (1 - masks).cumsum(-1)
     jaccard = 1 - intersection / union
-    steps = jaccard.diff(prepend=jaccard.new_zeros(1))
-    return (F.relu(errors) * steps).sum()
+    steps = jaccard.diff(prepend=torch.zeros_like(total))
+    return (F.relu(errors) * steps).sum(-1)
