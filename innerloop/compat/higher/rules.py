@@ -28,8 +28,8 @@ class SolverOptimizer(DifferentiableOptimizer):
     """What torch.optim calls the entries of the solver's memory."""
 
     @abstractmethod
-    def _solver(self, group: Group) -> GradientMethod:
-        """The solver with the settings of a group."""
+    def _solver(self, group: Group, step: int) -> GradientMethod:
+        """The solver of a step, counted from 0, with the settings of a group."""
 
     def _rate(self, group: Group, step: int) -> Any:
         """Multiple of the solver's direction in a step, counted from 0."""
@@ -39,12 +39,12 @@ class SolverOptimizer(DifferentiableOptimizer):
         for index, (group, gradients) in enumerate(
             zip(self.param_groups, grouped_grads, strict=True)
         ):
-            solver = self._solver(group)
             for place, (param, gradient) in enumerate(zip(group["params"], gradients, strict=True)):
                 if gradient is None:
                     continue
                 state = self.state[index][place]
                 step = int(state.get("step", 0))
+                solver = self._solver(group, step)
                 # Without higher gradients all of the direction is a constant, weight decay too.
                 at = param if self._track_higher_grads else param.detach()
                 first, spec = trees.flatten(solver.memory(at))
@@ -71,7 +71,7 @@ class DifferentiableSGD(SolverOptimizer):
 
     _names = ("momentum_buffer",)
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         settings = {name: group[name] for name in ("momentum", "nesterov", "weight_decay")}
         dampening = group["dampening"]
         if isinstance(dampening, torch.Tensor) or dampening != 0:
@@ -82,8 +82,9 @@ class DifferentiableSGD(SolverOptimizer):
 class DifferentiableAdam(SolverOptimizer):
     """`torch.optim.Adam`, differentiable also where gradients are zero.
 
-    The step is that of torch.optim: eps is added to the root of the corrected average. higher 0.2.1
-    adds it before the correction, which moves a step by a factor of about eps / |gradient|.
+    As in higher, eps is added to the root of the average square before its correction, which in
+    step t makes it torch's eps / √(1 − β₂ᵗ). `innerloop.Adam` and `DifferentiableAdamW` take the
+    steps of torch.optim itself.
     """
 
     @property
@@ -91,25 +92,23 @@ class DifferentiableAdam(SolverOptimizer):
         greatest = any(group["amsgrad"] for group in self.param_groups)
         return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if greatest else ()))
 
-    def _solver(self, group: Group) -> GradientMethod:
-        kind = {
-            (False, False): Adam,
-            (False, True): AdamW,
-            (True, False): AMSGrad,
-            (True, True): AMSGradW,
-        }[bool(group["amsgrad"]), bool(group.get("decoupled_weight_decay"))]
+    def _solver(self, group: Group, step: int) -> GradientMethod:
+        kind = AMSGrad if group["amsgrad"] else Adam
+        eps = group["eps"] / (1 - group["betas"][1] ** (step + 1)) ** 0.5
+        return self._adam(kind, group, eps)
+
+    def _adam(self, kind: type[Adam], group: Group, eps: Any) -> GradientMethod:
         beta1, beta2 = group["betas"]
         return kind(
-            group["lr"],
-            beta1=beta1,
-            beta2=beta2,
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
+            group["lr"], beta1=beta1, beta2=beta2, eps=eps, weight_decay=group["weight_decay"]
         )
 
 
 class DifferentiableAdamW(DifferentiableAdam):
     """`torch.optim.AdamW`, differentiable."""
+
+    def _solver(self, group: Group, step: int) -> GradientMethod:
+        return self._adam(AMSGradW if group["amsgrad"] else AdamW, group, group["eps"])
 
 
 class DifferentiableRMSprop(SolverOptimizer):
@@ -120,7 +119,7 @@ class DifferentiableRMSprop(SolverOptimizer):
         centred = any(group["centered"] for group in self.param_groups)
         return ("square_avg", "momentum_buffer", *(("grad_avg",) if centred else ()))
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         kind = CentredRMSprop if group["centered"] else RMSprop
         names = ("alpha", "eps", "momentum", "weight_decay")
         return kind(group["lr"], **{name: group[name] for name in names})
@@ -131,7 +130,7 @@ class DifferentiableAdagrad(SolverOptimizer):
 
     _names = ("sum",)
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         return Adagrad(group["lr"], eps=group["eps"], weight_decay=group["weight_decay"])
 
     def _rate(self, group: Group, step: int) -> Any:
@@ -143,7 +142,7 @@ class DifferentiableAdadelta(SolverOptimizer):
 
     _names = ("square_avg", "acc_delta")
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         names = ("rho", "eps", "weight_decay")
         return Adadelta(group["lr"], **{name: group[name] for name in names})
 
@@ -153,7 +152,7 @@ class DifferentiableAdamax(SolverOptimizer):
 
     _names = ("exp_avg", "exp_inf")
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         beta1, beta2 = group["betas"]
         return Adamax(
             group["lr"],
@@ -169,7 +168,7 @@ class DifferentiableRprop(SolverOptimizer):
 
     _names = ("prev", "step_size")
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         shrink, grow = group["etas"]
         least, most = group["step_sizes"]
         return Rprop(group["lr"], shrink=shrink, grow=grow, least=least, most=most)
@@ -183,7 +182,7 @@ class DifferentiableASGD(SolverOptimizer):
 
     _names = ("momentum_buffer",)
 
-    def _solver(self, group: Group) -> GradientMethod:
+    def _solver(self, group: Group, step: int) -> GradientMethod:
         return GradientDescent(group["lr"], weight_decay=group["weight_decay"] + group["lambd"])
 
     def _rate(self, group: Group, step: int) -> Any:

@@ -241,9 +241,9 @@ class Rprop(GradientMethod):
 
     def update(self, gradient: Tensor, memory: _Signs, step: int) -> tuple[Tree, _Signs]:
         sign = (gradient * memory.previous).sign()
-        factor = torch.where(sign > 0, self.grow, torch.where(sign < 0, self.shrink, 1.0))
+        kept_or_shrunk = torch.where(sign < 0, self.shrink, torch.ones_like(gradient))
         size = torch.clamp(
-            memory.size * factor.to(gradient.dtype),
+            memory.size * torch.where(sign > 0, self.grow, kept_or_shrunk),
             torch.as_tensor(self.least, dtype=gradient.dtype, device=gradient.device),
             torch.as_tensor(self.most, dtype=gradient.dtype, device=gradient.device),
         )
