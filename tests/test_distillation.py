@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from davis_layout import write_davis
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -21,7 +21,6 @@ from innerloop_vos.distillation import (
     unexplained_variance,
 )
 from innerloop_vos.errors import InputError
-from innerloop_vos.masks import write_mask
 from innerloop_vos.training import run
 
 TINY = DistillationSettings(iterations=4, batch_size=2, crop=48, warmup=1)
@@ -105,18 +104,7 @@ def test_settings_out_of_range_are_named(name: str, value: float) -> None:
 @pytest.fixture
 def davis(tmp_path: Path) -> Path:
     """A data set of two tiny clips in the layout of DAVIS 2016."""
-    root = tmp_path / "DAVIS"
-    for name in ("cat", "dog"):
-        frames, masks = synthetic_clip(3, (64, 80), objects=1)
-        for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
-            for kind in ("JPEGImages", "Annotations"):
-                (root / kind / "480p" / name).mkdir(parents=True, exist_ok=True)
-            image = Image.fromarray(frame.permute(1, 2, 0).numpy())
-            image.save(root / "JPEGImages" / "480p" / name / f"{index:05d}.jpg")
-            write_mask(root / "Annotations" / "480p" / name / f"{index:05d}.png", mask)
-    (root / "ImageSets" / "480p").mkdir(parents=True)
-    (root / "ImageSets" / "480p" / "train.txt").write_text("cat\ndog\n")
-    return root
+    return write_davis(tmp_path / "DAVIS", ["cat", "dog"], length=3)
 
 
 def test_the_command_trains_from_files(davis: Path, tmp_path: Path) -> None:

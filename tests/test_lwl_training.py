@@ -1,0 +1,313 @@
+"""LWL's training: what a stage trains, exact resumption, guards, and the command."""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from davis_layout import write_davis
+from lwl_goldens import load, seeded_state
+from safetensors.torch import load_file
+from shared import needs_shared
+
+import innerloop as il
+from innerloop_vos.backbones import backbone
+from innerloop_vos.data import Sequence, synthetic_clip
+from innerloop_vos.data.sampling import ClipSampler
+from innerloop_vos.errors import InputError
+from innerloop_vos.losses import lovasz_sigmoid
+from innerloop_vos.lwl import LWL, load_lwl, lwl_resnet50
+from innerloop_vos.lwl.stages import STAGES, LWLTrainingSettings, parameter_groups
+from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
+from innerloop_vos.lwl.training import WEIGHTS, LWLTraining, Validation
+from innerloop_vos.training import run
+
+CPU = torch.device("cpu")
+SIZES = {
+    "features": 16,
+    "outputs": 4,
+    "label_widths": (4, 8, 8),
+    "decoder_widths": (16, 16, 16, 16),
+}
+TINY = LWLTrainingSettings(
+    iterations=4, batch_size=2, height=48, width=64, test_frames=2, decoder_rate=1e-3, decay_at=(3,)
+)
+
+
+@pytest.fixture(scope="module")
+def clips():
+    made = [synthetic_clip(10, (64, 96), objects=2, seed=seed) for seed in range(2)]
+    return [Sequence(f"clip{i}", _Frames(f), list(m)) for i, (f, m) in enumerate(made)]
+
+
+class _Frames(list):
+    @property
+    def names(self):
+        return [f"{index:05d}" for index in range(len(self))]
+
+
+def network(**sizes):
+    torch.manual_seed(1)
+    return LWL(backbone("small"), **SIZES, **sizes)
+
+
+def training(clips, settings=TINY, held_out=(), **sizes):
+    sampler = ClipSampler(clips, 1 + settings.test_frames)
+    return LWLTraining(network(**sizes), sampler, Validation(held_out, 3), settings)
+
+
+@pytest.mark.parametrize(
+    ("stage", "trained"),
+    [
+        ("1", {"target_model", "decoder", "label_encoder"}),
+        ("2", {"target_model", "decoder", "label_encoder", "feature_extractor"}),
+        ("box", {"box_label_encoder"}),
+    ],
+)
+def test_a_stage_changes_its_parts_and_no_other(clips, stage, trained):
+    settings = replace(STAGES[stage], batch_size=2, height=48, width=64, test_frames=2)
+    task = training(clips, settings, box=stage == "box")
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    for iteration in range(2):
+        task.step(iteration)
+    after = task.network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {name.partition(".")[0] for name in changed} == trained
+    assert not any(name.startswith("feature_extractor.stage4.") for name in changed)
+    for name in changed:
+        assert "running" not in name
+
+
+def test_the_rates_of_the_stages_are_the_released_ones():
+    groups = parameter_groups(lwl_resnet50(**SIZES), STAGES["1"])
+    assert [group["lr"] for group in groups] == [1e-4, 2e-5, 1e-4, 2e-4]
+    net = lwl_resnet50(**SIZES)
+    groups = parameter_groups(net, STAGES["2"])
+    assert [group["lr"] for group in groups] == [2e-5] * 5
+    frozen = {n.split(".")[1] for n, p in net.named_parameters() if not p.requires_grad}
+    assert frozen == {"conv1", "bn1", "layer1"}
+    with pytest.raises(InputError, match=r"box_encoder_rate is 0\.001, but the network has no"):
+        parameter_groups(lwl_resnet50(**SIZES), STAGES["box"])
+
+
+def test_rates_fall_to_a_fifth(clips):
+    task = training(clips)
+    rates = []
+    for iteration in (0, 2, 3):
+        task.step(iteration)
+        rates.append(task.optimizer.param_groups[2]["lr"])
+    assert rates == pytest.approx([1e-3, 1e-3, 2e-4])
+
+
+@pytest.mark.parametrize("loss", ["lovasz", "cross-entropy"])
+def test_the_network_learns(clips, loss):
+    torch.manual_seed(0)
+    rates = {"decoder_rate": 3e-3, "label_encoder_rate": 3e-3, "projection_rate": 1e-3}
+    settings = replace(TINY, loss=loss, loss_weight=1.0, decay_at=(), **rates)
+    # Without the mask label, Lovász takes hundreds of steps to leave its plateau at 0.5.
+    task = training(clips, settings, mask_label=True)
+    batch = task.crops.batch(2)
+    task.crops.batch = lambda count: batch
+    losses = [task.step(iteration)["train/loss"] for iteration in range(30)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_updates_learn_from_predicted_masks_without_gradient_through_them():
+    torch.manual_seed(0)
+    net = network().train()
+    images, masks = torch.rand(1, 3, 3, 48, 64), torch.zeros(1, 1, 48, 64)
+    masks[..., 10:30, 20:40] = 1
+    plain = net(images[:, :1], masks, images[:, 1:])
+    updated = net(images[:, :1], masks, images[:, 1:], update_steps=2)
+    assert torch.equal(plain[:, 0], updated[:, 0])
+    assert not torch.equal(plain[:, 1], updated[:, 1])
+    # By hand, with the mask of the first test frame as a second one to learn from.
+    levels, features = net.extract(images[0])
+    labels, weights = net.label_encoder(torch.stack([masks[0, 0], plain[0, 0].detach().sigmoid()]))
+    first = net.target_model.fit(features[None, :1], labels[None, :1], weights[None, :1], steps=5)
+    second = net.target_model.fit(
+        features[None, :2], labels[None], weights[None], first, steps=2, adjoint=il.Unroll()
+    )
+    scores = net.target_model.score(second, features[None, 2:])[0]
+    by_hand = net.decoder(scores, {n: level[2:] for n, level in levels.items()}, (48, 64))
+    torch.testing.assert_close(by_hand, updated[:, 1], rtol=1e-4, atol=1e-5)
+    parameters = [p for p in net.decoder.parameters() if p.requires_grad]
+    gradients = [
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+        for loss in (updated[0, 1].sum(), by_hand.sum())
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_the_mask_label_is_where_the_untrained_network_starts(clips):
+    net = network(mask_label=True).eval()
+    masks = torch.zeros(1, 1, 64, 96)
+    labels, weights = net.label_encoder(masks)
+    assert labels[0, 0, 0].eq(0).all()
+    assert weights.isfinite().all()
+    masks[..., :32, :32] = 1
+    labels, weights = net.label_encoder(masks)
+    assert labels[0, 0, 0].sum() == 4
+    balance = weights[0, 0, 0].square()
+    assert balance[:2, :2].sum().item() == pytest.approx(balance.sum().item() / 2)
+    assert balance.mean().item() == pytest.approx(1)
+    image = clips[0].frames[0][None].float() / 255
+    levels, features = net.extract(image)
+    scores = torch.rand(1, 4, *features.shape[-2:])
+    logits = net.decoder(scores, levels, (64, 96))
+    high = torch.nn.functional.interpolate(scores[:, :1], (64, 96), mode="bilinear")[:, 0] > 0.5
+    assert torch.equal(logits > 0, high)
+
+
+@needs_shared
+def test_the_training_loss_golden():
+    golden = load("net.npz")
+    network = lwl_resnet50()
+    network.load_state_dict(seeded_state())
+    frames = [golden[f"seq.{part}"].transpose(0, 1) for part in ("tr", "te")]
+    # The reference feeds the backbone what is stored, without normalising it.
+    network.feature_extractor.forward = network.feature_extractor.extract
+    logits = network(frames[0], golden["seq.train_masks"].transpose(0, 1), frames[1])
+    loss = 100 * lovasz_sigmoid(logits, golden["seq.test_masks"].transpose(0, 1))
+    assert loss.item() == pytest.approx(golden["seq.loss"].item(), abs=2e-3)
+
+
+def test_a_gradient_that_is_not_finite_is_left_out(clips):
+    task = training(clips)
+    task.step(0)
+    before = {name: value.clone() for name, value in task.network.state_dict().items()}
+    handle = next(task.network.decoder.parameters()).register_hook(lambda g: g * float("nan"))
+    assert task.step(1)["left out/share"] == 1
+    assert all(torch.equal(before[n], v) for n, v in task.network.state_dict().items())
+    handle.remove()
+    assert task.step(2)["left out/share"] == 0
+
+
+def test_frames_without_the_object_give_finite_gradients(clips):
+    task = training(clips)
+    images, masks = task.crops.batch(2)
+    masks[:, 1:] = 0
+    for mask_label in (False, True):
+        task.network = network(mask_label=mask_label)
+        loss = task._loss(images, masks)
+        loss.backward()
+        gradients = [p.grad for p in task.network.parameters() if p.grad is not None]
+        assert loss.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
+    run(training(clips), tmp_path / "whole", 4, every=2)
+    for stop in (1, 3, 4):
+        run(training(clips), tmp_path / "parts", stop, every=2, resume=stop > 1)
+    whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    with pytest.raises(InputError, match="had other settings: seed 0"):
+        run(training(clips, replace(TINY, seed=1)), tmp_path / "parts", 5, every=2, resume=True)
+    with pytest.raises(InputError, match="had other settings: mask_label False"):
+        run(training(clips, mask_label=True), tmp_path / "parts", 5, every=2, resume=True)
+
+
+def test_held_out_clips_are_measured(clips):
+    figures = training(clips, held_out=clips[:1]).evaluate()
+    assert figures.keys() == {"held out/J", "held out/F", "J/clip0"}
+    assert all(0 <= value <= 1 for value in figures.values())
+
+
+@pytest.fixture(scope="module")
+def davis(tmp_path_factory):
+    return write_davis(tmp_path_factory.mktemp("data") / "DAVIS", ["cat", "dog"])
+
+
+def options(davis, out, more="", stage="1"):
+    sizes = "" if "--init" in more else "--features 16 --outputs 4 --label-widths 4,8,8 "
+    sizes += "" if "--init" in more else "--decoder-widths 16,16,16,16 --mask-label "
+    return (
+        f"--stage {stage} --davis {davis} --out {out} --iterations 2 --batch-size 1 --height 48 "
+        f"--width 64 --test-frames 1 --held-out dog --held-out-frames 3 --paste 0.5 {sizes}{more}"
+    ).split()
+
+
+def parse(words):
+    parser = argparse.ArgumentParser()
+    add_lwl_arguments(parser)
+    return parser.parse_args(words)
+
+
+def test_the_stages_follow_one_another_on_the_command_line(davis, tmp_path):
+    assert train_lwl_from_arguments(parse(options(davis, tmp_path / "1")), CPU)
+    names = {path.name for path in (tmp_path / "1").iterdir()}
+    assert names == {"checkpoint.pt", "curve.json", "curve.png", WEIGHTS}
+    for stage, before in (("2", "1"), ("box", "2")):
+        init = f"--init {tmp_path / before / WEIGHTS}"
+        words = options(davis, tmp_path / stage, init, stage)
+        assert train_lwl_from_arguments(parse(words), CPU)
+    trained = load_lwl(tmp_path / "box" / WEIGHTS)
+    assert trained.box_label_encoder is not None
+    assert trained.sizes["mask_label"]
+    first = load_lwl(tmp_path / "2" / WEIGHTS).state_dict()
+    assert all(torch.equal(value, trained.state_dict()[name]) for name, value in first.items())
+    assert "held out/J" in json.loads((tmp_path / "box" / "curve.json").read_text())[-1]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--batch-size 0", "batch_size should be positive, got 0"),
+        ("--height 16", "height should be at least 32, got 16"),
+        ("--loss dice", "loss should be one of lovasz, cross-entropy, got dice"),
+        ("--paste 2", r"paste should be in 0\.\.1, got 2"),
+        ("--decoder-rate -1", "decoder_rate should be 0 or more"),
+        ("--decoder-rate nan", "decoder_rate should be 0 or more"),
+        ("--kernel 2", "--kernel should be odd and positive, got 2"),
+        ("--decoder-widths 8,8", "--decoder-widths should be 4 numbers from 2"),
+        ("--held-out cow", "--held-out: cow not in DAVIS's train split"),
+        ("--held-out cat,dog", "no sequence of DAVIS is left to train on"),
+        ("--stage 2", "--init: stage 2 needs the weights of the one before"),
+        ("--every 0", "--every should be positive, got 0"),
+        ("--davis nowhere", "nowhere is not laid out as DAVIS"),
+    ],
+)
+def test_bad_settings_are_named(davis, tmp_path, more, message):
+    with pytest.raises(InputError, match=message):
+        train_lwl_from_arguments(parse(options(davis, tmp_path / "out", more)), CPU)
+    assert not (tmp_path / "out").exists()
+
+
+def test_there_must_be_data(tmp_path):
+    for more, message in (("", "nothing to train on"), ("--held-out cat", "those of --davis")):
+        words = f"--stage 1 --out {tmp_path / 'out'} {more}".split()
+        with pytest.raises(InputError, match=message):
+            train_lwl_from_arguments(parse(words), CPU)
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path):
+    command = [sys.executable, "-m", "innerloop_vos.cli", "train", "lwl", "--device", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(name, more=""):
+        words = options(davis, tmp_path / name, f"--iterations 12 --every 2 {more}")
+        return subprocess.Popen([*command, *words], env=environment, stderr=subprocess.PIPE)
+
+    assert start("whole").wait() == 0
+    more = ""
+    for _ in range(3):
+        process = start("parts", more)
+        checkpoint, seen = tmp_path / "parts" / "checkpoint.pt", None
+        if checkpoint.exists():
+            seen = checkpoint.stat().st_mtime_ns
+        while process.poll() is None:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        more = "--resume"
+    assert start("parts", "--resume").wait() == 0
+    whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
