@@ -1,0 +1,235 @@
+"""The calls of learn2learn on our core: the same numbers, and right where learn2learn fails."""
+
+import copy
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from compat_models import MODELS, build, data, finite_difference, memory_after, meta_gradients
+from torch import nn
+
+import innerloop.compat.learn2learn as ours
+
+SUPPORT, TARGETS, QUERY, LABELS = data()
+# learn2learn's MetaSGD fails on frozen parameters and on tied ones.
+META_SGD = [name for name in MODELS if name not in ("frozen", "tied")]
+
+
+@pytest.fixture
+def l2l():
+    return pytest.importorskip("learn2learn", reason="learn2learn is not installed: make peers")
+
+
+def close(ours, theirs, tolerance=1e-6):
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+def train(learner, steps=3, **adaptation):
+    """The README's loop: losses and meta-gradients of every outer step."""
+    opt = torch.optim.SGD(learner.parameters(), lr=0.01)
+    seen = []
+    for _ in range(3):
+        opt.zero_grad()
+        for task in range(2):
+            clone = learner.clone()
+            for _ in range(steps):
+                loss = F.mse_loss(clone(SUPPORT + task), TARGETS)
+                seen.append(loss.detach())
+                clone.adapt(loss, **adaptation)
+            loss = F.mse_loss(clone(QUERY + task), LABELS)
+            seen.append(loss.detach())
+            loss.backward()
+        seen += [g for g in meta_gradients(learner) if g is not None]
+        opt.step()
+    return seen
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("first_order", [False, True])
+def test_maml_example(l2l, name, first_order):
+    def maml(library):
+        settings = {"lr": 0.1, "first_order": first_order, "allow_nograd": name == "frozen"}
+        return train(library.algorithms.MAML(build(name), **settings))
+
+    close(maml(ours), maml(l2l))
+
+
+def test_first_order_of_a_single_step(l2l):
+    def mixed(library):
+        return train(library.algorithms.MAML(build("plain"), lr=0.1), first_order=True)
+
+    close(mixed(ours), mixed(l2l))
+
+
+@pytest.mark.parametrize("name", META_SGD)
+def test_meta_sgd_example(l2l, name):
+    def meta_sgd(library):
+        learner = library.algorithms.MetaSGD(build(name), lr=0.1)
+        return [*train(learner), *learner.lrs]
+
+    close(meta_sgd(ours), meta_sgd(l2l))
+
+
+# learn2learn fails where the transform adapts to first order.
+@pytest.mark.parametrize(
+    ("adapt_transform", "first_order"), [(False, False), (False, True), (True, False)]
+)
+def test_gbml_example(l2l, adapt_transform, first_order):
+    def gbml(library):
+        model = build("plain")
+        learner = library.algorithms.GBML(
+            module=model,
+            transform=library.optim.ModuleTransform(nn.Linear),
+            lr=0.01,
+            adapt_transform=adapt_transform,
+            first_order=first_order,
+        )
+        return train(learner.double())
+
+    close(gbml(ours), gbml(l2l))
+
+
+def test_a_transform_adapts_to_first_order():
+    learner = ours.algorithms.GBML(
+        build("plain"),
+        ours.optim.ModuleTransform(nn.Linear),
+        lr=0.01,
+        adapt_transform=True,
+        first_order=True,
+    ).double()
+    first, *rest = (g for g in train(learner) if g.ndim == 0)
+    assert min(rest) < first
+    assert all(p.grad is not None for p in learner.parameters())
+
+
+def test_state_dicts_are_interchangeable(l2l):
+    def learners(library):
+        algorithms, transform = library.algorithms, library.optim.ModuleTransform(nn.Linear)
+        yield algorithms.MAML(build("plain"), lr=0.1)
+        yield algorithms.MetaSGD(build("plain"), lr=0.1)
+        yield algorithms.GBML(build("plain"), transform=transform)
+
+    for mine, theirs in zip(learners(ours), learners(l2l), strict=True):
+        mine.load_state_dict(theirs.state_dict())
+
+
+def test_low_level_utilities(l2l):
+    def utilities(library):
+        model = build("nested")
+        clone = library.clone_module(model)
+        loss = F.mse_loss(clone(SUPPORT), TARGETS)
+        gradients = torch.autograd.grad(loss, clone.parameters(), create_graph=True)
+        library.update_module(clone, updates=[-0.1 * g for g in gradients])
+        outer = F.mse_loss(clone(QUERY), LABELS)
+        outer.backward()
+        library.detach_module(clone, keep_requires_grad=True)
+        F.mse_loss(clone(QUERY), LABELS).backward()
+        return [loss, outer, *meta_gradients(model), *meta_gradients(clone)]
+
+    close(utilities(ours), utilities(l2l))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_meta_gradient_against_finite_differences(name):
+    learner = ours.algorithms.MetaSGD(build(name), lr=0.1)
+
+    def outer():
+        clone = learner.clone()
+        for _ in range(2):
+            prediction = clone(SUPPORT)
+            penalty = sum(p.square().sum() for p in clone.module.parameters())
+            clone.adapt(F.mse_loss(prediction, TARGETS) + 0.01 * penalty)
+        return F.mse_loss(clone(QUERY), LABELS)
+
+    outer().backward()
+    slope, expected = finite_difference(outer, learner)
+    assert slope == pytest.approx(expected, rel=1e-5)
+
+
+def test_statistics_of_a_clone_do_not_reach_the_module():
+    """In learn2learn they do: clone and module share them."""
+    model = build("buffered")
+    before = copy.deepcopy(model.state_dict())
+    clone = ours.algorithms.MAML(model, lr=0.1).clone()
+    clone.adapt(F.mse_loss(clone(SUPPORT), TARGETS))
+    assert not torch.equal(clone.module[1].running_mean, model[1].running_mean)
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_frozen_and_unused_parameters_stay():
+    """On frozen ones learn2learn fails unless allow_nograd is set."""
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "idle": nn.Linear(3, 2)}).double()
+    model["used"].bias.requires_grad_(False)
+    clone = ours.algorithms.MAML(model, lr=0.1, allow_unused=True).clone()
+    before = [p.clone() for p in clone.parameters()]
+    clone.adapt(F.mse_loss(clone.module["used"](SUPPORT), TARGETS))
+    same = [torch.equal(a, b) for a, b in zip(before, clone.parameters(), strict=True)]
+    assert same == [False, True, True, True]
+    strict = ours.algorithms.MAML(model, lr=0.1).clone()
+    with pytest.raises(RuntimeError, match="allow_unused"):
+        strict.adapt(F.mse_loss(strict.module["used"](SUPPORT), TARGETS))
+
+
+def test_tied_weights_stay_tied():
+    clone = ours.algorithms.MAML(build("tied"), lr=0.1).clone()
+    clone.adapt(F.mse_loss(clone(SUPPORT), TARGETS))
+    assert clone.first.weight is clone.second.weight
+
+
+def test_two_losses_of_one_forward_pass():
+    learner = ours.algorithms.MAML(build("plain"), lr=0.1)
+    whole, parts = learner.clone(), learner.clone()
+    prediction = whole(SUPPORT)
+    whole.adapt(F.mse_loss(prediction, TARGETS) + prediction.square().mean())
+    prediction = parts(SUPPORT)
+    gradients = [
+        torch.autograd.grad(loss, parts.parameters(), create_graph=True)
+        for loss in (F.mse_loss(prediction, TARGETS), prediction.square().mean())
+    ]
+    for one in gradients:
+        ours.update_module(parts.module, [-0.1 * g for g in one])
+    close(parts.parameters(), whole.parameters(), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["lstm", "tied", "buffered"])
+def test_a_deep_copy_starts_from_what_was_reached(name):
+    clone = ours.algorithms.MAML(build(name), lr=0.1).clone()
+    clone.adapt(F.mse_loss(clone(SUPPORT), TARGETS))
+    copied = copy.deepcopy(clone)
+    assert torch.equal(copied(QUERY), clone(QUERY))
+    assert all(p.is_leaf and p.requires_grad for p in copied.parameters())
+    copied.adapt(F.mse_loss(copied(SUPPORT), TARGETS))
+    assert not torch.equal(copied(QUERY), clone(QUERY))
+
+
+def test_a_memo_shares_tensors_between_modules():
+    first, second = nn.Linear(3, 2), nn.Linear(3, 2)
+    second.weight = first.weight
+    memo = {}
+    assert ours.clone_module(first, memo).weight is ours.clone_module(second, memo).weight
+
+
+def test_memory_returns_after_a_hundred_steps():
+    learner = ours.algorithms.MAML(nn.Linear(300, 300), lr=0.1)  # 0.36 MB a copy
+    x, alive = torch.randn(4, 300), []
+
+    def outer_step():
+        clone = learner.clone()
+        alive.append(weakref.ref(clone.module.weight))
+        for _ in range(100):
+            clone.adapt(clone(x).square().mean())
+        clone(x).square().mean().backward()
+
+    held = memory_after(outer_step)
+    assert all(reference() is None for reference in alive)
+    assert max(held[1:]) - held[0] < 30, held  # a kept graph would be at least 36 a step
+    assert gc.isenabled()
+
+
+def test_bad_updates_are_named():
+    with pytest.raises(ValueError, match=r"^updates: 1, "):
+        ours.update_module(nn.Linear(3, 2), [None])
