@@ -215,4 +215,4 @@ def test_youtube_vos_as_it_is_distributed(tmp_path):
 def test_davis_clips_can_be_drawn(tmp_path):
     torch.manual_seed(0)
     davis = DavisDataset(write_davis(tmp_path, ["cat"]), split="train")
-    assert len(ClipSampler(list(davis), 3).sample().frames) == 3
+    assert len(ClipSampler(davis, 3).sample().frames) == 3

@@ -50,7 +50,7 @@ class ClipSampler:
     then frames that show it, with replacement, from a window around one of them.
 
     Args:
-        clips: The clips. Their masks are read when first drawn.
+        clips: The clips. One is opened, and all its masks read, when it is first drawn.
         length: Frames of a mini-sequence.
         window: Frames of the clip that they come from. Default 100.
 
@@ -60,7 +60,7 @@ class ClipSampler:
 
     def __init__(self, clips: Sequence[Clip], length: int, window: int = 100) -> None:
         self.clips, self.length, self.window = clips, length, window
-        self._seen: dict[int, list[tuple[int, list[int]]]] = {}
+        self._seen: dict[int, tuple[Clip, list[tuple[int, list[int]]]]] = {}
 
     def sample(self) -> MiniSequence:
         """Draw a mini-sequence.
@@ -70,22 +70,23 @@ class ClipSampler:
         """
         for _ in range(_TRIES):
             index = int(torch.randint(len(self.clips), ()))
-            if objects := self._objects(index):
+            clip, objects = self._open(index)
+            if objects:
                 break
         else:
             raise InputError(
                 f"clips: no object is visible in more than {_MIN_FRAMES} frames of any of the "
                 f"{_TRIES} that were drawn"
             )
-        clip, (id_, visible) = self.clips[index], choice(objects)
+        id_, visible = choice(objects)
         middle = choice(visible)
         near = [t for t in visible if abs(t - middle) <= self.window // 2]
         chosen = sorted(choice(near) for _ in range(self.length))
         masks = [_labels(clip, t) == id_ for t in chosen]
         return MiniSequence([clip.frames[t] for t in chosen], masks)
 
-    def _objects(self, index: int) -> list[tuple[int, list[int]]]:
-        """The objects of a clip that can be drawn, each with the frames that show it."""
+    def _open(self, index: int) -> tuple[Clip, list[tuple[int, list[int]]]]:
+        """A clip, and its objects that can be drawn, each with the frames that show it."""
         if index not in self._seen:
             clip, seen = self.clips[index], dict[int, list[int]]()
             for t, labels in enumerate(clip.masks or ()):
@@ -94,7 +95,7 @@ class ClipSampler:
                     for id_ in (areas > MIN_AREA).nonzero().flatten().tolist():
                         seen.setdefault(id_ + 1, []).append(t)
             enough = [(id_, seen[id_]) for id_ in sorted(seen) if len(seen[id_]) > _MIN_FRAMES]
-            self._seen[index] = enough
+            self._seen[index] = clip, enough
         return self._seen[index]
 
 

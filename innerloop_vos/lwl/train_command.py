@@ -175,7 +175,7 @@ def _data(
         raise InputError("there is nothing to train on: give --davis, --youtube-vos or both")
     length = 1 + settings.test_frames
     mixed = MixedSampler(
-        [ClipSampler(list(dataset), length, settings.window) for dataset, _ in sources],
+        [ClipSampler(dataset, length, settings.window) for dataset, _ in sources],
         [share for _, share in sources],
     )
     return (
