@@ -22,7 +22,7 @@ def adapt(init, task):
     support_x, support_y = task[:2]
     return model.adapt(
         lambda model: F.cross_entropy(model(support_x), support_y),
-        il.GradientDescent(0.3),
+        il.GradientDescent(0.05),
         init=init,
         steps=5,
     )
@@ -41,6 +41,6 @@ def accuracy(tasks: int = 200) -> float:
 
 
 before = accuracy()
-optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
-il.meta_train(task_loss, init, (digits(4) for _ in range(300)), optimizer, mode="vmap")
+optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
+il.meta_train(task_loss, init, (digits(4) for _ in range(200)), optimizer, mode="vmap")
 print(f"ANIL: accuracy on new classes {before:.1f} % untrained, {accuracy():.1f} % trained")
