@@ -266,7 +266,7 @@ def test_first_order_gradients_are_not_missing():
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *BEYOND])
 def test_gradients_are_finite_where_inner_gradients_are_zero(optimizer):
-    """Those of higher's centred RMSprop are NaN."""
+    """Those through the first step of higher's centred RMSprop are NaN."""
     kind, settings = {**OPTIMIZERS, **BEYOND}[optimizer]
     model = build("plain")
     still = SUPPORT.clone()
@@ -277,6 +277,26 @@ def test_gradients_are_finite_where_inner_gradients_are_zero(optimizer):
             diffopt.step(F.mse_loss(fmodel(still), TARGETS))
         F.mse_loss(fmodel(QUERY), LABELS).backward()
     assert all(gradient.isfinite().all() for gradient in meta_gradients(model))
+
+
+def test_where_higher_differs(higher):
+    """What the docstrings say of higher 0.2.1 is so; ours is tested above."""
+    model = build("plain")
+    options = {"copy_initial_weights": False, "track_higher_grads": False}
+    with higher.innerloop_ctx(model, SGD(model.parameters(), lr=0.1), **options) as (f, diffopt):
+        diffopt.step(F.mse_loss(f(SUPPORT), TARGETS))
+        F.mse_loss(f(QUERY), LABELS).backward()
+    assert meta_gradients(model) == [None] * 4
+
+    centred = torch.optim.RMSprop(model.parameters(), centered=True)
+    with higher.innerloop_ctx(model, centred) as (f, diffopt):
+        for _ in range(3):
+            diffopt.step(F.mse_loss(f(SUPPORT), TARGETS))
+        outer = F.mse_loss(f(QUERY), LABELS)
+        assert torch.autograd.grad(outer, f.parameters(time=0))[0].isnan().all()
+
+    climbing = readme(higher, "plain", "maximize")
+    assert climbing[3] < climbing[0]
 
 
 def test_parts_and_methods_see_the_latest_parameters():

@@ -112,7 +112,10 @@ class DifferentiableAdamW(DifferentiableAdam):
 
 
 class DifferentiableRMSprop(SolverOptimizer):
-    """`torch.optim.RMSprop`, differentiable; centred also, where higher's gradient is NaN."""
+    """`torch.optim.RMSprop`, differentiable; through the first centred steps, too.
+
+    The gradient through those of higher is NaN.
+    """
 
     @property
     def _names(self) -> tuple[str, ...]:  # type: ignore[override]
