@@ -70,7 +70,7 @@ def training(clips, settings=TINY, held_out=(), **sizes):
     ],
 )
 def test_a_stage_changes_its_parts_and_no_other(clips, stage, trained):
-    settings = replace(STAGES[stage], batch_size=2, height=48, width=64, test_frames=2)
+    settings = replace(STAGES[stage], batch_size=2, height=48, width=64)
     task = training(clips, settings, box=stage == "box")
     before = {name: value.clone() for name, value in task.network.state_dict().items()}
     for iteration in range(2):
@@ -260,6 +260,7 @@ def test_the_stages_follow_one_another_on_the_command_line(davis, tmp_path):
     ("more", "message"),
     [
         ("--batch-size 0", "batch_size should be positive, got 0"),
+        ("--test-frames 0", "test_frames should be positive, or 0 for the box encoder, got 0"),
         ("--height 16", "height should be at least 32, got 16"),
         ("--loss dice", "loss should be one of lovasz, cross-entropy, got dice"),
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),

@@ -4,6 +4,7 @@ from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.folder import FolderDataset
 from innerloop_vos.data.sequence import Annotations, Sequence, SequenceFolders
 from innerloop_vos.data.synthetic import synthetic_clip, synthetic_image
+from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 
 __all__ = [
     "Annotations",
@@ -11,6 +12,7 @@ __all__ = [
     "FolderDataset",
     "Sequence",
     "SequenceFolders",
+    "YouTubeVOSDataset",
     "synthetic_clip",
     "synthetic_image",
 ]

@@ -50,7 +50,7 @@ class LWLTrainingSettings:
         batch_size: Mini-sequences per step.
         height: Of the crops in pixels.
         width: Of the crops in pixels.
-        test_frames: Frames of a mini-sequence that are segmented, after one that is learned from.
+        test_frames: Frames of a mini-sequence that are segmented, after one to learn from.
         window: Frames of the clip that a mini-sequence comes from.
         search_factor: Side of the crops in units of the object's.
         paste: Share of the mini-sequences that an object of another clip is pasted into.
@@ -95,13 +95,13 @@ class LWLTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = (
-            "iterations batch_size test_frames window search_factor init_steps loss_weight clip"
-        )
+        positive = "iterations batch_size window search_factor init_steps loss_weight clip"
         for name in positive.split():
             _check(name, getattr(self, name), "positive", getattr(self, name) > 0)
         for name in ("height", "width"):
             _check(name, getattr(self, name), "at least 32", getattr(self, name) >= 32)
+        fine = self.test_frames > 0 or (self.test_frames == 0 and self.box_encoder_rate > 0)
+        _check("test_frames", self.test_frames, "positive, or 0 for the box encoder", fine)
         for name in ("update_steps", *map(_rate_name, _PARTS)):
             _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
         _check("paste", self.paste, "in 0..1", 0 <= self.paste <= 1)
@@ -124,6 +124,7 @@ STAGES = {
     "box": LWLTrainingSettings(
         iterations=50_000,
         batch_size=8,
+        test_frames=0,
         loss_weight=10.0,
         regularization_rate=0.0,
         projection_rate=0.0,

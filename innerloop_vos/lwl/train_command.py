@@ -1,6 +1,7 @@
 """The command `train lwl`: its options, and the training that they describe."""
 
 import argparse
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,18 @@ def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--resume", action="store_true", help="continue the checkpoint in --out")
     _add_data(parser.add_argument_group("data"))
     _add_network(parser.add_argument_group("network"))
-    group = parser.add_argument_group("settings", "The defaults are those of the stage.")
+    group = parser.add_argument_group(
+        "settings", "In brackets: the default, or those of stages 1 | 2 | box."
+    )
+    described = dict(re.findall(r"^ {8}(\w+): (.+)$", LWLTrainingSettings.__doc__ or "", re.M))
     for field in fields(LWLTrainingSettings):
+        defaults = [str(getattr(stage, field.name)) for stage in STAGES.values()]
+        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
         group.add_argument(
             _option(field.name),
             type=_numbers if field.name == "decay_at" else type(field.default),
             metavar="STEP,..." if field.name == "decay_at" else None,
-            help="default of the stages: "
-            + "; ".join(f"{name}: {getattr(stage, field.name)}" for name, stage in STAGES.items()),
+            help=f"{described.get(field.name, '')} ({shown})",
         )
 
 
