@@ -266,11 +266,10 @@ def test_first_order_gradients_are_not_missing():
 
 @pytest.mark.parametrize("optimizer", [*OPTIMIZERS, *BEYOND])
 def test_gradients_are_finite_where_inner_gradients_are_zero(optimizer):
-    """Those through the first step of higher's centred RMSprop are NaN."""
+    """Those of higher's centred RMSprop are NaN."""
     kind, settings = {**OPTIMIZERS, **BEYOND}[optimizer]
     model = build("plain")
-    still = SUPPORT.clone()
-    still[:, 0] = 0.0
+    still = SUPPORT * torch.tensor([0.0, 1.0, 1.0])
     opt = kind(model.parameters(), **settings)
     with ours.innerloop_ctx(model, opt, copy_initial_weights=False) as (fmodel, diffopt):
         for _ in range(3):
@@ -289,11 +288,12 @@ def test_where_higher_differs(higher):
     assert meta_gradients(model) == [None] * 4
 
     centred = torch.optim.RMSprop(model.parameters(), centered=True)
+    still = SUPPORT * torch.tensor([0.0, 1.0, 1.0])
     with higher.innerloop_ctx(model, centred) as (f, diffopt):
         for _ in range(3):
-            diffopt.step(F.mse_loss(f(SUPPORT), TARGETS))
+            diffopt.step(F.mse_loss(f(still), TARGETS))
         outer = F.mse_loss(f(QUERY), LABELS)
-        assert torch.autograd.grad(outer, f.parameters(time=0))[0].isnan().all()
+        assert torch.autograd.grad(outer, f.parameters(time=0))[0].isnan().any()
 
     climbing = readme(higher, "plain", "maximize")
     assert climbing[3] < climbing[0]

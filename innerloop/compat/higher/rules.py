@@ -112,9 +112,9 @@ class DifferentiableAdamW(DifferentiableAdam):
 
 
 class DifferentiableRMSprop(SolverOptimizer):
-    """`torch.optim.RMSprop`, differentiable; through the first centred steps, too.
+    """`torch.optim.RMSprop`, differentiable also where gradients are zero.
 
-    The gradient through those of higher is NaN.
+    In higher, the gradient through the centred form is NaN there.
     """
 
     @property
