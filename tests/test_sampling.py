@@ -140,9 +140,13 @@ def test_the_share_of_pasted_mini_sequences():
 
 def test_the_jitter_of_boxes():
     torch.manual_seed(0)
-    boxes = torch.tensor([Jitter((3.0, 2.0), 0.25)((100, 60, 40, 10)) for _ in range(2000)])
+    jitter = Jitter((3.0, 2.0), 0.25)
+    boxes = torch.tensor([jitter((100, 60, 40, 10)) for _ in range(2000)])
     centres = boxes[:, :2] + boxes[:, 2:] / 2 - torch.tensor([120.0, 65.0])
     assert centres.abs().amax(0) == pytest.approx([30, 20], rel=0.02)  # 3 and 2 half sides of 20
+    boxes = torch.tensor([jitter((100, 60, 40, 10), factor=2.5) for _ in range(2000)])
+    centres = boxes[:, :2] + boxes[:, 2:] / 2 - torch.tensor([120.0, 65.0])
+    assert centres.abs().amax(0) == pytest.approx([15, 10], rel=0.02)
     growth = (boxes[:, 2:] / torch.tensor([40.0, 10.0])).log()
     assert growth.std(0).tolist() == pytest.approx([0.25, 0.25], rel=0.1)
 

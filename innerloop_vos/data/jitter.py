@@ -25,17 +25,18 @@ class Jitter:
     """How far a crop may be from the object.
 
     Args:
-        centre: Greatest distance along x and along y, in units of half the object's side.
+        centre: Greatest distance along x and along y, in units of half the object's side, for crops
+            of five times that side; in proportion for others.
         size: Standard deviation of the logarithm of the object's width and of its height.
     """
 
     centre: tuple[float, float]
     size: float
 
-    def __call__(self, box: Box) -> Box:
-        """Draw a box around that of the object."""
+    def __call__(self, box: Box, factor: float = 5.0) -> Box:
+        """Draw a box around that of the object, for a crop of `factor` times its side."""
         x, y, width, height = box
-        reach = 0.5 * math.sqrt(width * height)
+        reach = 0.5 * math.sqrt(width * height) * factor / 5
         middle_x = x + width / 2 + reach * self.centre[0] * uniform(-1, 1)
         middle_y = y + height / 2 + reach * self.centre[1] * uniform(-1, 1)
         growth = (self.size * torch.randn(2)).exp().tolist()
@@ -107,7 +108,7 @@ class CropSampler:
                 frame = TF.rgb_to_grayscale(frame, num_output_channels=3)
             jitter = TRAIN_JITTER if index < self.train_frames else TEST_JITTER
             crop = target_crop(
-                jitter(mask_to_box(mask)),
+                jitter(mask_to_box(mask), self.factor),
                 (mask.shape[0], mask.shape[1]),
                 self.output,
                 self.factor,
