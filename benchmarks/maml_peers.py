@@ -81,7 +81,7 @@ def sinusoid_experiment() -> Experiment:
 
 
 def digit_experiment() -> Experiment:
-    """5-way 1-shot on digits; test classes are none of the training ones."""
+    """5-way 1-shot on digits; tested on mirrored ones."""
     digits = Digits()
     return Experiment(
         measure="digits, accuracy in %",

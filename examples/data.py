@@ -1,6 +1,7 @@
 """Tasks for the examples: sinusoids to regress, and handwritten digits to tell apart."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from sklearn.datasets import load_digits
@@ -23,38 +24,52 @@ def sinusoids(tasks: int, shots: int = 10) -> Tasks:
     )
 
 
-class Digits:
-    """5-way tasks on 8 x 8 images of digits: turned for training, turned and mirrored for testing.
+def few_shot(
+    classes: Sequence[Tensor], tasks: int, ways: int = 5, shots: int = 1, queries: int = 10
+) -> Tasks:
+    """Tasks to tell drawn classes apart; a class turned by a multiple of 90 degrees is another.
 
-    A digit turned by a multiple of 90 degrees is a class of its own.
+    Args:
+        classes: the images of each class, (count, C, H, H); at least `shots + queries`.
+        tasks, ways, shots, queries: number of tasks, of classes in each, and of images a class.
+
+    Returns:
+        Images (tasks, ways * shots or queries, C, H, H) and labels.
     """
 
-    def __init__(self) -> None:
-        data = load_digits()
-        images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
-        self.images = [images[torch.tensor(data.target) == digit] for digit in range(10)]
-
-    def __call__(self, tasks: int, shots: int = 1, queries: int = 10, test: bool = False) -> Tasks:
-        """Images (tasks, 5 * shots or queries, 1, 8, 8) and labels."""
-        drawn = [self._task(shots, queries, test) for _ in range(tasks)]
-        support_x, support_y, query_x, query_y = (
-            torch.stack(part) for part in zip(*drawn, strict=True)
-        )
-        return support_x, support_y, query_x, query_y
-
-    def _task(self, shots: int, queries: int, test: bool) -> Tasks:
+    def draw() -> tuple[Tensor, ...]:
         support, query = [], []
-        for digit in torch.randperm(10)[:5]:
-            images = self.images[int(digit)]
+        for label in torch.randperm(len(classes))[:ways]:
+            images = classes[int(label)]
             images = images[torch.randperm(len(images))[: shots + queries]]
             images = images.rot90(int(torch.randint(4, ())), (-2, -1))
-            images = images.mT if test else images
             support.append(images[:shots])
             query.append(images[shots:])
-        labels = torch.arange(5)
+        labels = torch.arange(ways)
         return (
             torch.cat(support),
             labels.repeat_interleave(shots),
             torch.cat(query),
             labels.repeat_interleave(queries),
         )
+
+    support_x, support_y, query_x, query_y = (
+        torch.stack(part) for part in zip(*(draw() for _ in range(tasks)), strict=True)
+    )
+    return support_x, support_y, query_x, query_y
+
+
+class Digits:
+    """5-way 1-shot tasks on 8 x 8 images of digits: as they are to train, mirrored to test."""
+
+    def __init__(self) -> None:
+        data = load_digits()
+        images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
+        self.images = [images[torch.tensor(data.target) == digit] for digit in range(10)]
+
+    def __call__(self, tasks: int, test: bool = False) -> Tasks:
+        """Images (tasks, 5 or 50, 1, 8, 8) and labels."""
+        support_x, support_y, query_x, query_y = few_shot(self.images, tasks)
+        if test:
+            support_x, query_x = support_x.mT, query_x.mT
+        return support_x, support_y, query_x, query_y
