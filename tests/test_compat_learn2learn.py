@@ -206,6 +206,19 @@ def test_a_deep_copy_starts_from_what_was_reached(name):
     assert not torch.equal(copied(QUERY), clone(QUERY))
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_weights_that_a_hook_computes(l2l):
+    def maml(library):
+        torch.manual_seed(0)
+        normed = nn.utils.weight_norm(nn.Linear(3, 2, dtype=torch.float64))
+        return train(library.algorithms.MAML(normed, lr=0.1))
+
+    close(maml(ours), maml(l2l))
+    clone = ours.algorithms.MAML(nn.utils.weight_norm(nn.Linear(3, 2)), lr=0.1).clone()
+    clone.adapt(clone(SUPPORT.float()).square().mean())
+    assert torch.equal(copy.deepcopy(clone)(QUERY.float()), clone(QUERY.float()))
+
+
 def test_a_memo_shares_tensors_between_modules():
     first, second = nn.Linear(3, 2), nn.Linear(3, 2)
     second.weight = first.weight

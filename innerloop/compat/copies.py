@@ -27,14 +27,13 @@ def copy_module(
         The copy. Parameters that the module shares are shared in it.
     """
     memo = {} if memo is None else memo
-    _replace(module.parameters(), parameter, memo)
-    _replace(module.buffers(), buffer, memo)
+    _replace(module, parameter, buffer, memo)
     return copy.deepcopy(module, memo)
 
 
 def detached_copy(module: Module, memo: dict[int, Any]) -> Module:
     """What `__deepcopy__` of a module does whose parameters may be results of computations."""
-    _replace((*module.parameters(), *module.buffers()), fresh, memo)
+    _replace(module, fresh, fresh, memo)
     copied = module.__new__(type(module))
     memo[id(module)] = copied
     copied.__dict__ = copy.deepcopy(module.__dict__, memo)
@@ -42,12 +41,27 @@ def detached_copy(module: Module, memo: dict[int, Any]) -> Module:
 
 
 def _replace(
-    tensors: Iterable[Tensor], replacement: Callable[[Tensor], Tensor], memo: dict[int, Any]
+    module: nn.Module,
+    parameter: Callable[[Tensor], Tensor],
+    buffer: Callable[[Tensor], Tensor],
+    memo: dict[int, Any],
 ) -> None:
-    """Let `copy.deepcopy` replace the tensors that it does not know yet."""
-    for tensor in tensors:
-        if id(tensor) not in memo:
-            memo[id(tensor)] = replacement(tensor)
+    """Let `copy.deepcopy` replace the module's tensors that it does not know yet."""
+    # What hooks computed before the last call, as `torch.nn.utils.weight_norm` does.
+    cached = (
+        value
+        for part in module.modules()
+        for value in vars(part).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    )
+    for tensors, replacement in (
+        (module.parameters(), parameter),
+        (module.buffers(), buffer),
+        (cached, Tensor.detach),
+    ):
+        for tensor in tensors:
+            if id(tensor) not in memo:
+                memo[id(tensor)] = replacement(tensor)
 
 
 def clone(tensor: Tensor) -> Tensor:
