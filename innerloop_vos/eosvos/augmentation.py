@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from innerloop_vos.data.augment import affine_matrix, warp_image, warp_mask
+from innerloop_vos.data.augment import affine_matrix, warp_image
 from innerloop_vos.eosvos.options import EOSVOSOptions
 
 
@@ -23,9 +23,11 @@ def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tens
     factor = least + (greatest - least) * stretch
     angle = options.rotation * (2 * turn - 1)
     matrix = affine_matrix(angle, (factor, factor), (mask.shape[0], mask.shape[1]))
-    warped = warp_mask(mask, matrix)
-    if warped.any():
-        image, mask = warp_image(image, matrix), warped
+    # In one: beyond the border, where the image is repeated, an object that touches it goes on too.
+    warped = warp_image(torch.cat([image, mask[None].to(image)]), matrix)
+    found = warped[3] > 0.5
+    if found.any():
+        image, mask = warped[:3], found
     if options.flip and flip < 0.5:
         image, mask = image.flip(-1), mask.flip(-1)
     return image, mask
