@@ -240,6 +240,7 @@ def plot(results: dict[str, dict[str, list[float]]], path: Path) -> None:
     for axes, (measure, scores) in zip(panels, results.items(), strict=True):
         axes.plot(list(scores), list(scores.values()), marker="o", linewidth=0.8)
         axes.set(title=measure)
+        axes.tick_params("x", rotation=30)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
