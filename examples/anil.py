@@ -1,7 +1,7 @@
 """ANIL: only the last layer adapts, on features learned for it; 5-way digits."""
 
 import torch
-from data import Digits
+from data import Digits, iterations
 from torch import nn
 from torch.nn import functional as F
 
@@ -42,5 +42,5 @@ def accuracy(tasks: int = 200) -> float:
 
 before = accuracy()
 optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
-il.meta_train(task_loss, init, (digits(4) for _ in range(200)), optimizer, mode="vmap")
+il.meta_train(task_loss, init, (digits(4) for _ in range(iterations(200))), optimizer, mode="vmap")
 print(f"ANIL: accuracy on new classes {before:.1f} % untrained, {accuracy():.1f} % trained")

@@ -1,6 +1,7 @@
 """Tasks for the examples: sinusoids to regress, and handwritten digits to tell apart."""
 
 import math
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,11 @@ from torch import Tensor
 
 Tasks = tuple[Tensor, Tensor, Tensor, Tensor]
 """Support inputs, support targets, query inputs and query targets, tasks first."""
+
+
+def iterations(default: int) -> int:
+    """Outer steps to take: the first argument of the command, for example `anil.py 20`, if any."""
+    return int(sys.argv[1]) if len(sys.argv) > 1 else default
 
 
 def sinusoids(tasks: int, shots: int = 10) -> Tasks:

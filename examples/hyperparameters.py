@@ -1,6 +1,7 @@
 """Hyperparameter learning: a weight for every training sample, where half the labels are wrong."""
 
 import torch
+from data import iterations
 from sklearn.datasets import load_digits
 from torch.nn import functional as F
 
@@ -45,7 +46,7 @@ def accuracy() -> float:
 
 before = accuracy()
 optimizer = torch.optim.Adam([weight_logits, log_decay], lr=0.3)
-for _ in range(30):
+for _ in range(iterations(30)):
     outer = F.cross_entropy(features[validation] @ fit().T, labels[validation])
     optimizer.zero_grad()
     outer.backward()

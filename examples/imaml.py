@@ -1,7 +1,7 @@
 """iMAML: the outer gradient of a regularised minimum, however many steps led there; sinusoids."""
 
 import torch
-from data import sinusoids
+from data import iterations, sinusoids
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -44,7 +44,7 @@ def test_error() -> float:
 
 before = test_error()
 optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
-batches = (sinusoids(10) for _ in range(250))
+batches = (sinusoids(10) for _ in range(iterations(250)))
 il.meta_train(task_loss, init, batches, optimizer, mode="vmap")
 print(
     f"iMAML: error after 16 steps on 10 points {before:.2f} untrained, {test_error():.2f} trained"

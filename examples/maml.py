@@ -1,14 +1,14 @@
 """MAML and first-order MAML: learn where gradient descent should start, on sinusoids."""
 
 import torch
-from data import sinusoids
+from data import iterations, sinusoids
 from torch import nn
 from torch.nn import functional as F
 
 import innerloop as il
 
 
-def train(adjoint: il.Adjoint, iterations: int = 1000) -> tuple[float, float]:
+def train(adjoint: il.Adjoint) -> tuple[float, float]:
     """Meta-train; return the query error of new tasks before and after five adaptation steps."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
@@ -29,7 +29,7 @@ def train(adjoint: il.Adjoint, iterations: int = 1000) -> tuple[float, float]:
     il.meta_train(
         task_loss,
         init,
-        (sinusoids(25) for _ in range(iterations)),
+        (sinusoids(25) for _ in range(iterations(1000))),
         torch.optim.Adam(net.parameters(), lr=2e-3),
         mode="vmap",
     )

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from data import Digits
+from data import Digits, iterations
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -73,7 +73,7 @@ def accuracy(tasks: int = 200) -> float:
 before = accuracy()
 scales = [p for own in norms for p in own.values()]
 optimizer = torch.optim.Adam([*init.values(), *scales, *rates.parameters()], lr=3e-3)
-batches = (digits(4) for _ in range(250))
+batches = (digits(4) for _ in range(iterations(250)))
 il.meta_train(task_loss, meta, batches, optimizer, mode="vmap", after_step=after_step)
 print(f"MAML++: accuracy on new classes {before:.1f} % untrained, {accuracy():.1f} % trained")
 for name, row in rates.report().items():

@@ -1,7 +1,7 @@
 """Meta-SGD: learn the start together with a learning rate for every parameter, on sinusoids."""
 
 import torch
-from data import sinusoids
+from data import iterations, sinusoids
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -30,7 +30,7 @@ optimizer = torch.optim.Adam([*net.parameters(), *rates.parameters()], lr=2e-3)
 il.meta_train(
     task_loss,
     meta,
-    (sinusoids(25) for _ in range(1000)),
+    (sinusoids(25) for _ in range(iterations(1000))),
     optimizer,
     mode="vmap",
     after_step=rates.clamp_,

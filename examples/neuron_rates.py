@@ -1,7 +1,7 @@
 """A learning rate for every neuron, as in e-OSVOS: first order, memory flat in the steps."""
 
 import torch
-from data import Digits
+from data import Digits, iterations
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -45,7 +45,7 @@ def accuracy(tasks: int = 200) -> float:
 
 before = accuracy()
 optimizer = torch.optim.RAdam([*net.parameters(), *rates.parameters()], lr=5e-3)
-batches = (digits(4) for _ in range(250))
+batches = (digits(4) for _ in range(iterations(250)))
 il.meta_train(task_loss, meta, batches, optimizer, mode="vmap", after_step=rates.clamp_)
 print(f"neuron rates: accuracy on new classes {before:.1f} % untrained, {accuracy():.1f} % trained")
 for name, row in rates.report().items():

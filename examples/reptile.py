@@ -1,7 +1,7 @@
 """Reptile: move the start toward where adapting leads, on sinusoids."""
 
 import torch
-from data import sinusoids
+from data import iterations, sinusoids
 from torch import nn
 from torch.nn import functional as F
 
@@ -42,7 +42,7 @@ def test_error() -> float:
 
 before = test_error()
 optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
-batches = (sinusoids(10) for _ in range(1000))
+batches = (sinusoids(10) for _ in range(iterations(1000)))
 il.meta_train(task_loss, init, batches, optimizer, mode="vmap")
 print(
     f"Reptile: error after 10 steps on 10 points {before:.2f} untrained, {test_error():.2f} trained"

@@ -1,7 +1,7 @@
 """R2D2: features learned for a ridge regression in closed form; 5-way digits."""
 
 import torch
-from data import Digits
+from data import Digits, iterations
 from torch import nn
 from torch.nn import functional as F
 
@@ -38,7 +38,7 @@ def accuracy(tasks: int = 200) -> float:
 
 before = accuracy()
 optimizer = torch.optim.Adam([*net.parameters(), log_regularization, log_scale], lr=2e-3)
-for _ in range(300):
+for _ in range(iterations(300)):
     batch = digits(8)
     loss = F.cross_entropy(scores(batch).flatten(0, 1), batch[3].flatten())
     optimizer.zero_grad()

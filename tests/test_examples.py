@@ -15,6 +15,9 @@ SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 DOWNLOADING = "omniglot"
 
 
+FEW_ITERATIONS = "20"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
@@ -23,9 +26,8 @@ DOWNLOADING = "omniglot"
 )
 def test_example_runs(script):
     pytest.importorskip("sklearn")
-    done = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, timeout=600, check=False
-    )
+    command = [sys.executable, script, FEW_ITERATIONS]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout or "after" in done.stdout
 
