@@ -1,5 +1,5 @@
-"""The one exception for bad input: the command line turns it into exit code 2."""
+"""The exception for bad input, which the command line turns into exit code 2."""
 
+from innerloop.errors import InputError
 
-class InputError(ValueError):
-    """Input from the user cannot be used; the message names it and says what would be right."""
+__all__ = ["InputError"]
