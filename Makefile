@@ -32,8 +32,8 @@ $(VENV)/vos $(VENV)/test $(VENV)/dev: setup.cfg constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[$(EXTRAS)]"
 	touch $@
 $(VENV)/vos: EXTRAS = vos
-$(VENV)/test: EXTRAS = vos,test
-$(VENV)/dev: EXTRAS = vos,test,dev
+$(VENV)/test: EXTRAS = vos,train,test
+$(VENV)/dev: EXTRAS = vos,train,test,dev
 
 $(VENV)/peers: .ci/install_peers setup.cfg constraints.txt | $(VENV)/test
 	.ci/install_peers $(BIN)/python

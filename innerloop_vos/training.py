@@ -1,27 +1,28 @@
 """What every training shares: the loop with its progress bar, checkpoints, curve and clean stop."""
 
-import json
 import math
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
+from innerloop_vos import processes
+from innerloop_vos.curve import Curve, Figures, open_board
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
 
+__all__ = ["Figures", "Training", "check_settings", "cosine_rate", "run"]
+
 CHECKPOINT = "checkpoint.pt"
 _LOG_EVERY = 50
-
-Figures = dict[str, float]
-"""Figures by name; ``"group/name"`` puts those of a group into one panel of the curve."""
 
 
 class Training(ABC):
@@ -29,11 +30,23 @@ class Training(ABC):
 
     @abstractmethod
     def step(self, iteration: int) -> Figures:
-        """Take optimizer step ``iteration``, counted from 0, and return its losses."""
+        """Take optimizer step ``iteration``, counted from 0, and return its losses.
+
+        Draws come from torch's global generator, and `processes.average_gradients` stands before
+        the optimizer.
+        """
 
     @abstractmethod
     def evaluate(self) -> Figures:
         """Return figures on held-out data."""
+
+    def rates(self) -> Figures:
+        """Return the learning rates of the last step, for the curve. Default: none."""
+        return {}
+
+    def pictures(self) -> dict[str, Tensor]:
+        """Return pictures for TensorBoard, RGB in 0..1, ``(3, H, W)``. Default: none."""
+        return {}
 
     @abstractmethod
     def export(self, folder: Path) -> None:
@@ -49,39 +62,54 @@ class Training(ABC):
 
 
 def run(
-    training: Training, out: str | Path, iterations: int, *, every: int, resume: bool = False
+    training: Training,
+    out: str | Path,
+    iterations: int,
+    *,
+    every: int,
+    resume: bool = False,
+    tensorboard: bool = False,
 ) -> bool:
     """Train until done or interrupted (Ctrl-C), writing checkpoints, weights and a curve.
 
+    In several processes (`innerloop_vos.processes`) each draws batches of its own; the first one
+    alone evaluates and writes.
+
     Args:
-        training: What to train.
+        training: What to train; the same in every process.
         out: Folder for ``checkpoint.pt``, ``curve.json``, ``curve.png`` and the weights.
         iterations: Number of steps in all, those before a resumed checkpoint included.
         every: Steps between two evaluations, each followed by a checkpoint.
         resume: Continue from the checkpoint in ``out``. The weights come out the same to the bit
             as those of a training that was never interrupted.
+        tensorboard: Log the curve and pictures for TensorBoard too, in ``tensorboard``.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
         InputError: ``out`` cannot be written to, holds no checkpoint to resume from, or holds one
-            while ``resume`` is False; or a loss became infinite or not a number.
+            while ``resume`` is False, or one of another number of processes; TensorBoard is not
+            installed; or a loss became infinite or not a number.
     """
-    out = prepare_output(out)
+    out, first = Path(out), processes.rank() == 0
+    if first:
+        prepare_output(out)
     path = out / CHECKPOINT
     progress: dict[str, Any] = {"iteration": 0, "pending": [], "history": []}
     if resume:
         progress = _restore(training, path)
     elif path.exists():
         raise InputError(f"{path} exists: resume that training or choose another folder")
-    history, start = progress["history"], progress["iteration"]
-    with (
-        _interruption() as interrupted,
-        tqdm(total=iterations, initial=start, unit="step", smoothing=0.05) as bar,
-    ):
+    elif not first:
+        torch.manual_seed(torch.initial_seed() + processes.rank())
+    start = progress["iteration"]
+    board = open_board(out / "tensorboard", start + 1) if tensorboard and first else nullcontext()
+    bar = tqdm(total=iterations, initial=start, unit="step", smoothing=0.05, disable=not first)
+    with _interruption() as interrupted, board as writer, bar:
+        curve = Curve(out, progress["history"], writer)
         for done in range(start + 1, iterations + 1):
-            losses = training.step(done - 1)
+            losses = processes.average(training.step(done - 1))
             _check(losses, done)
             bar.update()
             progress["iteration"] = done
@@ -89,15 +117,19 @@ def run(
             if done % _LOG_EVERY == 0 or done == iterations:
                 means = _means(progress["pending"])
                 progress["pending"] = []
-                history.append({"iteration": done} | means)
+                curve.add(done, means | training.rates())
                 bar.set_postfix({name: f"{value:.3f}" for name, value in means.items()})
-            if due := done % every == 0 or done == iterations:
-                history.append({"iteration": done} | training.evaluate())
+            due = done % every == 0 or done == iterations
+            if due and first:
+                curve.add(done, training.evaluate())
+                curve.show(done, training.pictures() if tensorboard else {})
                 training.export(out)
-            if due or interrupted():
+            stop = processes.any_of(interrupted())
+            if due or stop:
                 _save(training, path, progress)
-                write_curve(out, history)
-            if interrupted():
+                if first:
+                    curve.write()
+            if stop:
                 return done == iterations
     return True
 
@@ -135,36 +167,6 @@ def check_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         raise InputError(f"the training to resume had other settings: {was}")
 
 
-def write_curve(folder: Path, history: list[Figures]) -> None:
-    """Write figures over iterations as ``curve.json`` and, a panel a group, as ``curve.png``.
-
-    Args:
-        folder: Folder, which exists.
-        history: Records, each with ``"iteration"`` and figures.
-
-    Raises:
-        InputError: The folder cannot be written to.
-    """
-    # matplotlib takes a second to import, and only trainings plot.
-    from matplotlib.figure import Figure
-
-    with atomic_path(folder / "curve.json") as temporary:
-        temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    names = list(dict.fromkeys(n for record in history for n in record if n != "iteration"))
-    groups = list(dict.fromkeys(name.partition("/")[0] for name in names))
-    figure = Figure(figsize=(5 * max(1, len(groups)), 4), layout="constrained")
-    for place, group in enumerate(groups, start=1):
-        axes = figure.add_subplot(1, len(groups), place, title=group, xlabel="iteration")
-        for name in names:
-            if name.partition("/")[0] == group:
-                points = [(r["iteration"], r[name]) for r in history if name in r]
-                axes.plot(*zip(*points, strict=True), label=name.partition("/")[2] or name)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    with atomic_path(folder / "curve.png") as temporary:
-        figure.savefig(temporary, dpi=100)
-
-
 def _means(records: list[Figures]) -> Figures:
     return {name: sum(record[name] for record in records) / len(records) for name in records[0]}
 
@@ -176,10 +178,13 @@ def _check(losses: Figures, done: int) -> None:
 
 
 def _save(training: Training, path: Path, progress: dict[str, Any]) -> None:
-    # The generator is part of the state: a resumed training draws the same batches.
-    state = progress | {"training": training.state_dict(), "generator": torch.get_rng_state()}
-    with atomic_path(path) as temporary:
-        torch.save(state, temporary)
+    # The generators, a row a process, are part of the state: a resumed training draws the same
+    # batches.
+    generators = processes.gather(torch.get_rng_state())
+    if processes.rank() == 0:
+        state = progress | {"training": training.state_dict(), "generator": generators}
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
 
 
 def _restore(training: Training, path: Path) -> dict[str, Any]:
@@ -187,10 +192,15 @@ def _restore(training: Training, path: Path) -> dict[str, Any]:
         raise InputError(f"there is no checkpoint {path} to resume from")
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        generators: Tensor = torch.atleast_2d(state.pop("generator"))  # type: ignore[no-untyped-call]
         training.load_state_dict(state.pop("training"))
-        torch.set_rng_state(state.pop("generator"))
     except (UnpicklingError, RuntimeError, EOFError, KeyError) as error:
         raise InputError(f"{path} is not a checkpoint of this training: {error}") from error
+    if len(generators) != processes.count():
+        raise InputError(
+            f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
+        )
+    torch.set_rng_state(generators[processes.rank()])
     return state
 
 
