@@ -3,7 +3,7 @@
 import argparse
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,13 @@ from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
+from innerloop_vos.processes import average_gradients
 from innerloop_vos.training import Figures, Training, check_settings, cosine_rate, run
+from innerloop_vos.training_options import (
+    add_run_arguments,
+    add_settings_arguments,
+    read_settings,
+)
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")
@@ -129,9 +135,14 @@ class Distillation(Training):
         }
         self.optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.student.parameters())
         self.optimizer.step()
         self.averaged.update_parameters(self.student)
         return {f"train/{level}": loss.item() for level, loss in losses.items()}
+
+    def rates(self) -> Figures:
+        """Return the learning rate of the last step."""
+        return {"rate/student": self.optimizer.param_groups[0]["lr"]}
 
     @torch.inference_mode()
     def evaluate(self) -> Figures:
@@ -216,6 +227,7 @@ def train_backbone(
     settings: DistillationSettings | None = None,
     every: int = 250,
     resume: bool = False,
+    tensorboard: bool = False,
     device: torch.device | str = "cpu",
 ) -> bool:
     """Distill the embedded backbone from a MobileNetV2 on the frames of DAVIS.
@@ -229,6 +241,7 @@ def train_backbone(
         settings: Settings of the distillation; None for the defaults.
         every: Steps between two evaluations, each followed by a checkpoint.
         resume: Continue from the checkpoint in ``out``.
+        tensorboard: Log for TensorBoard too, in ``out``.
         device: Where to train.
 
     Returns:
@@ -251,7 +264,9 @@ def train_backbone(
         settings,
         torch.device(device),
     )
-    return run(training, out, settings.iterations, every=every, resume=resume)
+    return run(
+        training, out, settings.iterations, every=every, resume=resume, tensorboard=tensorboard
+    )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -271,22 +286,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="sequences of the split to measure on instead, by commas (default: %(default)s)",
     )
-    parser.add_argument(
-        "--out", required=True, metavar="DIR", help="for weights, curve and checkpoint"
-    )
-    parser.add_argument(
-        "--every", type=int, default=250, help="steps between checkpoints (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="continue from the checkpoint in --out"
-    )
-    for field in fields(DistillationSettings):
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            type=type(field.default),
-            default=field.default,
-            help="(default: %(default)s)",
-        )
+    add_run_arguments(parser, every=250)
+    add_settings_arguments(parser, DistillationSettings())
 
 
 def train_from_arguments(arguments: argparse.Namespace, device: torch.device) -> bool:
@@ -302,15 +303,15 @@ def train_from_arguments(arguments: argparse.Namespace, device: torch.device) ->
     Raises:
         InputError: The teacher, the data, a setting or the output folder cannot be used.
     """
-    names = [field.name for field in fields(DistillationSettings)]
     return train_backbone(
         arguments.teacher,
         arguments.root,
         arguments.out,
         split=arguments.split,
         held_out=[name for name in arguments.held_out.split(",") if name],
-        settings=DistillationSettings(**{name: getattr(arguments, name) for name in names}),
+        settings=read_settings(arguments, DistillationSettings()),
         every=arguments.every,
         resume=arguments.resume,
+        tensorboard=arguments.tensorboard,
         device=device,
     )

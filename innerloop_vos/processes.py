@@ -103,6 +103,11 @@ def any_of(flag: bool) -> bool:
     return average({"flag": float(flag)})["flag"] > 0
 
 
+def wait() -> None:
+    """Wait until all processes have come here."""
+    any_of(False)
+
+
 def gather(tensor: Tensor) -> Tensor:
     """Return the tensors of all processes, `(count, *shape)`, on the CPU."""
     if count() == 1:

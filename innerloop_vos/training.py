@@ -88,10 +88,12 @@ def run(
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: ``out`` cannot be written to, holds no checkpoint to resume from, or holds one
-            while ``resume`` is False, or one of another number of processes; TensorBoard is not
-            installed; or a loss became infinite or not a number.
+        InputError: ``every`` is not positive; ``out`` cannot be written to, holds no checkpoint to
+            resume from, or holds one while ``resume`` is False, or one of another number of
+            processes; TensorBoard is not installed; or a loss became infinite or not a number.
     """
+    if every < 1:
+        raise InputError(f"every should be positive, got {every}")
     out, first = Path(out), processes.rank() == 0
     if first:
         prepare_output(out)
@@ -129,6 +131,7 @@ def run(
                 _save(training, path, progress)
                 if first:
                     curve.write()
+                processes.wait()
             if stop:
                 return done == iterations
     return True
@@ -200,7 +203,8 @@ def _restore(training: Training, path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
         )
-    torch.set_rng_state(generators[processes.rank()])
+    # A copy, for torch 2.14 crashes on a view that does not start where its storage does.
+    torch.set_rng_state(generators[processes.rank()].clone())
     return state
 
 

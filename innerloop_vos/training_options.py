@@ -1,0 +1,174 @@
+"""The options that all trainings have on the command line, and the file that may hold them."""
+
+import argparse
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from innerloop_vos.training import Training, run
+
+Settings = TypeVar("Settings")
+
+
+class TrainingParser(argparse.ArgumentParser):
+    """A parser of options that may come from a file too; those on the command line win.
+
+    Args:
+        options: See `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        # A short form in a file would stop working when another option gets a similar name.
+        super().__init__(allow_abbrev=False, **options)
+        self.add_argument(
+            "--config",
+            metavar="FILE",
+            help="TOML file with options by their names, such as batch-size = 8, decay-at = [10, "
+            "20] or resume = true; those on the command line win",
+        )
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Parse a command line, with the options of its file before its own."""
+        given = list(sys.argv[1:] if args is None else args)
+        finder = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False)
+        finder.add_argument("--config")
+        path = finder.parse_known_args(given)[0].config
+        try:
+            written = _read_options(path) if path is not None else {}
+        except (OSError, ValueError) as error:
+            self.error(f"--config: {path} cannot be read: {error}")
+        parsed, unknown = super().parse_known_args([*written.values(), *given], namespace)
+        if strange := [name for name, word in written.items() if word in unknown]:
+            self.error(f"--config: {path} has unknown options: {', '.join(strange)}")
+        return parsed, unknown
+
+
+def _read_options(path: str) -> dict[str, str]:
+    """The options in a file, by name, as words of a command line."""
+    values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    return {name: _word(name, value) for name, value in values.items()}
+
+
+def _word(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    parts = value if isinstance(value, list) else [value]
+    if name == "config" or not all(isinstance(part, str | int | float) for part in parts):
+        raise ValueError(
+            f"{name} should be an option with a number, a text, a list or a truth value"
+        )
+    return f"--{name}={','.join(map(str, parts))}"
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
+    """Declare the options of the loop of a training.
+
+    Args:
+        parser: Receives the options; `run_from_arguments` takes what it parses.
+        every: Default number of steps between checkpoints.
+    """
+    parser.add_argument("--out", required=True, metavar="DIR", help="weights, curve, checkpoint")
+    parser.add_argument(
+        "--every", type=int, default=every, help="steps between checkpoints (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="continue the checkpoint in --out",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="log for TensorBoard too, in --out",
+    )
+
+
+def run_from_arguments(training: Training, iterations: int, arguments: argparse.Namespace) -> bool:
+    """Run a training as the command line asks.
+
+    Args:
+        training: What to train.
+        iterations: Number of steps in all.
+        arguments: What a parser with `add_run_arguments` parsed.
+
+    Returns:
+        True if all iterations are done, False if the training was interrupted.
+
+    Raises:
+        InputError: See `innerloop_vos.training.run`.
+    """
+    return run(
+        training,
+        arguments.out,
+        iterations,
+        every=arguments.every,
+        resume=arguments.resume,
+        tensorboard=arguments.tensorboard,
+    )
+
+
+def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names: str = "") -> None:
+    """Declare an option for each of the settings of a training.
+
+    Args:
+        parser: Receives the options; `read_settings` takes what it parses.
+        presets: Settings of one dataclass, whose values are the defaults; what the dataclass says
+            of an argument is its help.
+        names: What the presets are called in the help, where they are several.
+    """
+    kind = type(presets[0])
+    group = parser.add_argument_group(
+        "settings", "In brackets: the default" + (f", or those of {names}." if names else ".")
+    )
+    described = dict(re.findall(r"^ {8}(\w+): (.+)$", kind.__doc__ or "", re.M))
+    hints = get_type_hints(kind)
+    for field in fields(kind):
+        defaults = [str(getattr(preset, field.name)) for preset in presets]
+        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
+        form, metavar = _form(hints[field.name])
+        group.add_argument(
+            option(field.name),
+            type=form,
+            metavar=metavar,
+            help=f"{described[field.name]} ({shown})".replace("%", "%%"),
+        )
+
+
+def option(name: str) -> str:
+    """Return the option of the command line for an argument of a function."""
+    return f"--{name.replace('_', '-')}"
+
+
+def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
+    """Change a preset as the command line asks.
+
+    Args:
+        arguments: What a parser with `add_settings_arguments` parsed.
+        preset: One of its presets.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+    names = [field.name for field in fields(preset)]  # type: ignore[arg-type]
+    given = {name: getattr(arguments, name) for name in names}
+    return replace(preset, **{n: v for n, v in given.items() if v is not None})  # type: ignore[type-var]
+
+
+def _form(hint: Any) -> tuple[Callable[[str], Any], str | None]:
+    """What reads a value of a type, and how the help shows it: itself, or a tuple by commas."""
+    if get_origin(hint) is not tuple:
+        return hint, None
+    (item, _) = get_args(hint)
+
+    def values(text: str) -> tuple[Any, ...]:
+        return tuple(item(part) for part in text.split(",") if part)
+
+    return values, "VALUE,..."

@@ -1,0 +1,84 @@
+"""Training in two processes: equal to one with twice the batch, and resumed to the bit."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from parallel_training import SEED, STEPS, Regression
+
+from innerloop_vos import processes
+from innerloop_vos.errors import InputError
+from innerloop_vos.training import CHECKPOINT, run
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("parallel")
+    script = Path(__file__).with_name("parallel_training.py")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    done = subprocess.run(
+        [*torchrun, "--nproc-per-node", "2", str(script), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def weights(folder):
+    return torch.load(folder / "weights.pt")
+
+
+def test_two_processes_equal_one_with_twice_the_batch(folder, tmp_path):
+    second = torch.Generator().manual_seed(SEED + 1)
+    assert run(Regression(others=[second]), tmp_path, STEPS, every=4)
+    one, two = weights(tmp_path), weights(folder / "whole")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-6)
+    records = [json.loads((f / "curve.json").read_text()) for f in (tmp_path, folder / "whole")]
+    losses = [next(r["train/loss"] for r in curve if "train/loss" in r) for curve in records]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_two_processes_resume_to_the_bit(folder):
+    whole, parts = weights(folder / "whole"), weights(folder / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_first_process_alone_writes(folder):
+    assert (folder / "whole" / "exports").read_text().split() == ["0", "0"]
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(folder):
+    with pytest.raises(InputError, match=f"{CHECKPOINT} is of a training in 2 processes, not 1"):
+        run(Regression(), folder / "whole", STEPS + 1, every=1, resume=True)
+
+
+def test_one_process_needs_no_library(monkeypatch):
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with processes.connected(CPU) as device:
+        assert device == CPU
+        assert (processes.rank(), processes.count()) == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(InputError, match=r"started 2 processes.* pip install innerloop\[train\]"),
+        processes.connected(CPU),
+    ):
+        pass
+
+
+def test_one_device_for_several_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with (
+        pytest.raises(InputError, match="device: cuda:1 is one for 2 processes; give cuda"),
+        processes.connected(torch.device("cuda:1")),
+    ):
+        pass
