@@ -4,7 +4,7 @@ import argparse
 import re
 import sys
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -60,9 +60,7 @@ def _word(name: str, value: object) -> str:
         return f"--{name}" if value else f"--no-{name}"
     parts = value if isinstance(value, list) else [value]
     if name == "config" or not all(isinstance(part, str | int | float) for part in parts):
-        raise ValueError(
-            f"{name} should be an option with a number, a text, a list or a truth value"
-        )
+        raise ValueError(f"{name} should be a number, a text, a list of these or a truth value")
     return f"--{name}={','.join(map(str, parts))}"
 
 
@@ -133,12 +131,10 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
     for field in fields(kind):
         defaults = [str(getattr(preset, field.name)) for preset in presets]
         shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
-        form, metavar = _form(hints[field.name])
         group.add_argument(
             option(field.name),
-            type=form,
-            metavar=metavar,
             help=f"{described[field.name]} ({shown})".replace("%", "%%"),
+            **_form(hints[field.name]),
         )
 
 
@@ -162,13 +158,15 @@ def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
     return replace(preset, **{n: v for n, v in given.items() if v is not None})  # type: ignore[type-var]
 
 
-def _form(hint: Any) -> tuple[Callable[[str], Any], str | None]:
-    """What reads a value of a type, and how the help shows it: itself, or a tuple by commas."""
+def _form(hint: Any) -> dict[str, Any]:
+    """How the command line gives a value of a type."""
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
     if get_origin(hint) is not tuple:
-        return hint, None
-    (item, _) = get_args(hint)
+        return {"type": hint}
+    item = get_args(hint)[0]
 
     def values(text: str) -> tuple[Any, ...]:
         return tuple(item(part) for part in text.split(",") if part)
 
-    return values, "VALUE,..."
+    return {"type": values, "metavar": "VALUE,..."}

@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import Tensor
 
 from innerloop_vos.errors import InputError
 from innerloop_vos.training import CHECKPOINT, Figures, Training, cosine_rate, run
@@ -27,6 +30,12 @@ class Walk(Training):
             os.kill(os.getpid(), signal.SIGINT)
         loss = self.place.norm().item()
         return {"train/loss": float("nan") if iteration == self.broken_at else loss}
+
+    def rates(self) -> Figures:
+        return {"rate/walk": 0.9}
+
+    def pictures(self) -> dict[str, Tensor]:
+        return {"place": self.place.sigmoid().expand(3, 4, 2)}
 
     def evaluate(self) -> Figures:
         return {"held out/loss": self.place.square().sum().item()}
@@ -70,6 +79,7 @@ def test_the_curve_holds_means_of_losses_and_figures(tmp_path: Path) -> None:
     walk = Walk()
     losses = [walk.step(iteration)["train/loss"] for iteration in range(50)]
     assert records[1]["train/loss"] == pytest.approx(sum(losses) / 50)
+    assert [r["iteration"] for r in records if r.get("rate/walk") == 0.9] == [50, 60]
     assert (tmp_path / "curve.png").stat().st_size > 0
 
 
@@ -79,10 +89,39 @@ def test_nothing_but_the_products_is_left_in_the_folder(tmp_path: Path) -> None:
     assert names == {CHECKPOINT, "curve.json", "curve.png", "place.pt"}
 
 
+def test_tensorboard_gets_the_curve_and_the_pictures(tmp_path: Path) -> None:
+    run(Walk(), tmp_path, 60, every=30, tensorboard=True)
+    # What is resumed takes the place of what came after the checkpoint.
+    run(Walk(), tmp_path, 120, every=30, resume=True, tensorboard=True)
+    log = EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    records = [record for record in history(tmp_path) if "held out/loss" in record]
+    scalars = {event.step: event.value for event in log.Scalars("held out/loss")}
+    assert scalars == pytest.approx({r["iteration"]: r["held out/loss"] for r in records})
+    assert [event.step for event in log.Scalars("rate/walk")] == [50, 60, 100, 120]
+    pictures = log.Images("place")
+    assert [event.step for event in pictures] == [30, 60, 90, 120]
+    assert (pictures[0].width, pictures[0].height) == (2, 4)
+
+
+def test_tensorboard_is_needed_only_where_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    run(Walk(), tmp_path / "without", 2, every=2)
+    with pytest.raises(InputError, match=r"not installed: pip install innerloop\[train\]"):
+        run(Walk(), tmp_path / "with", 2, every=2, tensorboard=True)
+
+
 def test_a_training_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     run(Walk(), tmp_path, 2, every=2)
     with pytest.raises(InputError, match=r"checkpoint\.pt exists"):
         run(Walk(), tmp_path, 2, every=2)
+
+
+def test_checkpoints_cannot_be_zero_steps_apart(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="every should be positive, got 0"):
+        run(Walk(), tmp_path, 2, every=0)
 
 
 def test_resuming_needs_a_readable_checkpoint(tmp_path: Path) -> None:

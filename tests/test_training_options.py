@@ -1,0 +1,124 @@
+"""The options of trainings: from the command line, from a file, and as settings."""
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from innerloop_vos.errors import InputError
+from innerloop_vos.training_options import (
+    TrainingParser,
+    add_run_arguments,
+    add_settings_arguments,
+    read_settings,
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of nothing.
+
+    Args:
+        batch_size: Clips a step, all 100% of them.
+        rate: Learning rate.
+        decay_at: Steps of the decay.
+        loss: Its name.
+        mirror: Whether to mirror.
+    """
+
+    batch_size: int = 4
+    rate: float = 0.1
+    decay_at: tuple[int, ...] = ()
+    loss: str = "lovasz"
+    mirror: bool = True
+
+    def __post_init__(self):
+        if self.batch_size < 1:
+            raise InputError(f"batch_size should be positive, got {self.batch_size}")
+
+
+FAST, SLOW = Settings(rate=0.5), Settings(rate=0.01, decay_at=(3, 6))
+
+
+def parser():
+    made = TrainingParser(prog="train")
+    made.add_argument("--stage", required=True, choices=("1", "2"))
+    add_run_arguments(made, every=250)
+    add_settings_arguments(made, FAST, SLOW, names="fast | slow")
+    return made
+
+
+def parse(line):
+    return parser().parse_args(line.split())
+
+
+def write(folder, text):
+    path = folder / "run.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_settings_are_those_of_the_preset_but_for_what_is_given():
+    arguments = parse("--stage 1 --out x")
+    assert read_settings(arguments, SLOW) is not SLOW
+    assert read_settings(arguments, SLOW) == SLOW
+    line = "--stage 1 --out x --batch-size 2 --decay-at 5,7 --no-mirror --loss l1"
+    arguments = parse(line)
+    assert read_settings(arguments, SLOW) == Settings(2, 0.01, (5, 7), "l1", False)
+    assert read_settings(parse(f"{line} --decay-at="), SLOW).decay_at == ()
+    with pytest.raises(InputError, match="batch_size should be positive, got 0"):
+        read_settings(parse("--stage 1 --out x --batch-size 0"), FAST)
+
+
+def test_the_help_tells_what_settings_mean_and_their_defaults(capsys):
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Clips a step, all 100% of them. (4)" in text
+    assert "Learning rate. (0.5 | 0.01)" in text
+    assert "those of fast | slow." in text
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(tmp_path):
+    path = write(
+        tmp_path,
+        'stage = 2\nout = "runs/a"\nbatch-size = 8\nrate = 1e-3\ndecay-at = [10, 20]\n'
+        "mirror = false\nresume = true\ntensorboard = true\n",
+    )
+    # Wherever --config stands.
+    for line in (
+        f"--config {path} --rate 0.2 --no-resume",
+        f"--rate 0.2 --no-resume --config {path}",
+    ):
+        arguments = parser().parse_args(line.split())
+        assert (arguments.stage, arguments.out, arguments.every) == ("2", "runs/a", 250)
+        assert (arguments.resume, arguments.tensorboard) == (False, True)
+        assert read_settings(arguments, FAST) == Settings(8, 0.2, (10, 20), "lovasz", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch_size = 8", r"run\.toml has unknown options: batch_size"),
+        ("bach-size = 8\nwidth = 2", "unknown options: bach-size, width"),
+        ("batch = 8", "unknown options: batch"),  # no short forms
+        ("wide = false", "unknown options: wide"),
+        ("batch-size = 'many'", "argument --batch-size: invalid int value: 'many'"),
+        ("stage = 3", "argument --stage: invalid choice: '3'"),
+        ("[settings]\nrate = 1", "settings should be a number, a text, a list of these or a truth"),
+        ("config = 'other.toml'", "config should be"),
+        ("rate 1", r"run\.toml cannot be read"),
+    ],
+)
+def test_what_a_file_must_not_hold_is_named(tmp_path, capsys, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(SystemExit) as stopped:
+        parse(f"--stage 1 --out x --config {path}")
+    assert stopped.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_file_that_is_not_there(capsys):
+    with pytest.raises(SystemExit):
+        parse("--stage 1 --out x --config absent.toml")
+    assert "--config: absent.toml cannot be read: [Errno 2]" in capsys.readouterr().err
