@@ -34,7 +34,8 @@ def read_mask(path: str | Path) -> Tensor:
 
     Accepted are palette images (the index is the id), black and white (1 bit, 0/255, 0/1), grey
     images that hold small ids, colour images drawn in the DAVIS palette, and any of these with an
-    alpha channel, whose transparent pixels are background.
+    alpha channel, whose transparent pixels are background. So is void, 255 beside other ids or in
+    its colour, as in DAVIS's own evaluation.
 
     Args:
         path: The image file, usually a PNG.
@@ -50,7 +51,7 @@ def read_mask(path: str | Path) -> Tensor:
     if image.mode in ("LA", "PA", "RGBA"):
         opaque = np.asarray(image.getchannel("A"))
     if image.mode in ("P", "PA"):
-        ids = _from_index(np.asarray(image.getchannel(0)), path)
+        ids = _from_index(np.asarray(image.getchannel(0)), image.getpalette() or [])
     elif image.mode == "1":
         ids = np.asarray(image).astype(np.uint8)
     elif image.mode in ("L", "LA"):
@@ -182,16 +183,10 @@ def _check_labels(labels: Tensor, name: str) -> None:
         raise InputError(f"{name} holds the value 255, which is no object id (1 to 254)")
 
 
-def _from_index(index: NDArray[np.uint8], path: str | Path) -> NDArray[np.uint8]:
-    found = np.unique(index)
-    if 255 not in found:
-        return index
-    if np.isin(found, (0, 255)).all():  # black and white, saved with a palette
-        return index // np.uint8(255)
-    raise InputError(
-        f"mask {path} holds the values {_listed(found)}; "
-        "255 means 'void' beside other ids, and object ids are 1 to 254"
-    )
+def _from_index(index: NDArray[np.uint8], palette: list[int]) -> NDArray[np.uint8]:
+    void = palette[3 * 255 :] == PALETTE[255].tolist() or not np.isin(index, (0, 255)).all()
+    # Where it is not void, 255 is the white of a black and white mask saved with a palette.
+    return np.where(index == 255, np.uint8(not void), index)
 
 
 def _from_grey(grey: NDArray[np.uint8], path: str | Path) -> NDArray[np.uint8]:
@@ -216,8 +211,8 @@ def _from_colour(rgb: NDArray[np.uint8], path: str | Path) -> NDArray[np.uint8]:
     found, inverse = np.unique(codes, return_inverse=True)
     unknown = [code for code in found if int(code) not in id_of]
     if not unknown:
-        ids = np.array([id_of[int(code)] for code in found], dtype=np.uint8)
-        return _from_index(ids[inverse].reshape(codes.shape), path)
+        ids = np.array([id_of[int(code)] % 255 for code in found], dtype=np.uint8)
+        return ids[inverse].reshape(codes.shape)
     if (rgb == rgb[..., :1]).all():
         return _from_grey(rgb[..., 0], path)
     colours = [f"#{code:06x}" for code in unknown]

@@ -51,6 +51,23 @@ def test_black_and_white_with_a_palette(tmp_path):
     assert torch.equal(read_mask(path), BINARY)
 
 
+@pytest.mark.parametrize("ids", [IDS, IDS * 0])
+def test_void_is_background(tmp_path, ids):
+    with_void = ids.clone()
+    with_void[2, 2:] = 255
+    image = Image.fromarray(with_void.numpy())
+    image.putpalette(PALETTE.numpy().tobytes())
+    image.save(tmp_path / "index.png")
+    image.convert("RGB").save(tmp_path / "colour.png")
+    for name in ("index.png", "colour.png"):
+        assert torch.equal(read_mask(tmp_path / name), ids)
+
+
+def test_void_beside_ids_in_another_palette(tmp_path):
+    grey = save(tmp_path / "mask.png", [[0, 1, 255]], "P")
+    assert read_mask(grey).tolist() == [[0, 1, 0]]
+
+
 def test_small_greys_are_ids(tmp_path):
     assert torch.equal(read_mask(save(tmp_path / "mask.png", IDS)), IDS)
 
@@ -78,21 +95,17 @@ def test_empty_masks_are_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("array", "mode", "message"),
+    ("array", "message"),
     [
-        ([[0, 100, 200]], None, "0, 100, 200"),
-        (np.arange(256)[None], None, r"0, 1, 2, .* \(256 different\)"),
-        ([[0, 1, 255]], "P", "0, 1, 255"),
-        ([[[0, 0, 0], [10, 20, 30]]], None, "#0a141e"),
-        ([[[255, 0], [255, 128]]], None, "partly transparent"),
+        ([[0, 100, 200]], "0, 100, 200"),
+        (np.arange(256)[None], r"0, 1, 2, .* \(256 different\)"),
+        ([[0, 1, 255]], "0, 1, 255"),
+        ([[[0, 0, 0], [10, 20, 30]]], "#0a141e"),
+        ([[[255, 0], [255, 128]]], "partly transparent"),
     ],
 )
-def test_ambiguous_values_are_named(tmp_path, array, mode, message):
+def test_ambiguous_values_are_named(tmp_path, array, message):
     path = save(tmp_path / "mask.png", array)
-    if mode == "P":
-        image = Image.fromarray(np.asarray(array, dtype=np.uint8))
-        image.putpalette(PALETTE.numpy().tobytes())
-        image.save(path)
     with pytest.raises(InputError, match=message) as caught:
         read_mask(path)
     assert str(path) in str(caught.value)
