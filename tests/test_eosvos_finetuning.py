@@ -128,13 +128,14 @@ def test_memory_of_a_meta_step_does_not_grow_with_the_steps():
 
 
 def test_what_has_no_rate_does_not_learn_and_costs_no_gradient():
-    network = tiny_network().requires_grad_(False)
+    network = tiny_network()
     rates = initial_rates(network)
     with torch.no_grad():
         for name, rate in rates.named_parameters():
             if "mask_predictor" not in name:
                 rate.zero_()
     chosen = learning(network, rates)
+    network.requires_grad_(False)
     assert all("mask_predictor" in name for name in chosen)
     reached = []
     network.roi_heads.mask_head.register_full_backward_hook(lambda *_: reached.append(1))

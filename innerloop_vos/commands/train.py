@@ -4,6 +4,7 @@ import argparse
 from typing import Any
 
 from innerloop_vos.distillation import add_arguments, train_from_arguments
+from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
 from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.methods import add_device_argument, parse_device
 
@@ -30,6 +31,16 @@ def add_parser(commands: Any) -> None:
     add_lwl_arguments(lwl)
     add_device_argument(lwl)
     lwl.set_defaults(run=_lwl)
+    eosvos = networks.add_parser(
+        "e-osvos",
+        help="train e-OSVOS",
+        description="Train one phase of e-OSVOS on DAVIS, YouTube-VOS, clips of your own or "
+        "several of these, measuring J and F of held-out sequences. An interrupted run goes on "
+        "with --resume.",
+    )
+    add_eosvos_arguments(eosvos)
+    add_device_argument(eosvos)
+    eosvos.set_defaults(run=_eosvos)
 
 
 def _backbone(arguments: argparse.Namespace) -> None:
@@ -39,4 +50,9 @@ def _backbone(arguments: argparse.Namespace) -> None:
 
 def _lwl(arguments: argparse.Namespace) -> None:
     if not train_lwl_from_arguments(arguments, parse_device(arguments.device)):
+        raise KeyboardInterrupt
+
+
+def _eosvos(arguments: argparse.Namespace) -> None:
+    if not train_eosvos_from_arguments(arguments, parse_device(arguments.device)):
         raise KeyboardInterrupt

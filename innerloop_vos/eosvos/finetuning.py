@@ -1,7 +1,7 @@
 """Fine-tuning the network to one object: the inner problem, on the core's gradient descent."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 import innerloop as il
 from innerloop_vos.eosvos.boxes import mask_boxes
 
-_RATE = 1e-3
+RATE = 1e-3
+"""Learning rate of the released system before it is trained."""
+
 _SPREAD = 0.5
 
 
@@ -22,25 +24,35 @@ class Batch(NamedTuple):
     """Where the object is, shape (H, W), bool; all false where it is not in the image."""
 
 
-def initial_rates(network: nn.Module, generator: torch.Generator | None = None) -> il.LearningRates:
-    """Make learning rates for a network, one a neuron, before they are trained.
+def initial_rates(
+    network: nn.Module,
+    generator: torch.Generator | None = None,
+    *,
+    per: Literal["model", "tensor", "neuron", "parameter"] = "neuron",
+    rate: float = RATE,
+) -> il.LearningRates:
+    """Make learning rates for a network, before they are trained.
 
     Args:
         network: what they are for.
         generator: of the random numbers. Default: the global one.
+        per: what has a rate of its own. Default: every neuron.
+        rate: mean of the rates. Default 0.001.
 
     Returns:
-        The rates, 0.001 each, give or take up to half of that.
+        The rates, each the mean, give or take up to half of it; a lone one is the mean.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
         2020, section 3.2.4.
     """
-    rates = il.LearningRates(network, per="neuron", init=_RATE)
+    rates = il.LearningRates(network, per=per, init=rate)
+    if per == "model":
+        return rates
     with torch.no_grad():
-        for rate in rates.parameters():
-            factor = torch.rand(rate.shape, generator=generator).to(rate)
-            rate.mul_(1 + _SPREAD * (2 * factor - 1))
+        for values in rates.parameters():
+            factor = torch.rand(values.shape, generator=generator).to(values)
+            values.mul_(1 + _SPREAD * (2 * factor - 1))
     return rates
 
 
@@ -101,6 +113,26 @@ def fine_tune(
     )
 
 
+def rates_by_name(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
+    """Give every parameter of a network that requires a gradient its learning rates.
+
+    Args:
+        network: whose parameters they are.
+        rates: of any kind that is the same in all steps.
+
+    Returns:
+        The rates by the names of the parameters.
+
+    Raises:
+        ValueError: the rates change from step to step.
+    """
+    if rates.per_step is not None:
+        raise ValueError(f"rates: per_step={rates.per_step}, should be the same in all steps")
+    names = [name for name, value in network.named_parameters() if value.requires_grad]
+    tree = rates()
+    return dict.fromkeys(names, tree) if isinstance(tree, Tensor) else {n: tree[n] for n in names}
+
+
 def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
     """Pick the parameters of a network that learn at all.
 
@@ -108,7 +140,7 @@ def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
     the first parameter that learns.
 
     Args:
-        network: whose parameters they are.
+        network: whose parameters they are; those that require no gradient do not learn.
         rates: of any kind that is the same in all steps.
 
     Returns:
@@ -117,12 +149,8 @@ def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
     Raises:
         ValueError: the rates change from step to step, or all are 0.
     """
-    if rates.per_step is not None:
-        raise ValueError(f"rates: per_step={rates.per_step}, should be the same in all steps")
-    tree = rates()
-    if isinstance(tree, Tensor):
-        tree = dict.fromkeys((name for name, _ in network.named_parameters()), tree)
-    chosen = {name: rate.detach() for name, rate in tree.items() if rate.any()}
+    named = rates_by_name(network, rates)
+    chosen = {name: rate.detach() for name, rate in named.items() if rate.any()}
     if not chosen:
         raise ValueError("rates: all are 0, so that nothing would be learned")
     return chosen

@@ -38,6 +38,10 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             pixels. Default 28.
         sampled_anchors: anchors an image that the losses are computed on. Default 256.
         sampled_boxes: boxes an image that the losses are computed on. Default 512.
+        proposals: boxes an image that the network proposes to its heads where it learns, and where
+            it detects. Default (2000, 1000).
+        frozen_layers: first layers of the backbone that never learn; their parameters require no
+            gradient. Default 0.
         builder: name of the function that builds such a network, for weight files.
 
     Attributes:
@@ -60,9 +64,12 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         mask_pooling: int = 28,
         sampled_anchors: int = 256,
         sampled_boxes: int = 512,
+        proposals: Sequence[int] = (2000, 1000),
+        frozen_layers: int = 0,
         builder: str = "",
     ) -> None:
         channels = backbone.out_channels
+        most = {"training": proposals[0], "testing": proposals[1]}
         rpn = RegionProposalNetwork(
             AnchorGenerator(tuple((side,) for side in anchors), (_RATIOS,) * len(anchors)),
             RPNHead(channels, len(_RATIOS)),
@@ -70,8 +77,8 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             bg_iou_thresh=0.3,
             batch_size_per_image=sampled_anchors,
             positive_fraction=0.5,
-            pre_nms_top_n={"training": 2000, "testing": 1000},
-            post_nms_top_n={"training": 2000, "testing": 1000},
+            pre_nms_top_n=most,
+            post_nms_top_n=most,
             nms_thresh=0.7,
         )
         heads = LovaszRoIHeads(
@@ -92,6 +99,8 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             mask_predictor=MaskRCNNPredictor(mask_features, mask_features, _CLASSES),
         )
         super().__init__(backbone, rpn, heads, GeneralizedRCNNTransform(*image_size, _MEAN, _STD))
+        for layer in list(backbone.body.children())[:frozen_layers]:
+            layer.requires_grad_(False)
         self.builder = builder
         self.sizes: dict[str, Any] = {
             "image_size": list(image_size),
@@ -101,6 +110,8 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             "mask_pooling": mask_pooling,
             "sampled_anchors": sampled_anchors,
             "sampled_boxes": sampled_boxes,
+            "proposals": list(proposals),
+            "frozen_layers": frozen_layers,
         }
 
     def forward(

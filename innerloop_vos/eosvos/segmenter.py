@@ -17,6 +17,8 @@ from innerloop_vos.segmenter import Segmenter
 class EOSVOSSegmenter(Segmenter):
     """e-OSVOS on video: every object has a network of its own, fine-tuned to it.
 
+    A fine-tuning that diverges is left out, with a warning: the object keeps what came before.
+
     Args:
         network: where fine-tuning starts; it stays as it is.
         rates: learning rates of its parameters, one a neuron or of any other kind that is the same

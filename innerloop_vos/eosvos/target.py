@@ -1,5 +1,6 @@
 """One object that is followed: the network adapted to it, and where it was last."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,8 +72,16 @@ class Target:
         self._block_mask = self._mask
 
     def _fit(self, start: il.Adapted, next_batch: Callable[[], Batch], steps: int) -> il.Adapted:
-        with self._random():
-            return fine_tune(start, self._rates, next_batch, steps, adjoint=il.Detach())
+        try:
+            with self._random():
+                return fine_tune(start, self._rates, next_batch, steps, adjoint=il.Detach())
+        except il.SolveError as error:
+            warnings.warn(
+                f"fine-tuning diverged and is left out, in frame {self._frames} of an object; "
+                f"lower learning rates may help ({error})",
+                stacklevel=2,
+            )
+            return start
 
     def _copies(self) -> Batch:
         copies = [augmented(*self._first, self.options) for _ in range(self.options.copies)]

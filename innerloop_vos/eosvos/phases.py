@@ -1,0 +1,87 @@
+"""The phases of e-OSVOS's training: what each one learns, how fast, and from what."""
+
+import math
+from dataclasses import dataclass
+
+from innerloop_vos.eosvos.finetuning import RATE
+from innerloop_vos.errors import InputError
+
+PER = ("model", "tensor", "neuron", "parameter")
+SCHEDULES = ("constant", "cosine")
+
+
+def _check(name: str, value: object, should: str, fine: bool) -> None:
+    if not fine:
+        raise InputError(f"{name} should be {should}, got {value}")
+
+
+@dataclass(frozen=True)
+class EOSVOSTrainingSettings:
+    """Settings of one phase; the defaults are those of the released meta-training.
+
+    Args:
+        iterations: Optimizer steps.
+        batch_size: Tasks per step: an object of a clip each; in the parent phase frames.
+        inner_steps: T, fine-tuning steps of a task; 0 trains the plain network, without tasks.
+        init_rate: Outer learning rate of the initialisation.
+        init_decay: Decoupled weight decay of the initialisation.
+        rates_rate: Outer learning rate of the learning rates; 0 keeps them as they are.
+        backbone_factor: Of `init_rate` for the backbone without its feature pyramid; 0 freezes it.
+        schedule: Of the outer learning rates, one of `SCHEDULES`.
+        per: What has a learning rate of its own where training starts without, one of `PER`.
+        rate: Mean of these learning rates.
+        window: Frames of the clip that those of a task come from.
+        paste: Share of the tasks that an object of another clip is pasted into.
+        jitter: Greatest change of brightness, contrast and saturation; half of it of the hue.
+        rotation: Greatest angle that frames are turned by, in degrees.
+        scale: Least and greatest factor that frames are scaled by.
+        clip: Greatest norm of the gradient, which is scaled down to it.
+        seed: Of the first weights, the tasks and their augmentation.
+
+    Raises:
+        InputError: A value is out of its range.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020, section 4.2, and the released system.
+    """
+
+    iterations: int = 100_000
+    batch_size: int = 4
+    inner_steps: int = 5
+    init_rate: float = 1e-5
+    init_decay: float = 1e-3
+    rates_rate: float = 1e-5
+    backbone_factor: float = 1.0
+    schedule: str = "constant"
+    per: str = "neuron"
+    rate: float = RATE
+    window: int = 10_000
+    paste: float = 0.0
+    jitter: float = 0.2
+    rotation: float = 30.0
+    scale: tuple[float, ...] = (0.75, 1.25)
+    clip: float = math.inf
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size", "init_rate", "window", "clip"):
+            _check(name, getattr(self, name), "positive", getattr(self, name) > 0)
+        least_0 = "inner_steps init_decay rates_rate backbone_factor rate rotation"
+        for name in least_0.split():
+            _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
+        for name in ("paste", "jitter"):
+            _check(name, getattr(self, name), "in 0..1", 0 <= getattr(self, name) <= 1)
+        for name, known in (("schedule", SCHEDULES), ("per", PER)):
+            fine = getattr(self, name) in known
+            _check(name, getattr(self, name), f"one of {', '.join(known)}", fine)
+        fine = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
+        _check("scale", self.scale, "two factors, the least first", fine)
+
+
+PHASES = {
+    "parent": EOSVOSTrainingSettings(inner_steps=0, init_rate=1e-4, rates_rate=0.0, per="model"),
+    "meta": EOSVOSTrainingSettings(),
+    "davis": EOSVOSTrainingSettings(iterations=10_000, rates_rate=0.0),
+}
+"""Plain training on frames, to compare with; meta-training; meta-training with fixed rates."""

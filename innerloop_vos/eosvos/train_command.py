@@ -1,0 +1,172 @@
+"""The command `train e-osvos`: its options, and the training that they describe."""
+
+import argparse
+import re
+from dataclasses import fields, replace
+from typing import Any
+
+import torch
+from torchvision.models import MobileNet_V2_Weights
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+
+import innerloop as il
+from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50, load_backbone
+from innerloop_vos.eosvos.finetuning import initial_rates
+from innerloop_vos.eosvos.network import EOSVOS
+from innerloop_vos.eosvos.options import EOSVOSOptions
+from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
+from innerloop_vos.eosvos.training import EOSVOSTraining
+from innerloop_vos.eosvos.weights import load_eosvos
+from innerloop_vos.errors import InputError
+from innerloop_vos.training import run
+from innerloop_vos.training_data import add_data_arguments, numbers, open_data
+
+_DOWNLOAD = "default"
+
+
+def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of ``innerloop-vos train e-osvos``.
+
+    Args:
+        parser: Receives the options; ``train_eosvos_from_arguments`` takes what it parses.
+    """
+    parser.add_argument(
+        "--phase",
+        required=True,
+        choices=PHASES,
+        help="parent: the plain network; meta: initialisation and learning rates through "
+        "fine-tuning; davis: the initialisation with the rates of --init",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="weights, curve, checkpoint")
+    parser.add_argument(
+        "--every", type=int, default=500, help="steps between checkpoints (default: %(default)s)"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue the checkpoint in --out")
+    add_data_arguments(parser)
+    parser.add_argument(
+        "--held-out-steps",
+        type=int,
+        default=EOSVOSOptions.steps,
+        help="fine-tuning steps on their first frames (default: %(default)s)",
+    )
+    _add_network(parser.add_argument_group("network"))
+    group = parser.add_argument_group(
+        "settings", "In brackets: the default, or those of the phases parent | meta | davis."
+    )
+    described = dict(re.findall(r"^ {8}(\w+): (.+)$", EOSVOSTrainingSettings.__doc__ or "", re.M))
+    for field in fields(EOSVOSTrainingSettings):
+        defaults = [str(getattr(phase, field.name)) for phase in PHASES.values()]
+        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
+        group.add_argument(
+            _option(field.name),
+            type=numbers if field.name == "scale" else type(field.default),
+            metavar="LEAST,GREATEST" if field.name == "scale" else None,
+            help=f"{described[field.name]} ({shown})",
+        )
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--init",
+        metavar="FILE",
+        help="weights of e-osvos to start from, instead of what follows; their learning rates are "
+        "kept unless --per or --rate is given",
+    )
+    group.add_argument(
+        "--network",
+        choices=("mobilenet_v2", "resnet50"),
+        default="mobilenet_v2",
+        help="the small one, or that of the paper (default: %(default)s)",
+    )
+    group.add_argument(
+        "--backbone-weights",
+        default=_DOWNLOAD,
+        metavar="FILE",
+        help="of the classification network, in torchvision's names; default: torchvision's own, "
+        "which it downloads: of MobileNetV2, or of the whole Mask R-CNN on ResNet-50",
+    )
+    group.add_argument(
+        "--norm",
+        choices=("group", "frozen"),
+        default="frozen",
+        help="normalisation of the small network: the paper's, which needs long training, or that "
+        "of its pretrained weights, frozen (default: %(default)s)",
+    )
+    group.add_argument(
+        "--frozen-layers",
+        type=int,
+        default=0,
+        help="first layers of the backbone that never learn (default: %(default)s)",
+    )
+
+
+def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.device) -> bool:
+    """Train a phase as the command line asks.
+
+    Args:
+        arguments: What a parser with ``add_eosvos_arguments`` parsed.
+        device: Where to train.
+
+    Returns:
+        True if all iterations are done, False if the training was interrupted.
+
+    Raises:
+        InputError: The data, the weights, a setting or the output folder cannot be used.
+    """
+    given = {
+        field.name: value
+        for field in fields(EOSVOSTrainingSettings)
+        if (value := getattr(arguments, field.name)) is not None
+    }
+    settings = replace(PHASES[arguments.phase], **given)
+    for name, least in (("every", 1), ("held_out_steps", 0), ("frozen_layers", 0)):
+        if getattr(arguments, name) < least:
+            raise InputError(
+                f"{_option(name)} should be at least {least}, got {getattr(arguments, name)}"
+            )
+    torch.manual_seed(settings.seed)  # the first weights
+    length = 2 if settings.inner_steps else 1
+    sampler, validation = open_data(arguments, length, settings.window, settings.paste)
+    network, rates = _start(arguments, settings)
+    options = EOSVOSOptions(steps=arguments.held_out_steps, online_interval=None)
+    training = EOSVOSTraining(network, rates, sampler, validation, settings, options, device)
+    return run(
+        training,
+        arguments.out,
+        settings.iterations,
+        every=arguments.every,
+        resume=arguments.resume,
+    )
+
+
+def _start(
+    arguments: argparse.Namespace, settings: EOSVOSTrainingSettings
+) -> tuple[EOSVOS, il.LearningRates]:
+    if arguments.init is None:
+        if arguments.phase == "davis":
+            raise InputError("--init: phase davis needs the weights of phase meta")
+        network, rates = _network(arguments), None
+    else:
+        network, rates = load_eosvos(arguments.init)
+    fresh = arguments.per is not None or arguments.rate is not None
+    if rates is None or fresh or (arguments.phase == "meta" and rates.per != settings.per):
+        rates = initial_rates(network, per=settings.per, rate=settings.rate)  # type: ignore[arg-type]
+    return network, rates
+
+
+def _network(arguments: argparse.Namespace) -> EOSVOS:
+    file = None if arguments.backbone_weights == _DOWNLOAD else arguments.backbone_weights
+    sizes: dict[str, Any] = {"frozen_layers": arguments.frozen_layers}
+    if arguments.network == "resnet50":
+        coco = None if file else MaskRCNN_ResNet50_FPN_Weights.DEFAULT
+        network = eosvos_resnet50(weights=coco, **sizes)
+    else:
+        imagenet = None if file else MobileNet_V2_Weights.DEFAULT
+        network = eosvos_mobilenet_v2(weights=imagenet, norm=arguments.norm, **sizes)
+    if file:
+        load_backbone(network, file)
+    return network
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

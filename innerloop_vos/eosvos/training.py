@@ -1,0 +1,181 @@
+"""The training of e-OSVOS: a step of each phase, and how it measures itself."""
+
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import innerloop as il
+from innerloop_vos.data.sampling import Sampler
+from innerloop_vos.eosvos.finetuning import Batch, fine_tune, rates_by_name, training_loss
+from innerloop_vos.eosvos.network import EOSVOS
+from innerloop_vos.eosvos.options import EOSVOSOptions
+from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
+from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
+from innerloop_vos.eosvos.tasks import TaskSampler
+from innerloop_vos.eosvos.weights import save_eosvos
+from innerloop_vos.errors import InputError
+from innerloop_vos.processes import average_gradients
+from innerloop_vos.training import Figures, Training, check_settings, cosine_rate
+from innerloop_vos.validation import Validation
+
+WEIGHTS = "e-osvos.safetensors"
+_BODY = "backbone.body."
+_WARMUP = 100  # steps
+
+
+class EOSVOSTraining(Training):
+    """Trains e-OSVOS: initialisation and learning rates through fine-tuning, or a plain network.
+
+    Args:
+        network: Where fine-tuning starts. Is changed; moved to `device`.
+        rates: Learning rates of fine-tuning, the same in all steps. Are changed and moved alike.
+        sampler: Draws mini-sequences of two frames, to learn from and to be tested on; of one where
+            `settings.inner_steps` is 0.
+        validation: See there.
+        settings: See there.
+        options: How the held-out clips are segmented. Default: T = 10, no online adaptation.
+        device: Where to train. Default: the CPU.
+
+    Source:
+        Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
+        2020, section 3.2, and algorithm 1 of its supplement.
+    """
+
+    def __init__(
+        self,
+        network: EOSVOS,
+        rates: il.LearningRates,
+        sampler: Sampler,
+        validation: Validation,
+        settings: EOSVOSTrainingSettings,
+        options: EOSVOSOptions | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.validation, self.device = settings, validation, torch.device(device)
+        self.options = options or EOSVOSOptions(online_interval=None)
+        self.network, self.inner_rates = network.to(self.device), rates.to(self.device)
+        short, long = network.sizes["image_size"]
+        self.tasks = TaskSampler(sampler, (short, long), settings)
+        self.optimizer = torch.optim.RAdam(self._groups(), decoupled_weight_decay=True)
+
+    def step(self, iteration: int) -> Figures:
+        """Take one optimizer step.
+
+        Returns:
+            The loss, and the share of tasks that are left out because their fine-tuning diverged
+            or their gradient is not finite.
+
+        Raises:
+            InputError: The fine-tuning of all tasks diverged.
+        """
+        settings = self.settings
+        factor = 1.0
+        if settings.schedule == "cosine":
+            factor = cosine_rate(iteration, settings.iterations, warmup=_WARMUP)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        self.optimizer.zero_grad()
+        tasks = [self._moved(self.tasks.sample()) for _ in range(settings.batch_size)]
+        # The gradients of tasks add up one by one: the memory is that of one.
+        groups = [[task] for task in tasks] if settings.inner_steps else [tasks]
+        losses = [loss for group in groups if (loss := self._backward(group)) is not None]
+        if not losses:
+            raise InputError(
+                f"all {len(groups)} tasks of step {iteration + 1} diverged; try lower learning "
+                "rates"
+            )
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad /= len(losses)
+        average_gradients(parameters)
+        finite = bool(nn.utils.clip_grad_norm_(parameters, settings.clip).isfinite())
+        if finite:
+            self.optimizer.step()
+            self.inner_rates.clamp_()
+        left_out = 1 - len(losses) / len(groups) if finite else 1.0
+        return {"train/loss": sum(losses) / len(losses), "left out/share": left_out}
+
+    def _backward(self, tasks: list[Batch]) -> float | None:
+        """Add the gradient of the loss of one task, or that of plain frames."""
+        if not self.settings.inner_steps:
+            frames = Batch(
+                *(list(chain.from_iterable(parts)) for parts in zip(*tasks, strict=True))
+            )
+            loss = training_loss(self.network, frames)
+        else:
+            (task,) = tasks
+            train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))
+            rates = rates_by_name(self.network, self.inner_rates)
+            try:
+                tuned = fine_tune(self.network, rates, lambda: train, self.settings.inner_steps)
+            except il.SolveError:
+                return None
+            loss = training_loss(tuned, test)
+        if not loss.isfinite():
+            return None
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def _moved(self, task: Batch) -> Batch:
+        return Batch(*([part.to(self.device) for part in parts] for parts in task))
+
+    def _groups(self) -> list[dict[str, Any]]:
+        settings = self.settings
+        parts: dict[bool, list[Tensor]] = {False: [], True: []}
+        for name, parameter in self.network.named_parameters():
+            if parameter.requires_grad:
+                parts[name.startswith(_BODY)].append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": parts[False], "base": settings.init_rate},
+            {"params": parts[True], "base": settings.init_rate * settings.backbone_factor},
+        ]
+        for group in groups:
+            group["weight_decay"] = settings.init_decay
+        if settings.rates_rate:
+            groups.append({"params": list(self.inner_rates.parameters())})
+            groups[-1] |= {"base": settings.rates_rate, "weight_decay": 0.0}
+        # Without gradients, the rates are constants of fine-tuning.
+        self.inner_rates.requires_grad_(settings.rates_rate > 0)
+        return [group | {"lr": group["base"]} for group in groups if group["params"]]
+
+    def rates(self) -> Figures:
+        """Return the outer learning rate of the last step."""
+        return {"rate/initialisation": self.optimizer.param_groups[0]["lr"]}
+
+    def evaluate(self) -> Figures:
+        """Return J and F of the held-out clips, and mean and share at rest of the rates."""
+        rates = torch.cat([rate.detach().flatten() for rate in self.inner_rates.parameters()])
+        figures = {
+            "rates/mean": rates.mean().item(),
+            "at rest/share": (rates == 0).double().mean().item(),
+        }
+        segmenter = EOSVOSSegmenter(self.network, self.inner_rates, self.options, self.device)
+        return self.validation.figures(segmenter) | figures
+
+    def export(self, folder: Path) -> None:
+        """Write the network with its rates, as `load_eosvos` reads them."""
+        save_eosvos(self.network, self.inner_rates, folder / WEIGHTS)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+        return {
+            "settings": asdict(self.settings),
+            "sizes": self.network.sizes,
+            "network": self.network.state_dict(),
+            "rates": self.inner_rates.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict`` of a training with the same settings and sizes."""
+        check_settings(asdict(self.settings), state["settings"])
+        check_settings(self.network.sizes, state["sizes"])
+        self.network.load_state_dict(state["network"])
+        self.inner_rates.load_state_dict(state["rates"])
+        self.optimizer.load_state_dict(state["optimizer"])

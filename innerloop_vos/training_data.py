@@ -1,0 +1,109 @@
+"""What the trainings of all methods are trained on and measured on, from the command line."""
+
+import argparse
+
+from innerloop_vos.data import DavisDataset, FolderDataset, SequenceFolders
+from innerloop_vos.data.pasting import PastingSampler
+from innerloop_vos.data.sampling import ClipSampler, MixedSampler
+from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
+from innerloop_vos.errors import InputError
+from innerloop_vos.validation import Validation
+
+
+def numbers(text: str) -> tuple[float, ...]:
+    """Read numbers with commas or colons between them."""
+    return tuple(float(part) for part in text.replace(":", ",").split(","))
+
+
+def names(text: str) -> list[str]:
+    """Read names with commas between them."""
+    return [name for name in text.split(",") if name]
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say which clips are trained on and which are held out.
+
+    Args:
+        parser: Receives the options; `open_data` takes what it parses.
+    """
+    group = parser.add_argument_group("data")
+    group.add_argument("--davis", metavar="ROOT", help="folder of DAVIS, whose train split is used")
+    group.add_argument("--year", type=int, default=2016, help="of DAVIS (default: %(default)s)")
+    group.add_argument("--youtube-vos", metavar="ROOT", help="folder of YouTube-VOS; as --davis")
+    group.add_argument(
+        "--clips", metavar="ROOT", help="clips of your own: JPEGImages/SEQ and Annotations/SEQ"
+    )
+    group.add_argument(
+        "--ratio",
+        type=numbers,
+        default=(6.0, 1.0, 1.0),
+        metavar="Y:D:C",
+        help="how often a task is of YouTube-VOS, DAVIS or --clips, where several are given "
+        "(default: 6:1:1)",
+    )
+    group.add_argument(
+        "--held-out",
+        type=names,
+        default=[],
+        metavar="NAMES",
+        help="sequences of these to measure on instead, by commas",
+    )
+    group.add_argument(
+        "--held-out-frames",
+        type=int,
+        default=20,
+        help="how many frames of each (default: %(default)s)",
+    )
+
+
+def open_data(
+    arguments: argparse.Namespace, length: int, window: int, paste: float
+) -> tuple[PastingSampler, Validation]:
+    """Open the clips that the command line names.
+
+    Args:
+        arguments: What a parser with `add_data_arguments` parsed.
+        length: Frames of a mini-sequence.
+        window: Frames of the clip that they come from.
+        paste: Share of the mini-sequences that an object of another clip is pasted into.
+
+    Returns:
+        What draws mini-sequences of the clips to train on, and the held-out clips.
+
+    Raises:
+        InputError: A folder is not laid out so, a held-out sequence is not there, or nothing is
+            given or left to train on.
+    """
+    if arguments.held_out_frames < 1:
+        raise InputError(f"--held-out-frames should be positive, got {arguments.held_out_frames}")
+    given: list[tuple[SequenceFolders, float]] = []
+    ratio = (*arguments.ratio, 1.0, 1.0)
+    if arguments.youtube_vos:
+        given.append((YouTubeVOSDataset(arguments.youtube_vos), ratio[0]))
+    if arguments.davis:
+        given.append((DavisDataset(arguments.davis, arguments.year, split="train"), ratio[1]))
+    if arguments.clips:
+        given.append((FolderDataset(arguments.clips), ratio[2]))
+    if not given:
+        raise InputError(
+            "there is nothing to train on: give --davis, --youtube-vos, --clips or several"
+        )
+    held_out = {
+        name: dataset[name]
+        for name in arguments.held_out
+        for dataset, _ in given
+        if name in dataset.names
+    }
+    if unknown := sorted(set(arguments.held_out) - held_out.keys()):
+        raise InputError(f"--held-out: {', '.join(unknown)} not among the sequences to train on")
+    for dataset, _ in given:
+        dataset.names = [name for name in dataset.names if name not in held_out]
+    left = [(dataset, share) for dataset, share in given if dataset.names]
+    if not left:
+        raise InputError("--held-out: no sequence is left to train on")
+    samplers = [ClipSampler(dataset, length, window) for dataset, _ in left]
+    mixed = MixedSampler(samplers, [share for _, share in left])
+    return (
+        PastingSampler(mixed, paste),
+        Validation(list(held_out.values()), arguments.held_out_frames),
+    )

@@ -1,0 +1,60 @@
+"""Held-out clips on which a training measures itself."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from innerloop_vos.data import Sequence as Clip
+from innerloop_vos.errors import InputError
+from innerloop_vos.masks import mask_to_box
+from innerloop_vos.scoring import SequenceScores, score_sequence
+from innerloop_vos.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a training measures itself on.
+
+    Args:
+        clips: Annotated clips, which are segmented from their first masks.
+        frames: How many frames of each, from the first.
+    """
+
+    clips: Sequence[Clip]
+    frames: int
+
+    def figures(self, segmenter: Segmenter, *, boxes: bool = False) -> dict[str, float]:
+        """Segment the clips and measure J and F.
+
+        Args:
+            segmenter: Starts every clip anew.
+            boxes: Whether it starts from the box around each first mask.
+
+        Returns:
+            The means over all objects as "held out/J" and "held out/F", and the J of every clip;
+            empty if there are no clips.
+
+        Raises:
+            InputError: A clip has no annotation of its first frame.
+        """
+        scores = [self.score(segmenter, clip, boxes=boxes) for clip in self.clips]
+        if not scores:
+            return {}
+        region = fmean(fmean(o.region) for s in scores for o in s.objects)
+        contour = fmean(fmean(o.contour) for s in scores for o in s.objects)
+        by_clip = {f"J/{s.name}": fmean(fmean(o.region) for o in s.objects) for s in scores}
+        return {"held out/J": region, "held out/F": contour} | by_clip
+
+    def score(self, segmenter: Segmenter, clip: Clip, *, boxes: bool = False) -> SequenceScores:
+        """Segment one clip and score it; as `figures`."""
+        count = min(self.frames, len(clip.frames))
+        truths = list(clip.masks[:count]) if clip.masks is not None else [None]
+        first = truths[0]
+        if first is None:
+            raise InputError(f"sequence {clip.name} has no annotation of its first frame")
+        frames = clip.frames[:count]
+        if boxes:
+            first = segmenter.mask_from_box(frames[0], mask_to_box(first))
+        found = [segmenter.start(frames[0], first)]
+        found += [segmenter.step(frame) for frame in frames[1:]]
+        return score_sequence(clip.name, clip.frames.names[:count], found, truths)
