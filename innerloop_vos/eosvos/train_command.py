@@ -1,8 +1,6 @@
 """The command `train e-osvos`: its options, and the training that they describe."""
 
 import argparse
-import re
-from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -18,8 +16,14 @@ from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.training import EOSVOSTraining
 from innerloop_vos.eosvos.weights import load_eosvos
 from innerloop_vos.errors import InputError
-from innerloop_vos.training import run
-from innerloop_vos.training_data import add_data_arguments, numbers, open_data
+from innerloop_vos.training_data import add_data_arguments, open_data
+from innerloop_vos.training_options import (
+    add_run_arguments,
+    add_settings_arguments,
+    option,
+    read_settings,
+    run_from_arguments,
+)
 
 _DOWNLOAD = "default"
 
@@ -37,11 +41,7 @@ def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
         help="parent: the plain network; meta: initialisation and learning rates through "
         "fine-tuning; davis: the initialisation with the rates of --init",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="weights, curve, checkpoint")
-    parser.add_argument(
-        "--every", type=int, default=500, help="steps between checkpoints (default: %(default)s)"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue the checkpoint in --out")
+    add_run_arguments(parser, every=500)
     add_data_arguments(parser)
     parser.add_argument(
         "--held-out-steps",
@@ -50,19 +50,7 @@ def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
         help="fine-tuning steps on their first frames (default: %(default)s)",
     )
     _add_network(parser.add_argument_group("network"))
-    group = parser.add_argument_group(
-        "settings", "In brackets: the default, or those of the phases parent | meta | davis."
-    )
-    described = dict(re.findall(r"^ {8}(\w+): (.+)$", EOSVOSTrainingSettings.__doc__ or "", re.M))
-    for field in fields(EOSVOSTrainingSettings):
-        defaults = [str(getattr(phase, field.name)) for phase in PHASES.values()]
-        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
-        group.add_argument(
-            _option(field.name),
-            type=numbers if field.name == "scale" else type(field.default),
-            metavar="LEAST,GREATEST" if field.name == "scale" else None,
-            help=f"{described[field.name]} ({shown})",
-        )
+    add_settings_arguments(parser, *PHASES.values(), names=f"the phases {' | '.join(PHASES)}")
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
@@ -113,16 +101,11 @@ def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.dev
     Raises:
         InputError: The data, the weights, a setting or the output folder cannot be used.
     """
-    given = {
-        field.name: value
-        for field in fields(EOSVOSTrainingSettings)
-        if (value := getattr(arguments, field.name)) is not None
-    }
-    settings = replace(PHASES[arguments.phase], **given)
+    settings = read_settings(arguments, PHASES[arguments.phase])
     for name, least in (("every", 1), ("held_out_steps", 0), ("frozen_layers", 0)):
         if getattr(arguments, name) < least:
             raise InputError(
-                f"{_option(name)} should be at least {least}, got {getattr(arguments, name)}"
+                f"{option(name)} should be at least {least}, got {getattr(arguments, name)}"
             )
     torch.manual_seed(settings.seed)  # the first weights
     length = 2 if settings.inner_steps else 1
@@ -130,13 +113,7 @@ def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.dev
     network, rates = _start(arguments, settings)
     options = EOSVOSOptions(steps=arguments.held_out_steps, online_interval=None)
     training = EOSVOSTraining(network, rates, sampler, validation, settings, options, device)
-    return run(
-        training,
-        arguments.out,
-        settings.iterations,
-        every=arguments.every,
-        resume=arguments.resume,
-    )
+    return run_from_arguments(training, settings.iterations, arguments)
 
 
 def _start(
@@ -166,7 +143,3 @@ def _network(arguments: argparse.Namespace) -> EOSVOS:
     if file:
         load_backbone(network, file)
     return network
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
