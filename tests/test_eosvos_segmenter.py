@@ -1,5 +1,7 @@
 """e-OSVOS on video: tiny frames with flat squares, and a tiny network that was trained on them."""
 
+import copy
+
 import pytest
 import torch
 
@@ -53,10 +55,10 @@ def network():
     generator = torch.Generator().manual_seed(1)
     for step in range(120):
         batch = Batch([], [])
-        for copy in range(2):
+        for index in range(2):
             id_ = 1 + int(torch.randint(4, (), generator=generator))
             boxes = [None] * (id_ - 1) + [random_box(generator)]
-            frame, masks = scene(*boxes, seed=2 * step + copy)
+            frame, masks = scene(*boxes, seed=2 * step + index)
             batch.images.append(frame / 255)
             batch.masks.append(masks > 0)
         optimizer.zero_grad()
@@ -138,6 +140,44 @@ def test_objects_do_not_depend_on_each_other(network, rates):
     both = alone_and_together(1, 2)
     assert both[0].equal(alone_and_together(1)[0])
     assert both[1].equal(alone_and_together(2)[0])
+
+
+def test_layers_that_do_not_learn_are_passed_once_for_all_objects(network, rates):
+    rates = copy.deepcopy(rates)
+    with torch.no_grad():
+        for name, rate in rates.named_parameters():
+            if name.startswith("backbone-body-") and int(name.split("-")[2]) < 7:
+                rate.zero_()
+    scenes = [scene((4 + t, 4, 16, 14), (40, 28 - t, 16, 14), seed=t) for t in range(6)]
+    passed = []
+
+    def found(depth):
+        segmenter = EOSVOSSegmenter(network, rates, QUICK)
+        assert segmenter._depth == 7
+        segmenter._depth = depth
+        passed.clear()
+        layer = next(iter(segmenter._frozen.backbone.body.children()))
+        for module in (layer, next(iter(segmenter.network._on_running.backbone.body.children()))):
+            module.register_forward_hook(lambda *_: passed.append(1))
+        masks = run(segmenter, scenes)
+        return masks, segmenter.probabilities, len(passed)
+
+    shared, alone = found(7), found(0)
+    assert all(one.equal(other) for one, other in zip(shared[0], alone[0], strict=True))
+    assert shared[1].equal(alone[1])
+    # Every frame once; each object three steps on copies of the first, and one online batch.
+    assert shared[2] == 6 + 2 * (QUICK.steps + 1)
+    assert alone[2] == 5 * 2 + 2 * (QUICK.steps + QUICK.online_steps)
+
+
+def test_a_fine_tuning_that_diverges_is_left_out_with_a_warning(network):
+    scenes = [scene((4 + t, 4, 16, 14), seed=t) for t in range(6)]
+    wild = il.LearningRates(network, per="model", init=1e30)
+    with pytest.warns(UserWarning, match="fine-tuning diverged and is left out, in frame 1 of an"):
+        found = run(EOSVOSSegmenter(network, wild, QUICK), scenes)
+    still = EOSVOSOptions(steps=0, online_interval=None, proposals=50, propagated=20)
+    as_it_was = run(EOSVOSSegmenter(network, wild, still), scenes)
+    assert all(one.equal(other) for one, other in zip(found, as_it_was, strict=True))
 
 
 def test_an_object_that_appears_later(network, rates):

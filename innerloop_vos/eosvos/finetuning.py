@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import innerloop as il
 from innerloop_vos.eosvos.boxes import mask_boxes
+from innerloop_vos.eosvos.network import EOSVOS, Encoded
 
 RATE = 1e-3
 """Learning rate of the released system before it is trained."""
@@ -56,7 +57,7 @@ def initial_rates(
     return rates
 
 
-def training_loss(model: Callable[..., Any], batch: Batch) -> Tensor:
+def training_loss(model: Callable[..., Any], batch: Batch | Encoded) -> Tensor:
     """The training loss of Mask R-CNN: the plain sum of its five losses.
 
     Args:
@@ -66,15 +67,31 @@ def training_loss(model: Callable[..., Any], batch: Batch) -> Tensor:
     Returns:
         The loss, shape ().
     """
-    targets = [_target(mask.to(image.device)) for image, mask in zip(*batch, strict=True)]
-    losses: dict[str, Tensor] = model(batch.images, targets)
+    if isinstance(batch, Encoded):
+        losses: dict[str, Tensor] = model(batch)
+    else:
+        losses = model(batch.images, _targets(batch))
     return torch.stack(list(losses.values())).sum()
+
+
+def encode_batch(network: EOSVOS, batch: Batch, depth: int) -> Encoded:
+    """Pass a batch through first layers that do not learn, once for all steps.
+
+    Args:
+        network: whose layers they are.
+        batch: what to fit.
+        depth: number of these layers.
+
+    Returns:
+        What `training_loss` takes in its place.
+    """
+    return network.encode(batch.images, _targets(batch), depth=depth)
 
 
 def fine_tune(
     model: nn.Module | il.Adapted,
     rates: Mapping[str, Tensor],
-    next_batch: Callable[[], Batch],
+    next_batch: Callable[[], Batch | Encoded],
     steps: int,
     *,
     init: Mapping[str, Tensor] | None = None,
@@ -154,6 +171,10 @@ def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
     if not chosen:
         raise ValueError("rates: all are 0, so that nothing would be learned")
     return chosen
+
+
+def _targets(batch: Batch) -> list[dict[str, Tensor]]:
+    return [_target(mask.to(image.device)) for image, mask in zip(*batch, strict=True)]
 
 
 def _target(mask: Tensor) -> dict[str, Tensor]:

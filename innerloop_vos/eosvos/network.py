@@ -1,7 +1,7 @@
 """The network of e-OSVOS: a Mask R-CNN that tells one object from the background."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, RPNHead, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
@@ -20,6 +21,23 @@ _CLASSES = 2
 _LEVELS = ["0", "1", "2", "3"]
 _RATIOS = (0.5, 1.0, 2.0)
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+class Encoded(NamedTuple):
+    """Images that have passed the first layers of the backbone."""
+
+    images: list[Tensor]
+    """As given."""
+    batch: ImageList
+    """Resized and normalised."""
+    targets: list[dict[str, Tensor]] | None
+    """Resized; None to detect."""
+    output: Tensor
+    """Of the last layer that was passed."""
+    levels: dict[str, Tensor]
+    """What passed layers give to the feature pyramid."""
+    depth: int
+    """Number of layers that were passed."""
 
 
 class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
@@ -114,9 +132,49 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             "frozen_layers": frozen_layers,
         }
 
+    def encode(
+        self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None, *, depth: int
+    ) -> Encoded:
+        """Pass images through the first layers of the backbone, to use the result several times.
+
+        Args:
+            images, targets: As of `forward`.
+            depth: Number of layers.
+
+        Returns:
+            What `forward` takes in place of both.
+        """
+        self.train(targets is not None)
+        batch, resized = self.transform(images, targets)
+        output, levels = self._pass(batch.tensors, slice(depth))
+        return Encoded(images, batch, resized, output, levels, depth)
+
+    def common_depth(self, learning: Iterable[str]) -> int:
+        """Count the first layers of the backbone that are the same whatever is learned.
+
+        Args:
+            learning: Names of the parameters that learn.
+
+        Returns:
+            A depth for `encode`.
+        """
+        learning = tuple(learning)
+        for depth, layer in enumerate(self.backbone.body):
+            if any(name.startswith(f"backbone.body.{layer}.") for name in learning):
+                return depth
+        return len(self.backbone.body)
+
+    def _pass(self, x: Tensor, part: slice) -> tuple[Tensor, dict[str, Tensor]]:
+        levels = {}
+        for name, layer in list(self.backbone.body.items())[part]:
+            x = layer(x)
+            if name in self.backbone.body.return_layers:
+                levels[self.backbone.body.return_layers[name]] = x
+        return x, levels
+
     def forward(
         self,
-        images: list[Tensor],
+        images: list[Tensor] | Encoded,
         targets: list[dict[str, Tensor]] | None = None,
         *,
         boxes: list[Tensor] | None = None,
@@ -127,7 +185,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         The mode of the module (`train`, `eval`) follows from the call.
 
         Args:
-            images: RGB in 0..1, each of shape (3, H, W).
+            images: RGB in 0..1, each of shape (3, H, W); or what `encode` made of them and targets.
             targets: of every image, of n objects: "boxes" (n, 4) float, (left, top, right, bottom)
                 in pixels; "labels" (n,) int64, all 1; "masks" (n, H, W) uint8. n may be 0.
             boxes: of every image, further boxes (any number, 4) to look into. Default: none.
@@ -138,14 +196,16 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             best detection, with "boxes" (n, 4), "scores" (n,), "labels" (n,) and "masks"
             (n, 1, H, W), probabilities; n is 1, or 0 where there is none.
         """
+        encoded = images if isinstance(images, Encoded) else self.encode(images, targets, depth=0)
+        batch, targets = encoded.batch, encoded.targets
         self.train(targets is not None)
-        batch, targets = self.transform(images, targets)
-        features = self.backbone(batch.tensors)
+        _, levels = self._pass(encoded.output, slice(encoded.depth, None))
+        features = self.backbone.fpn({**encoded.levels, **levels})
         candidates, rpn_losses = self.rpn(batch, features, targets)
         if targets is not None:
             _, losses = self.roi_heads(features, candidates, batch.image_sizes, targets)
             return {**losses, **rpn_losses}
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        sizes = [(image.shape[-2], image.shape[-1]) for image in encoded.images]
         candidates = [found[:proposals] for found in candidates]
         if boxes is not None:
             candidates = [

@@ -7,7 +7,7 @@ from torch import Tensor
 
 import innerloop as il
 from innerloop_vos.eosvos.finetuning import learning
-from innerloop_vos.eosvos.network import EOSVOS
+from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.target import Target
 from innerloop_vos.masks import box_to_mask
@@ -48,21 +48,24 @@ class EOSVOSSegmenter(Segmenter):
         # What has no rate needs no gradient either.
         frozen = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.network = il.Adapted(frozen, list(self.rates))
+        self._frozen = frozen
+        self._depth = frozen.common_depth(self.rates)
         self._targets: list[Target] = []
 
     def reset(self) -> None:
         self._targets = []
 
-    def encode(self, frame: Tensor) -> Tensor:
-        # Every object has features of its own.
-        return frame.float() / 255
+    def encode(self, frame: Tensor) -> Encoded:
+        # From the first layer that learns on, every object has features of its own.
+        return self._frozen.encode([frame.float() / 255], depth=self._depth)
 
-    def add(self, encoded: Tensor, masks: Tensor) -> None:
+    def add(self, encoded: Encoded, masks: Tensor) -> None:
         self._targets += [
-            Target(self.network, self.rates, self.options, encoded, mask) for mask in masks
+            Target(self._frozen, self.network, self.rates, self.options, encoded, mask)
+            for mask in masks
         ]
 
-    def track(self, encoded: Tensor) -> Tensor:
+    def track(self, encoded: Encoded) -> Tensor:
         found = torch.stack([target.track(encoded) for target in self._targets])
         return found.clamp(1e-6, 1 - 1e-6).logit()
 
@@ -70,7 +73,7 @@ class EOSVOSSegmenter(Segmenter):
         # The likeliest object takes a pixel, unless it is less likely there than not.
         return torch.cat([torch.zeros_like(scores[:1]), scores]).softmax(0)
 
-    def update(self, encoded: Tensor, probabilities: Tensor) -> None:
+    def update(self, encoded: Encoded, probabilities: Tensor) -> None:
         # Objects learn from what they found themselves, not from the merged result.
         for target in self._targets:
             target.learn()
@@ -82,7 +85,6 @@ class EOSVOSSegmenter(Segmenter):
         corners = torch.tensor(
             [[left, top, left + width, top + height]], dtype=torch.float32, device=self.device
         )
-        image = self.encode(frame.to(self.device))
-        (found,) = self.network([image], boxes=[corners], proposals=0)
+        (found,) = self.network(self.encode(frame.to(self.device)), boxes=[corners], proposals=0)
         mask = (found["masks"][:, 0] > 0.5).any(0).cpu() & inside.bool()
         return mask.byte() if mask.any() else inside

@@ -11,7 +11,8 @@ from torch import Tensor
 import innerloop as il
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.boxes import jittered_boxes
-from innerloop_vos.eosvos.finetuning import Batch, fine_tune
+from innerloop_vos.eosvos.finetuning import Batch, encode_batch, fine_tune
+from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
 
 
@@ -20,40 +21,44 @@ class Target:
 
     Args:
         network: the network before it is adapted.
+        start: the same, with the parameters that learn.
         rates: of the parameters that learn.
         options: settings.
-        image: the first frame with the object, RGB in 0..1, shape (3, H, W).
+        first: the first frame with the object, through the layers that no object changes.
         mask: where the object is, shape (H, W), bool.
     """
 
     def __init__(
         self,
-        network: il.Adapted,
+        network: EOSVOS,
+        start: il.Adapted,
         rates: Mapping[str, Tensor],
         options: EOSVOSOptions,
-        image: Tensor,
+        first: Encoded,
         mask: Tensor,
     ) -> None:
         self.options = options
-        self._rates = rates
-        self._first = (image, mask)
+        self._network, self._rates = network, rates
+        self._first = (first.images[0], mask)
+        self._depth = first.depth
         self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=max(options.online_lags, default=0))
         self._frames = 1
         self._mask = self._block_mask = mask
-        self._tuned = self._adapted = self._fit(network, self._copies, options.steps)
+        self._tuned = self._adapted = self._fit(start, self._copies, options.steps)
 
-    def track(self, image: Tensor) -> Tensor:
+    def track(self, frame: Encoded) -> Tensor:
         """Find the object in the next frame.
 
         Args:
-            image: RGB in 0..1, shape (3, H, W).
+            frame: through the layers that no object changes.
 
         Returns:
             The probability of being the object, shape (H, W); 0 everywhere if it is absent.
         """
         with self._random():
             boxes = self._propagated()
-        (found,) = self._adapted([image], boxes=[boxes], proposals=self.options.proposals)
+        (found,) = self._adapted(frame, boxes=[boxes], proposals=self.options.proposals)
+        (image,) = frame.images
         certain = found["masks"][found["scores"] > self.options.min_score]
         probability = certain[0, 0] if len(certain) else image.new_zeros(image.shape[1:])
         self._mask = probability > 0.5
@@ -68,10 +73,14 @@ class Target:
             return
         batch = Batch(*map(list, zip(self._first, *self._lagged(), strict=True)))
         start = self._tuned if self.options.reset else self._adapted
-        self._adapted = self._fit(start, lambda: batch, self.options.online_steps)
+        with torch.no_grad():
+            encoded = encode_batch(self._network, batch, self._depth)
+        self._adapted = self._fit(start, lambda: encoded, self.options.online_steps)
         self._block_mask = self._mask
 
-    def _fit(self, start: il.Adapted, next_batch: Callable[[], Batch], steps: int) -> il.Adapted:
+    def _fit(
+        self, start: il.Adapted, next_batch: Callable[[], Batch | Encoded], steps: int
+    ) -> il.Adapted:
         try:
             with self._random():
                 return fine_tune(start, self._rates, next_batch, steps, adjoint=il.Detach())
