@@ -1,5 +1,6 @@
 """Readers of video object segmentation data sets, and a synthetic one."""
 
+from innerloop_vos.data.coco import CocoDataset
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.folder import FolderDataset
 from innerloop_vos.data.sequence import Annotations, Sequence, SequenceFolders
@@ -8,6 +9,7 @@ from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 
 __all__ = [
     "Annotations",
+    "CocoDataset",
     "DavisDataset",
     "FolderDataset",
     "Sequence",

@@ -16,7 +16,6 @@ from innerloop_vos.errors import InputError
 MIN_AREA = 10
 """An object is visible where it covers more pixels than that."""
 
-_MIN_FRAMES = 8
 _TRIES = 100
 
 T = TypeVar("T")
@@ -46,20 +45,24 @@ class Sampler(Protocol):
 class ClipSampler:
     """Draws the mini-sequences of annotated clips.
 
-    A clip and one of its objects that is visible in more than eight frames are drawn uniformly,
-    then frames that show it, with replacement, from a window around one of them.
+    A clip and one of its objects that is visible in enough frames are drawn uniformly, then frames
+    that show it, with replacement, from a window around one of them. Of an image, a clip of one
+    frame, a mini-sequence is copies, which augmentation makes differ.
 
     Args:
         clips: The clips. One is opened, and all its masks read, when it is first drawn.
         length: Frames of a mini-sequence.
         window: Frames of the clip that they come from. Default 100.
+        least: How many frames must show an object; 1 for images. Default 9.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.7, and the released system.
     """
 
-    def __init__(self, clips: Sequence[Clip], length: int, window: int = 100) -> None:
-        self.clips, self.length, self.window = clips, length, window
+    def __init__(
+        self, clips: Sequence[Clip], length: int, window: int = 100, least: int = 9
+    ) -> None:
+        self.clips, self.length, self.window, self.least = clips, length, window, least
         self._seen: dict[int, tuple[Clip, list[tuple[int, list[int]]]]] = {}
 
     def sample(self) -> MiniSequence:
@@ -75,7 +78,7 @@ class ClipSampler:
                 break
         else:
             raise InputError(
-                f"clips: no object is visible in more than {_MIN_FRAMES} frames of any of the "
+                f"clips: no object is visible in more than {self.least - 1} frames of any of the "
                 f"{_TRIES} that were drawn"
             )
         id_, visible = choice(objects)
@@ -94,7 +97,7 @@ class ClipSampler:
                     areas = labels.flatten().bincount()[1:]
                     for id_ in (areas > MIN_AREA).nonzero().flatten().tolist():
                         seen.setdefault(id_ + 1, []).append(t)
-            enough = [(id_, seen[id_]) for id_ in sorted(seen) if len(seen[id_]) > _MIN_FRAMES]
+            enough = [(id_, seen[id_]) for id_ in sorted(seen) if len(seen[id_]) >= self.least]
             self._seen[index] = clip, enough
         return self._seen[index]
 
