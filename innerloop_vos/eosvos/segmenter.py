@@ -46,7 +46,7 @@ class EOSVOSSegmenter(Segmenter):
         chosen = learning(network, rates)
         self.rates = {name: rate.to(self.device) for name, rate in chosen.items()}
         # What has no rate needs no gradient either.
-        frozen = copy.deepcopy(network).requires_grad_(False).to(self.device)
+        frozen: EOSVOS = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.network = il.Adapted(frozen, list(self.rates))
         self._frozen = frozen
         self._depth = frozen.common_depth(self.rates)

@@ -1,0 +1,185 @@
+"""What does each component of e-OSVOS contribute? Table 1 of its paper, at any scale.
+
+Starts from a parent network (`innerloop-vos train e-osvos --phase parent`), finds the single rate
+that fine-tunes it best on the held-out sequences (which favours this baseline), and adds component
+by component: meta-learned initialisation and one rate, a rate a neuron, box propagation, online
+adaptation. Every row is measured for several seeds, of meta-training and of fine-tuning. As in the
+paper, first frames are not augmented. A call that was interrupted goes on where it was. Prints a
+table and writes table1.json and, with matplotlib, table1.png.
+
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/eosvos_table1.py --parent FILE --work FOLDER \\
+        --davis ROOT --held-out NAMES [--meta-steps N] [--seeds N] [--output FOLDER]
+"""
+
+import argparse
+import json
+import math
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from eosvos_measure import Figures, measure, plain_options
+
+import innerloop as il
+from innerloop_vos.data.sampling import Sampler
+from innerloop_vos.eosvos import EOSVOS, EOSVOSOptions, load_eosvos
+from innerloop_vos.eosvos.finetuning import initial_rates
+from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
+from innerloop_vos.eosvos.training import WEIGHTS, EOSVOSTraining
+from innerloop_vos.files import atomic_path
+from innerloop_vos.training import CHECKPOINT, run
+from innerloop_vos.training_data import add_data_arguments, open_data
+from innerloop_vos.validation import Validation
+
+PARENT = "parent, best single rate"
+ROWS = {
+    "+ initialisation, one rate": "model",
+    "+ a rate a neuron": "neuron",
+    "+ box propagation": "neuron",
+    "+ online adaptation": "neuron",
+}
+"""Each with the rates that it is meta-trained with."""
+
+
+class Table:
+    """The measurements so far, kept in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.figures: dict[str, Figures] = json.loads(path.read_text()) if path.exists() else {}
+
+    def measure(
+        self,
+        name: str,
+        network: EOSVOS,
+        rates: il.LearningRates,
+        options: EOSVOSOptions,
+        validation: Validation,
+    ) -> Figures:
+        """Measure, unless that was done before."""
+        if name not in self.figures:
+            self.figures[name] = measure(network, rates, options, validation)
+            with atomic_path(self.path) as temporary:
+                temporary.write_text(json.dumps(self.figures, indent=1), encoding="utf-8")
+        print(f"  {name}: J&F {self.figures[name]['J&F']:.1f}", flush=True)
+        return self.figures[name]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--parent", required=True, help="weights of the parent network")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the trainings")
+    add_data_arguments(parser)
+    parser.add_argument("--measured", help="of the held-out ones, by commas (default: all)")
+    parser.add_argument("--steps", type=int, default=10, help="T, at test time")
+    parser.add_argument("--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2])
+    parser.add_argument("--meta-steps", type=int, default=1000, help="of meta-training")
+    parser.add_argument("--batch-size", type=int, default=4, help="tasks of a meta-step")
+    parser.add_argument("--init-rate", type=float, default=1e-4)
+    parser.add_argument(
+        "--rates-rate", type=float, default=0.03, help="in units of the best single rate"
+    )
+    parser.add_argument("--clip", type=float, default=math.inf, help="norm of the meta-gradient")
+    parser.add_argument("--paste", type=float, default=0.0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--output", type=Path, default=Path(__file__).parent / "results" / "eosvos_table1"
+    )
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    table = Table(arguments.work / "measured.json")
+    sampler, validation = open_data(arguments, 2, 10_000, arguments.paste)
+    if arguments.measured:
+        chosen = [c for c in validation.clips if c.name in arguments.measured.split(",")]
+        validation = replace(validation, clips=chosen)
+    plain = plain_options(arguments.steps)
+
+    def options(row: str, seed: int) -> EOSVOSOptions:
+        propagated = 100 if row in ("+ box propagation", "+ online adaptation") else 0
+        interval = 5 if row == "+ online adaptation" else None
+        return replace(plain, propagated=propagated, online_interval=interval, seed=seed)
+
+    parent, _ = load_eosvos(arguments.parent)
+
+    def of_parent(rate: float, seed: int) -> Figures:
+        rates = il.LearningRates(parent, per="model", init=rate)
+        name = f"{PARENT} {rate:g}, seed {seed}"
+        return table.measure(name, parent, rates, options(PARENT, seed), validation)
+
+    best = max(arguments.grid, key=lambda rate: of_parent(rate, 0)["J&F"])
+    rows = {PARENT: [of_parent(best, seed) for seed in range(arguments.seeds)]}
+    for row, per in ROWS.items():
+        rows[row] = []
+        for seed in range(arguments.seeds):
+            settings = EOSVOSTrainingSettings(
+                iterations=arguments.meta_steps,
+                batch_size=arguments.batch_size,
+                init_rate=arguments.init_rate,
+                rates_rate=arguments.rates_rate * best,
+                per=per,
+                rate=best,
+                clip=arguments.clip,
+                paste=arguments.paste,
+                seed=seed,
+            )
+            folder = arguments.work / f"{per}-{seed}"
+            trained = meta_trained(arguments.parent, settings, sampler, folder)
+            name = f"{row}, seed {seed}"
+            rows[row].append(table.measure(name, *trained, options(row, seed), validation))
+    report(rows, best, arguments.output)
+
+
+def meta_trained(
+    parent: str, settings: EOSVOSTrainingSettings, sampler: Sampler, folder: Path
+) -> tuple[EOSVOS, il.LearningRates]:
+    """Meta-train from the parent, or go on with it, or take what was trained."""
+    if not (folder / WEIGHTS).exists():
+        network, _ = load_eosvos(parent)
+        rates = initial_rates(network, per=settings.per, rate=settings.rate)  # type: ignore[arg-type]
+        training = EOSVOSTraining(network, rates, sampler, Validation([], 1), settings)
+        resume = (folder / CHECKPOINT).exists()
+        every = settings.iterations
+        if not run(training, folder, settings.iterations, every=every, resume=resume):
+            raise KeyboardInterrupt
+    return load_eosvos(folder / WEIGHTS)
+
+
+def report(rows: dict[str, list[Figures]], best: float, output: Path) -> None:
+    """Print the table, mean and spread over the seeds, and write it."""
+    print(f"{'':30}{'J&F':>14}{'J':>8}{'F':>8}{'frames/s':>10}   (best single rate {best:g})")
+    written: dict[str, object] = {"best single rate": best}
+    for row, seeds in rows.items():
+        mean = {key: statistics.fmean(each[key] for each in seeds) for key in seeds[0]}
+        spread = statistics.stdev(s["J&F"] for s in seeds) if len(seeds) > 1 else 0.0
+        written[row] = {"seeds": seeds, "mean": mean, "spread": spread}
+        print(
+            f"{row:30}{mean['J&F']:8.1f} ±{spread:4.1f}{mean['J']:8.1f}{mean['F']:8.1f}"
+            f"{mean['frames/s']:10.2f}"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    with atomic_path(output / "table1.json") as temporary:
+        temporary.write_text(json.dumps(written, indent=1), encoding="utf-8")
+    plot(rows, output / "table1.png")
+
+
+def plot(rows: dict[str, list[Figures]], path: Path) -> None:
+    """A bar a component, with a dot a seed."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        return
+    figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    for place, seeds in enumerate(rows.values()):
+        values = [each["J&F"] for each in seeds]
+        axes.barh(place, statistics.fmean(values), color="tab:blue", alpha=0.6)
+        axes.plot(values, [place] * len(values), "k.")
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.invert_yaxis()
+    axes.set_xlabel("J&F on held-out sequences, %")
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
