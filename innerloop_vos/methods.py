@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 
@@ -10,6 +10,7 @@ import innerloop as il
 from innerloop_vos.backbones import BACKBONES, backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, load_eosvos
+from innerloop_vos.eosvos.options import read_options
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLSegmenter, load_lwl
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
@@ -58,6 +59,14 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         dest="online",
         action="store_false",
         help="do not fine-tune e-osvos on later frames: faster, and worse in long videos",
+    )
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a further setting of e-osvos, such as online_interval=10; may be given several "
+        f"times, of: {', '.join(field.name for field in fields(EOSVOSOptions))}",
     )
     add_device_argument(group)
 
@@ -109,6 +118,7 @@ def _e_osvos(arguments: argparse.Namespace) -> Segmenter:
     options = EOSVOSOptions(steps=arguments.steps)
     if not arguments.online:
         options = replace(options, online_interval=None)
+    options = read_options(arguments.option, options)
     return EOSVOSSegmenter(network, rates, options, parse_device(arguments.device))
 
 

@@ -10,6 +10,8 @@ from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilene
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.boxes import jittered_boxes
 from innerloop_vos.eosvos.finetuning import Batch, training_loss
+from innerloop_vos.eosvos.options import read_options
+from innerloop_vos.errors import InputError
 from innerloop_vos.scoring import region_similarity
 
 SIZE = (48, 64)
@@ -302,3 +304,26 @@ def test_augmented_copies_keep_the_object():
 def test_wrong_options_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         EOSVOSOptions(**wrong)
+
+
+def test_options_are_read_by_name():
+    words = ["online_interval=None", "scale=0.8,1.2", "reset=False", "box_jitter=0.2"]
+    read = read_options(words, EOSVOSOptions(steps=50))
+    assert read == EOSVOSOptions(
+        steps=50, online_interval=None, scale=(0.8, 1.2), reset=False, box_jitter=0.2
+    )
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("interval=3", "option: 'interval' is unknown; there are steps, copies"),
+        ("copies", "option: 'copies' should be NAME=VALUE"),
+        ("copies=three", "option: 'copies=three' should be NAME=VALUE"),
+        ("copies=0", "option: copies: 0, should be at least 1"),
+        ("online_lags=3", "option: 'int' object is not iterable"),
+    ],
+)
+def test_wrong_words_for_options_are_refused(word, message):
+    with pytest.raises(InputError, match=message):
+        read_options([word], EOSVOSOptions())
