@@ -1,58 +1,67 @@
 """`innerloop-vos train`: make the weights that ship, or others like them."""
 
 import argparse
+from collections.abc import Callable
 from typing import Any
+
+import torch
 
 from innerloop_vos.distillation import add_arguments, train_from_arguments
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
 from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.methods import add_device_argument, parse_device
+from innerloop_vos.processes import connected
+from innerloop_vos.training_options import TrainingParser
+
+_SHARED = (
+    "Options may come from a file (--config). An interrupted run goes on with --resume. Several "
+    "processes share a training: torchrun --nproc-per-node 2 -m innerloop_vos.cli train ..."
+)
 
 
 def add_parser(commands: Any) -> None:
     """Declare the command, with a command of its own for everything that can be trained."""
     parser = commands.add_parser("train", help="train a network")
-    networks = parser.add_subparsers(title="networks", metavar="NETWORK", required=True)
+    networks = parser.add_subparsers(
+        title="networks", metavar="NETWORK", required=True, parser_class=TrainingParser
+    )
     backbone = networks.add_parser(
         "backbone",
         help="distill the embedded backbone",
         description="Distill the small backbone from a MobileNetV2 on the frames of DAVIS and on "
-        "synthetic images. An interrupted run goes on with --resume.",
+        f"synthetic images. {_SHARED}",
     )
     add_arguments(backbone)
-    add_device_argument(backbone)
-    backbone.set_defaults(run=_backbone)
     lwl = networks.add_parser(
         "lwl",
         help="train LWL",
         description="Train one stage of LWL on DAVIS, YouTube-VOS or both, measuring J and F of "
-        "held-out sequences. An interrupted run goes on with --resume.",
+        f"held-out sequences. {_SHARED}",
     )
     add_lwl_arguments(lwl)
-    add_device_argument(lwl)
-    lwl.set_defaults(run=_lwl)
     eosvos = networks.add_parser(
         "e-osvos",
         help="train e-OSVOS",
         description="Train one phase of e-OSVOS on DAVIS, YouTube-VOS, clips of your own or "
-        "several of these, measuring J and F of held-out sequences. An interrupted run goes on "
-        "with --resume.",
+        f"several of these, measuring J and F of held-out sequences. {_SHARED}",
     )
     add_eosvos_arguments(eosvos)
-    add_device_argument(eosvos)
-    eosvos.set_defaults(run=_eosvos)
+    for network, train in (
+        (backbone, train_from_arguments),
+        (lwl, train_lwl_from_arguments),
+        (eosvos, train_eosvos_from_arguments),
+    ):
+        add_device_argument(network)
+        network.set_defaults(run=_in_all_processes(train))
 
 
-def _backbone(arguments: argparse.Namespace) -> None:
-    if not train_from_arguments(arguments, parse_device(arguments.device)):
-        raise KeyboardInterrupt
+def _in_all_processes(
+    train: Callable[[argparse.Namespace, torch.device], bool],
+) -> Callable[[argparse.Namespace], None]:
+    def run(arguments: argparse.Namespace) -> None:
+        with connected(parse_device(arguments.device)) as device:
+            done = train(arguments, device)
+        if not done:
+            raise KeyboardInterrupt
 
-
-def _lwl(arguments: argparse.Namespace) -> None:
-    if not train_lwl_from_arguments(arguments, parse_device(arguments.device)):
-        raise KeyboardInterrupt
-
-
-def _eosvos(arguments: argparse.Namespace) -> None:
-    if not train_eosvos_from_arguments(arguments, parse_device(arguments.device)):
-        raise KeyboardInterrupt
+    return run
