@@ -109,10 +109,10 @@ def main() -> None:
         return table.measure(name, parent, rates, options(PARENT, seed), validation)
 
     best = max(arguments.grid, key=lambda rate: of_parent(rate, 0)["J&F"])
-    rows = {PARENT: [of_parent(best, seed) for seed in range(arguments.seeds)]}
-    for row, per in ROWS.items():
-        rows[row] = []
-        for seed in range(arguments.seeds):
+    rows: dict[str, list[Figures]] = {row: [] for row in (PARENT, *ROWS)}
+    for seed in range(arguments.seeds):
+        rows[PARENT].append(of_parent(best, seed))
+        for row, per in ROWS.items():
             settings = EOSVOSTrainingSettings(
                 iterations=arguments.meta_steps,
                 batch_size=arguments.batch_size,
@@ -128,7 +128,7 @@ def main() -> None:
             trained = meta_trained(arguments.parent, settings, sampler, folder)
             name = f"{row}, seed {seed}"
             rows[row].append(table.measure(name, *trained, options(row, seed), validation))
-    report(rows, best, arguments.output)
+        report(rows, best, arguments.output)
 
 
 def meta_trained(

@@ -26,9 +26,9 @@ class EOSVOSTrainingSettings:
         init_rate: Outer learning rate of the initialisation.
         init_decay: Decoupled weight decay of the initialisation.
         rates_rate: Outer learning rate of the learning rates; 0 keeps them as they are.
-        backbone_factor: Of `init_rate` for the backbone without its feature pyramid; 0 freezes it.
-        schedule: Of the outer learning rates, one of `SCHEDULES`.
-        per: What has a learning rate of its own where training starts without, one of `PER`.
+        backbone_factor: Of `init_rate` for the backbone without its feature pyramid.
+        schedule: Of the outer learning rates, constant or cosine.
+        per: What gets a learning rate of its own: the model, every tensor, neuron or parameter.
         rate: Mean of these learning rates.
         window: Frames of the clip that those of a task come from.
         paste: Share of the tasks that an object of another clip is pasted into.
