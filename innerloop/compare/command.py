@@ -45,7 +45,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--list", action="store_true", help="print the suites and stop")
     parser.add_argument("--quick", action="store_true", help="small problems, in a few minutes")
     parser.add_argument(
-        "--rounds", metavar="N", type=int, help="timings of every row (default: 7, quick: 3)"
+        "--rounds", metavar="N", type=int, help="timings of every row (default: 5, quick: 3)"
     )
     parser.add_argument(
         "--threads",
@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.list:
         console.print("\n".join(names), highlight=False)
         return
-    rounds = arguments.rounds or (3 if arguments.quick else 7)
+    rounds = arguments.rounds or (3 if arguments.quick else 5)
     out = prepare_output(arguments.out) if arguments.out else None
     threads = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)

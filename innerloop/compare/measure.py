@@ -77,9 +77,15 @@ def peak_memory(function: Callable[[], object]) -> int:
     """
     # The profiler's log of starts and stops would go to the terminal.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    gc.collect()  # what is freed only now is none of the call's
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        function()
+    # A collection during the call would free what is none of its own.
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            function()
+    finally:
+        if collecting:
+            gc.enable()
     assert profiler.profiler is not None
     results = profiler.profiler.kineto_results
     assert results is not None

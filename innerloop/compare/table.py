@@ -93,12 +93,15 @@ def _numbers(figures: Figures, separator: str) -> list[str]:
         else with_ratio(f"{figures.distance:.1e}", figures.distance_ratio),
         with_ratio(f"{figures.gradient_error:.1e}", figures.gradient_error_ratio),
         f"{figures.gradient_error_float64:.1e}",
+        with_ratio(_times(figures.forward_ms, figures.forward_spread_ms), figures.forward_ratio),
         with_ratio(
-            f"{figures.forward_ms:.3g} ±{figures.forward_spread_ms:.2g}", figures.forward_ratio
-        ),
-        with_ratio(
-            f"{figures.backward_ms:.3g} ±{figures.backward_spread_ms:.2g}",
+            _times(figures.backward_ms, figures.backward_spread_ms),
             figures.backward_ratio,
         ),
         with_ratio(f"{figures.memory_mb:.3g}", figures.memory_ratio),
     ]
+
+
+def _times(median: float, spread: float) -> str:
+    digits = 0 if median >= 100 else 1 if median >= 10 else 2
+    return f"{median:.{digits}f} ±{spread:.{digits}f}"

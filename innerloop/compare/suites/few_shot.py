@@ -12,7 +12,7 @@ from innerloop.compare.registry import Factory
 from innerloop.compare.suite import Suite
 from innerloop.compare.suites.random import normal
 
-WAYS, SHOTS = 5, 1
+TASKS, WAYS, SHOTS = 2, 5, 1
 WIDTHS = (8, 32, 64)
 
 # Norm layers of the batch at hand, by the channels and the side of what enters them.
@@ -40,13 +40,13 @@ def few_shot(width: int, norm: str) -> Factory:
 
 
 def _suite(width: int, norm: str, quick: bool) -> Suite:
-    count, steps, side = (2, 2, 16) if quick else (4, 5, 28)
+    steps, side = (2, 16) if quick else (5, 28)
     return maml_suite(
-        f"{count} tasks, {WAYS}-way {SHOTS}-shot, {side}x{side}, 4-conv net of width {width}, "
+        f"{TASKS} tasks, {WAYS}-way {SHOTS}-shot, {side}x{side}, 4-conv net of width {width}, "
         f"norm: {norm}",
         Maml(
             partial(_net, width, norm, side),
-            _tasks(count, side),
+            _tasks(side),
             F.cross_entropy,
             rate=0.1,
             steps=steps,
@@ -75,10 +75,10 @@ def _net(width: int, norm: str, side: int) -> nn.Module:
     return net
 
 
-def _tasks(count: int, side: int) -> tuple[Tensor, ...]:
+def _tasks(side: int) -> tuple[Tensor, ...]:
     """A pattern a class, seen in noise; support and query have the same number of images."""
-    patterns = normal(count, 1, WAYS, 1, side, side, seed=1)
-    images = patterns + normal(count, 2 * SHOTS, WAYS, 1, side, side, seed=2)
+    patterns = normal(TASKS, 1, WAYS, 1, side, side, seed=1)
+    images = patterns + normal(TASKS, 2 * SHOTS, WAYS, 1, side, side, seed=2)
     support, query = images[:, :SHOTS].flatten(1, 2), images[:, SHOTS:].flatten(1, 2)
-    labels = torch.arange(WAYS).repeat(SHOTS).expand(count, -1)
+    labels = torch.arange(WAYS).repeat(SHOTS).expand(TASKS, -1)
     return support, labels, query, labels

@@ -17,7 +17,7 @@ FEATURES, CLASSES = 20, 3
 
 def hyperparameters(quick: bool) -> Suite:
     """Weighted logistic regression on noisy labels; the outer loss is that of clean ones."""
-    samples, steps = (60, 10) if quick else (300, 30)
+    samples, steps = (60, 6) if quick else (300, 30)
     return bilevel_suite(
         f"logistic regression, {samples} weighted samples of {FEATURES} features",
         partial(_make, samples),
