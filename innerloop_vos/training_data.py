@@ -2,9 +2,9 @@
 
 import argparse
 
-from innerloop_vos.data import DavisDataset, FolderDataset, SequenceFolders
+from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, SequenceFolders
 from innerloop_vos.data.pasting import PastingSampler
-from innerloop_vos.data.sampling import ClipSampler, MixedSampler
+from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.errors import InputError
 from innerloop_vos.validation import Validation
@@ -34,12 +34,17 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--clips", metavar="ROOT", help="clips of your own: JPEGImages/SEQ and Annotations/SEQ"
     )
     group.add_argument(
+        "--coco",
+        metavar="ROOT",
+        help="folder of COCO, whose train2017 images augmentation turns into clips",
+    )
+    group.add_argument(
         "--ratio",
         type=numbers,
-        default=(6.0, 1.0, 1.0),
-        metavar="Y:D:C",
-        help="how often a task is of YouTube-VOS, DAVIS or --clips, where several are given "
-        "(default: 6:1:1)",
+        default=(6.0, 1.0, 1.0, 1.0),
+        metavar="Y:D:C:I",
+        help="how often a task is of YouTube-VOS, DAVIS, --clips or COCO's images, where several "
+        "are given (default: 6:1:1:1)",
     )
     group.add_argument(
         "--held-out",
@@ -77,16 +82,16 @@ def open_data(
     if arguments.held_out_frames < 1:
         raise InputError(f"--held-out-frames should be positive, got {arguments.held_out_frames}")
     given: list[tuple[SequenceFolders, float]] = []
-    ratio = (*arguments.ratio, 1.0, 1.0)
+    ratio = (*arguments.ratio, 1.0, 1.0, 1.0)
     if arguments.youtube_vos:
         given.append((YouTubeVOSDataset(arguments.youtube_vos), ratio[0]))
     if arguments.davis:
         given.append((DavisDataset(arguments.davis, arguments.year, split="train"), ratio[1]))
     if arguments.clips:
         given.append((FolderDataset(arguments.clips), ratio[2]))
-    if not given:
+    if not given and not arguments.coco:
         raise InputError(
-            "there is nothing to train on: give --davis, --youtube-vos, --clips or several"
+            "there is nothing to train on: give --davis, --youtube-vos, --clips, --coco or several"
         )
     held_out = {
         name: dataset[name]
@@ -98,11 +103,14 @@ def open_data(
         raise InputError(f"--held-out: {', '.join(unknown)} not among the sequences to train on")
     for dataset, _ in given:
         dataset.names = [name for name in dataset.names if name not in held_out]
-    left = [(dataset, share) for dataset, share in given if dataset.names]
-    if not left:
+    samplers: list[tuple[Sampler, float]] = [
+        (ClipSampler(dataset, length, window), share) for dataset, share in given if dataset.names
+    ]
+    if arguments.coco:
+        samplers.append((ClipSampler(CocoDataset(arguments.coco), length, least=1), ratio[3]))
+    if not samplers:
         raise InputError("--held-out: no sequence is left to train on")
-    samplers = [ClipSampler(dataset, length, window) for dataset, _ in left]
-    mixed = MixedSampler(samplers, [share for _, share in left])
+    mixed = MixedSampler(*zip(*samplers, strict=True))
     return (
         PastingSampler(mixed, paste),
         Validation(list(held_out.values()), arguments.held_out_frames),

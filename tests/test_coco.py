@@ -1,9 +1,11 @@
 """The reader of COCO, on a few images in its layout."""
 
+import argparse
 import json
 
 import pytest
 import torch
+from davis_layout import write_davis
 from PIL import Image
 
 from innerloop_vos.data import coco
@@ -12,6 +14,7 @@ from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.errors import InputError
+from innerloop_vos.training_data import add_data_arguments, open_data
 
 HEIGHT, WIDTH = 40, 60
 
@@ -121,6 +124,19 @@ def test_an_image_becomes_a_mini_sequence(root):
     assert images.shape == (4, 3, 3, 32, 32)
     # Augmentation makes the copies differ, as frames of a clip do.
     assert not any(torch.equal(mask[0], mask[1]) for mask in masks)
+
+
+def test_trainings_draw_images_among_clips(root, tmp_path):
+    davis = write_davis(tmp_path / "DAVIS", ["cat"])
+    parser = argparse.ArgumentParser()
+    add_data_arguments(parser)
+    for line, sizes in (
+        (f"--coco {root}", {(HEIGHT, WIDTH)}),
+        (f"--coco {root} --davis {davis} --ratio 1:1:1:1", {(HEIGHT, WIDTH), (64, 80)}),
+    ):
+        torch.manual_seed(0)
+        sampler, _ = open_data(parser.parse_args(line.split()), 2, 100, 0.0)
+        assert {tuple(sampler.sample().masks[0].shape) for _ in range(20)} == sizes
 
 
 def edit(root, change):
