@@ -30,6 +30,7 @@ def backbone_features(quick: bool) -> Suite:
         "channels of the embedded backbone",
         Frames(features.double(), targets.double()),
         steps=5 if quick else 20,
+        regularization=1.0,
     )
 
 

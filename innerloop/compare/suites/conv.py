@@ -27,15 +27,15 @@ class Frames(NamedTuple):
     """Shape (2, D, H, W)."""
 
 
-def conv_suite(kind: str, frames: Frames, steps: int, regularization: float = 1e-2) -> Suite:
+def conv_suite(kind: str, frames: Frames, steps: int, regularization: float) -> Suite:
     """Fit a filter to a support frame; the outer loss is its squared error on a query frame.
 
     Args:
         kind: what the features are, for the description.
         frames: support and query frame.
         steps: inner steps.
-        regularization: λ, times the mean square of the features and the number of pixels, so that
-            their scale does not matter. Default 1e-2.
+        regularization: λ as a multiple of the features' mean square summed over pixels, so that
+            their scale does not matter.
     """
     channels, height, width = frames.features.shape[1:]
     outputs = frames.targets.shape[1]
@@ -49,16 +49,17 @@ def conv_suite(kind: str, frames: Frames, steps: int, regularization: float = 1e
             "conjugate gradient": ConjugateGradient(),
             "ridge (closed form)": Ridge(),
         },
+        adjoint_solver="conjugate gradient",
     )
 
 
 def random_features(quick: bool) -> Suite:
     """At the scale of the paper, on independent random features."""
-    channels, outputs, height, width = (48, 4, 15, 26) if quick else (512, 16, 30, 52)
+    channels, outputs, height, width = (128, 4, 15, 20) if quick else (512, 16, 30, 52)
     frames = Frames(
         normal(2, channels, height, width, seed=0), normal(2, outputs, height, width, seed=1)
     )
-    return conv_suite("random channels", frames, steps=5 if quick else 20)
+    return conv_suite("random channels", frames, 5 if quick else 20, regularization=0.1)
 
 
 def features_of_file(path: Path, quick: bool) -> Suite:
@@ -90,7 +91,8 @@ def features_of_file(path: Path, quick: bool) -> Suite:
         )
     if not (features.isfinite().all() and targets.isfinite().all()):
         raise InputError(f"--features: {path} holds NaN or infinity")
-    return conv_suite(f"channels of {path.name}", Frames(features, targets), 5 if quick else 20)
+    frames = Frames(features, targets)
+    return conv_suite(f"channels of {path.name}", frames, 5 if quick else 20, regularization=1.0)
 
 
 def _make(frames: Frames, regularization: float, dtype: torch.dtype) -> Bilevel:
