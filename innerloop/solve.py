@@ -61,11 +61,14 @@ class Solution:
         value: the parameters, structured like `init`, carrying the gradient that the adjoint gives.
         stats: losses, gradient norms and step sizes per step and problem.
         statuses: the `Status` code of every problem, shape (*batch), int64.
+        prediction: what a linear problem predicts at `value`, to start from when `solve` goes on;
+            None unless `SteepestDescent` took the steps, and `Unroll()` or `Detach()` kept it.
     """
 
     value: Tree
     stats: Stats
     statuses: Tensor
+    prediction: Tensor | None = None
 
     @property
     def status(self) -> Status:
@@ -95,6 +98,7 @@ def solve(
     adjoint: Adjoint | None = None,
     tolerance: float = 0.0,
     throw: bool = True,
+    prediction: Tensor | None = None,
 ) -> Solution:
     """Minimise `problem` from `init`.
 
@@ -109,6 +113,10 @@ def solve(
             value may steer the loop, all steps are taken.
         throw: raise on numerical failure instead of returning the status. Default True. Under
             torch.compile and torch.func transforms nothing is raised; look at the status.
+        prediction: what `ConvLeastSquares` or `LinearLeastSquares` predicts at `init`, shaped like
+            its targets, where that is known: `SteepestDescent` then starts without computing it.
+            It takes part in the outer gradient as the function of `init` and the features that it
+            is, or as a constant if it is detached. Default: it is computed where it is needed.
 
     Returns:
         The solution with its statistics and status.
@@ -127,13 +135,17 @@ def solve(
     solver.check(problem)
     adjoint.check(problem, solver)
     problem.check(init)
+    if prediction is not None:
+        problem.check_prediction(prediction)
     taken = min(steps, 1) if solver.direct else steps
 
-    value, reports = adjoint.run(Loop(problem, solver, taken, tolerance), init)
+    loop = Loop(problem, solver, taken, tolerance, prediction)
+    value, reports, reached_prediction = adjoint.run(loop, init)
     solution = Solution(
         value,
         _stack(reports, problem, init),
         _statuses(value, reports, problem, solver, tolerance),
+        reached_prediction,
     )
     if throw and not transforming() and solution.status >= Status.BREAKDOWN:
         raise SolveError(solution)

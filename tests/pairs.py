@@ -86,6 +86,17 @@ def _conv() -> Example:
     )
 
 
+def _conv_of_few_pixels() -> Example:
+    """One that steepest descent solves in the dual."""
+    hyper = {
+        "features": 0.3 * normal(1, 6, 2, 2),
+        "targets": normal(1, 2, 2, 2, seed=1),
+        "weights": 1 + 0.1 * normal(1, 2, 2, 2, seed=2),
+        "decay": _scalar(1.2),
+    }
+    return _conv()._replace(hyper=hyper, init=normal(2, 6, 3, 3))
+
+
 def _logistic() -> Example:
     labels = (normal(5, 2) > 0).double()
     return Example(
@@ -100,6 +111,7 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "LeastSquares": _least_squares,
     "LinearLeastSquares": _linear,
     "ConvLeastSquares": _conv,
+    "ConvLeastSquares (dual)": _conv_of_few_pixels,
     "LogisticRegression": _logistic,
 }
 

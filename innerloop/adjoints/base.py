@@ -6,12 +6,9 @@ import torch
 
 from innerloop import trees
 from innerloop.problems.base import Problem
-from innerloop.solvers.base import Solver, StepStats
-from innerloop.solvers.loop import Loop
+from innerloop.solvers.base import Solver
+from innerloop.solvers.loop import Loop, Outcome
 from innerloop.trees import Tree
-
-Outcome = tuple[Tree, tuple[StepStats, ...]]
-"""The parameters reached, and what every step reported."""
 
 
 class Adjoint(ABC):
@@ -30,8 +27,7 @@ class Detach(Adjoint):
 
     def run(self, loop: Loop, init: Tree) -> Outcome:
         with torch.no_grad():
-            progress = loop.advance(loop.begin(trees.detach(init)), loop.steps)
-        return trees.detach(progress.params), progress.reports
+            return loop.run(trees.detach(init))
 
 
 def check_count(name: str, value: int) -> None:

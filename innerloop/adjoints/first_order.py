@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.adjoints.base import Adjoint, Outcome
+from innerloop.adjoints.base import Adjoint
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
 from innerloop.solvers.gradient import LearnedUpdate
-from innerloop.solvers.loop import Loop, Progress
+from innerloop.solvers.loop import Loop, Outcome, Progress
 from innerloop.solvers.step_sizes import StepSize, apply_rate
 from innerloop.trees import Tree
 
@@ -75,7 +75,7 @@ class FirstOrder(Adjoint):
         for rate, distance in progress.state.travels:
             change = trees.tree_map(lambda r: r - r.detach(), rate)
             value = apply_rate(change, loop.problem, value, distance)
-        return value, progress.reports
+        return Outcome(value, progress.reports)
 
 
 def _attach(value: Tensor, source: Tensor) -> Tensor:
@@ -128,10 +128,10 @@ class Reptile(Adjoint):
 
     def run(self, loop: Loop, init: Tree) -> Outcome:
         with torch.no_grad():
-            progress = loop.advance(loop.begin(trees.detach(init)), loop.steps)
+            reached = loop.run(trees.detach(init))
 
         def attach(start: Tensor, reached: Tensor) -> Any:
             change = (start - reached).detach()
             return _PseudoGradient.apply(_attach(reached, start), change)
 
-        return trees.tree_map(attach, init, progress.params), progress.reports
+        return Outcome(trees.tree_map(attach, init, reached.params), reached.reports)

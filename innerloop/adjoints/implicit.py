@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.adjoints.base import Adjoint, Outcome, check_count
+from innerloop.adjoints.base import Adjoint, check_count
 from innerloop.autodiff import transforming
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.linear import check_linear_solver, solve_linear
-from innerloop.solvers.loop import Loop
+from innerloop.solvers.loop import Loop, Outcome
 from innerloop.trees import Tree
 
 Solve = Callable[[tuple[Tensor, ...]], list[Tensor]]
@@ -138,8 +138,8 @@ class Implicit(Adjoint):
             )
         problem = loop.problem
         with torch.no_grad():
-            progress = loop.advance(loop.begin(trees.detach(init)), loop.steps)
-        solution = trees.detach(progress.params)
+            outcome = loop.run(trees.detach(init))
+        solution = trees.detach(outcome.params)
         spec = trees.flatten(solution)[1]
 
         def solve(right: tuple[Tensor, ...]) -> list[Tensor]:
@@ -162,4 +162,5 @@ class Implicit(Adjoint):
             correction = _Correction.apply(solve, self.order == 1, *trees.leaves(gradient))
             value = trees.add(value, trees.unflatten(list(correction), spec))
         # The zero term gives `init` a gradient of zero rather than none.
-        return trees.tree_map(lambda leaf, start: leaf + 0.0 * start, value, init), progress.reports
+        value = trees.tree_map(lambda leaf, start: leaf + 0.0 * start, value, init)
+        return Outcome(value, outcome.reports)

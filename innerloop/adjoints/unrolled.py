@@ -3,10 +3,10 @@
 import torch
 
 from innerloop import trees
-from innerloop.adjoints.base import Adjoint, Outcome, check_count
+from innerloop.adjoints.base import Adjoint, check_count
 from innerloop.adjoints.checkpoint import checkpoint
 from innerloop.autodiff import transforming
-from innerloop.solvers.loop import Loop, Progress
+from innerloop.solvers.loop import Loop, Outcome, Progress
 from innerloop.trees import Tree
 
 
@@ -30,15 +30,14 @@ class Unroll(Adjoint):
         self.checkpoint = checkpoint
 
     def run(self, loop: Loop, init: Tree) -> Outcome:
-        progress = loop.begin(init)
         if self.checkpoint is None or not torch.is_grad_enabled():
-            progress = loop.advance(progress, loop.steps)
-            return progress.params, progress.reports
+            return loop.run(init)
         if transforming():
             raise ValueError(
                 "adjoint: Unroll(checkpoint=...) does not work under torch.compile and torch.func "
                 "transforms; Unroll() does"
             )
+        progress = loop.begin(init)
         taken = 0
         while taken < loop.steps:
             chunk = min(self.checkpoint, loop.steps - taken)
@@ -46,7 +45,7 @@ class Unroll(Adjoint):
             progress = _advance_checkpointed(loop, progress, chunk)
             if len(progress.reports) < taken:
                 break
-        return progress.params, progress.reports
+        return Outcome(progress.params, progress.reports)
 
 
 def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progress:
@@ -76,12 +75,11 @@ class Truncate(Adjoint):
     def run(self, loop: Loop, init: Tree) -> Outcome:
         last = min(self.steps, loop.steps)
         if last == loop.steps:
-            progress = loop.advance(loop.begin(init), loop.steps)
-            return progress.params, progress.reports
+            return loop.run(init)
         with torch.no_grad():
             progress = loop.advance(loop.begin(trees.detach(init)), loop.steps - last)
         progress = loop.advance(progress, last)
-        return progress.params, progress.reports
+        return Outcome(progress.params, progress.reports)
 
 
 class OneStep(Truncate):

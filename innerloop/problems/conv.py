@@ -6,7 +6,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
+from innerloop.problems.coordinates import Coordinates, DualCoordinates, PrimalCoordinates
+from innerloop.problems.gram import patch_gram
 from innerloop.problems.linear import RidgeProblem
+from innerloop.problems.products import multiply, multiply_transposed
+from innerloop.problems.trilinear import Convolve, Correlate, channels_last
+
+_MANY_OUTPUTS = 8
 
 
 class ConvLeastSquares(RidgeProblem):
@@ -41,14 +47,19 @@ class ConvLeastSquares(RidgeProblem):
         regularization: float | Tensor = 0.0,
     ) -> None:
         _check_data(features, targets, weights)
-        self.features = features
-        self.targets = targets
         self.batch_shape = features.shape[:-4]
         if weights is not None and weights.ndim == features.ndim - 3:
             weights = weights[..., None, None, None]
-        self.weights = weights
-        self.regularization = check_regularization(regularization, self.batch_shape, features)
-        self._pixels = features.flatten(-2)
+        decay = check_regularization(regularization, self.batch_shape, features)
+        super().__init__(targets, weights, decay)
+        # A processor convolves fast what has many outputs and the channels of a pixel side by side.
+        # Few outputs are matrix products, as everything elsewhere, where convolutions may round.
+        self._convolves = (
+            targets.shape[-3] >= _MANY_OUTPUTS
+            and features.device.type == "cpu"
+            and 0 not in self.batch_shape
+        )
+        self.features = channels_last(features) if self._convolves else features
 
     def check(self, params: Tensor) -> None:
         if not isinstance(params, Tensor):
@@ -66,31 +77,35 @@ class ConvLeastSquares(RidgeProblem):
         check_alike(self.features, init=params)
 
     def predict(self, params: Tensor) -> Tensor:
-        # One matrix product per frame for all K² taps, whose few output channels are then shifted
-        # into place: for D << C this reads the features once, where a convolution reads them K²
-        # times (7 times faster at C=448, D=1, K=3, and no slower at D=16).
-        *batch, outputs, channels, kernel, _ = params.shape
-        frames, (height, width) = self.features.shape[-4], self.features.shape[-2:]
-        taps = params.flip(-2, -1).movedim(-3, -1).reshape(*batch, 1, outputs * kernel**2, channels)
-        responses = (taps @ self._pixels).reshape(
-            math.prod(batch) * frames, outputs * kernel**2, height * width
-        )
-        prediction = F.fold(responses, (height, width), kernel, padding=kernel // 2)
-        return prediction.reshape(*batch, frames, outputs, height, width)
+        if self._convolves:
+            return Convolve.apply(self.features, params)  # type: ignore[no-any-return]
+        return multiply(self.features, params)
 
     def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
-        # The features correlated with the residual: (*batch, D, C, K, K).
         kernel = like.shape[-1]
-        *batch, frames, outputs, height, width = residual.shape
-        channels = self.features.shape[-3]
-        shifted = F.unfold(
-            residual.reshape(math.prod(batch) * frames, outputs, height, width),
-            kernel,
-            padding=kernel // 2,
-        ).reshape(*batch, frames, outputs * kernel**2, height * width)
-        taps = (shifted @ self._pixels.mT).sum(-3)
-        taps = taps.reshape(*batch, outputs, kernel, kernel, channels)
-        return taps.movedim(-1, -3).flip(-2, -1)
+        if self._convolves:
+            return Correlate.apply(self.features, residual, kernel)  # type: ignore[no-any-return]
+        return multiply_transposed(self.features, residual, kernel)
+
+    def coordinates(
+        self, init: Tensor, steps: int, prediction: Tensor | None = None
+    ) -> Coordinates:
+        *_, frames, channels, height, width = self.features.shape
+        outputs, kernel = init.shape[-4], init.shape[-1]
+        # Multiplications per pixel: half the Gram matrix, and a product with it a step, against two
+        # convolutions a step. The former wait for memory: to pay, they must be twice as few.
+        pixels = frames * height * width
+        if pixels * (channels + 2 * steps * outputs) >= 2 * steps * outputs * channels * kernel**2:
+            return PrimalCoordinates(self, init, prediction)
+        gram = patch_gram(self.features, kernel)
+
+        def multiply_gram(dual: Tensor) -> Tensor:
+            by_output = dual.movedim(-3, -4)
+            # The matrix is symmetric; transposed, the product is the faster one.
+            product = by_output.flatten(-3) @ gram.mT
+            return product.reshape(by_output.shape).movedim(-3, -4)
+
+        return DualCoordinates(self, multiply_gram, init, prediction)
 
     def design(self, like: Tensor) -> tuple[Tensor, Tensor]:
         *batch, frames, channels, height, width = self.features.shape

@@ -9,6 +9,7 @@ from innerloop import trees
 from innerloop.autodiff import Operator
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
+from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
 
 
 class RidgeProblem(QuadraticProblem):
@@ -21,6 +22,12 @@ class RidgeProblem(QuadraticProblem):
     weights: Tensor | None
     """Broadcasts over the targets."""
     regularization: Tensor
+
+    def __init__(self, targets: Tensor, weights: Tensor | None, regularization: Tensor) -> None:
+        self.targets = targets
+        self.weights = weights
+        self.regularization = regularization
+        self._squared_weights = None if weights is None else weights.square()
 
     @abstractmethod
     def predict(self, params: Tensor) -> Tensor:
@@ -47,7 +54,7 @@ class RidgeProblem(QuadraticProblem):
         if prediction is None:
             prediction = self.predict(params)
         square = self.regularization * self.dot(params, params)
-        return 0.5 * self._weighted_square(prediction - self.targets) + 0.5 * square
+        return 0.5 * self.weighted_square(prediction - self.targets) + 0.5 * square
 
     def gradient(self, params: Tensor, prediction: Tensor) -> Tensor:
         """Gradient of the objective at `params`, where `prediction = predict(params)`."""
@@ -62,19 +69,33 @@ class RidgeProblem(QuadraticProblem):
 
     def curvature(self, direction: Tensor, response: Tensor) -> Tensor:
         square = self.dot(direction, direction)
-        return self._weighted_square(response) + self.regularization * square
+        return self.weighted_square(response) + self.regularization * square
 
     def gauss_newton_operator(self, params: Tensor) -> Operator:
         return lambda direction: self._normal(self.predict(direction), direction)
 
+    def coordinates(
+        self, init: Tensor, steps: int, prediction: Tensor | None = None
+    ) -> Coordinates:
+        return PrimalCoordinates(self, init, prediction)
+
+    def check_prediction(self, prediction: Tensor) -> None:
+        expected = self.targets.shape
+        if not isinstance(prediction, Tensor) or prediction.shape != expected:
+            found = getattr(prediction, "shape", type(prediction).__name__)
+            raise ValueError(f"prediction: {found}, should be shaped {tuple(expected)}")
+
     def _normal(self, residual: Tensor, params: Tensor) -> Tensor:
         """A' W² residual + λ params."""
-        if self.weights is not None:
-            residual = self.weights.square() * residual
         decay = trees.per_problem(self.regularization, params) * params
-        return self.transpose(residual, params) + decay
+        return self.transpose(self.weigh(residual), params) + decay
 
-    def _weighted_square(self, residual: Tensor) -> Tensor:
+    def weigh(self, residual: Tensor) -> Tensor:
+        """W² residual."""
+        return residual if self._squared_weights is None else self._squared_weights * residual
+
+    def weighted_square(self, residual: Tensor) -> Tensor:
+        """|W residual|² per problem."""
         if self.weights is not None:
             residual = self.weights * residual
         return residual.square().flatten(len(self.batch_shape)).sum(-1)
@@ -113,12 +134,11 @@ class LinearLeastSquares(RidgeProblem):
     ) -> None:
         check_samples(features, targets, weights)
         self.features = features
-        self.targets = targets
         self.batch_shape = features.shape[:-2]
         if weights is not None and weights.ndim == features.ndim - 1:
             weights = weights[..., None]
-        self.weights = weights
-        self.regularization = check_regularization(regularization, self.batch_shape, features)
+        decay = check_regularization(regularization, self.batch_shape, features)
+        super().__init__(targets, weights, decay)
 
     def check(self, params: Tensor) -> None:
         check_matrix(params, self.features, self.targets)

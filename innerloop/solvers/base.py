@@ -31,6 +31,10 @@ class Solver(ABC):
     direct: ClassVar[bool] = False
     """Whether a single step reaches the solution, so that further steps are pointless."""
 
+    coordinate_free: ClassVar[bool] = False
+    """Whether the steps are made of sums and inner products alone, so that they can be taken in the
+    coordinates that the problem offers."""
+
     solves: ClassVar[type[Problem]] = Problem  # type: ignore[type-abstract]
     """The kind of problem whose structure the solver needs."""
 

@@ -1,7 +1,7 @@
 """The loop of inner steps, which adjoints and inner linear solves drive."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -22,6 +22,16 @@ class Progress(NamedTuple):
     reports: tuple[StepStats, ...] = ()
 
 
+class Outcome(NamedTuple):
+    """What a solve reached."""
+
+    params: Tree
+    reports: tuple[StepStats, ...]
+    """What every step reported."""
+    prediction: Tensor | None = None
+    """Of a linear problem at `params`, where the solver kept it."""
+
+
 @dataclass(frozen=True)
 class Loop:
     """A solver about to take `steps` steps on a problem."""
@@ -30,6 +40,20 @@ class Loop:
     solver: Solver
     steps: int
     tolerance: float = 0.0
+    prediction: Tensor | None = None
+
+    def run(self, init: Tree) -> Outcome:
+        """Take all steps from `init`, in the coordinates that suit them."""
+        coordinates = None
+        if self.solver.coordinate_free:
+            coordinates = self.problem.coordinates(init, self.steps, self.prediction)
+        if coordinates is None:
+            progress = self.advance(self.begin(init), self.steps)
+            return Outcome(progress.params, progress.reports)
+        inner = replace(self, problem=coordinates)
+        progress = inner.advance(inner.begin(coordinates.start), self.steps)
+        reached = progress.params
+        return Outcome(coordinates.lift(reached), progress.reports, reached.prediction)
 
     def begin(self, params: Tree) -> Progress:
         return Progress(params, self.solver.init(self.problem, params))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.problems.base import CurvedProblem
-from innerloop.solvers.base import Solver, StepStats, check_not_negative, report, safe_quotient
+from innerloop.solvers.base import Solver, StepStats, check_not_negative, safe_quotient
 from innerloop.trees import Tree
 
 
@@ -27,6 +27,7 @@ class SteepestDescent(Solver):
     """
 
     solves = CurvedProblem
+    coordinate_free = True
 
     def __init__(self, floor: float | Tensor = 0.0) -> None:
         check_not_negative(floor=floor)
@@ -43,4 +44,5 @@ class SteepestDescent(Solver):
         step_size = -safe_quotient(square, curvature)
         moved = trees.add_scaled(params, step_size, gradient)
         prediction = problem.move(state, step_size, response)
-        return moved, prediction, report(problem, loss, gradient, -step_size)
+        norm = square.detach().sqrt()
+        return moved, prediction, StepStats(loss.detach(), norm, -step_size.detach())
