@@ -76,6 +76,7 @@ def main() -> None:
     parser.add_argument("--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2])
     parser.add_argument("--meta-steps", type=int, default=1000, help="of meta-training")
     parser.add_argument("--batch-size", type=int, default=4, help="tasks of a meta-step")
+    parser.add_argument("--inner-steps", type=int, default=5, help="T, in meta-training")
     parser.add_argument("--init-rate", type=float, default=1e-4)
     parser.add_argument(
         "--rates-rate", type=float, default=0.03, help="in units of the best single rate"
@@ -116,6 +117,7 @@ def main() -> None:
             settings = EOSVOSTrainingSettings(
                 iterations=arguments.meta_steps,
                 batch_size=arguments.batch_size,
+                inner_steps=arguments.inner_steps,
                 init_rate=arguments.init_rate,
                 rates_rate=arguments.rates_rate * best,
                 per=per,
