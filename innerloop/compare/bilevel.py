@@ -65,7 +65,7 @@ def default_adjoints(steps: int) -> Mapping[str, Adjoint]:
     return {
         "Unroll(checkpoint)": Unroll(checkpoint=max(1, round(steps**0.5))),
         f"Truncate({max(1, steps // 2)})": Truncate(max(1, steps // 2)),
-        "OneStep": OneStep(),
+        "OneStep()": OneStep(),
         "Implicit(steps=5)": Implicit(steps=5),
         "Implicit(steps=50)": Implicit(steps=50),
     }
@@ -124,7 +124,7 @@ def bilevel_suite(
         except (TypeError, ValueError):
             continue
         prepare = partial(_prepare, make, applying[through], adjoint, steps)
-        rows.append(Row(f"{through}, {name}", "adjoint", prepare))
+        rows.append(Row(f"{through} + {name}", "adjoint", prepare))
     return Suite(
         description,
         partial(exact_outcome, make),

@@ -39,8 +39,8 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--rows",
-        metavar="NAME;...",
-        help="only these rows, names or patterns such as 'innerloop*;higher'; baselines stay",
+        metavar="NAME,...",
+        help="only these rows, names or patterns such as 'innerloop*,higher'; baselines stay",
     )
     parser.add_argument("--list", action="store_true", help="print the suites and stop")
     parser.add_argument("--quick", action="store_true", help="small problems, in a few minutes")
@@ -139,7 +139,7 @@ def _run(
     chosen = {name: list(suite.rows) for name, suite in suites.items()}
     if arguments.rows:
         everything = {row.name: None for rows in chosen.values() for row in rows}
-        wanted = registry.choose(arguments.rows.split(";"), everything, "--rows")
+        wanted = registry.choose(arguments.rows.split(","), everything, "--rows")
         for name, suite in suites.items():
             chosen[name] = [r for r in suite.rows if r.name in (*wanted, suite.baseline)]
 

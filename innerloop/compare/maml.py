@@ -25,7 +25,7 @@ from innerloop.solvers import GradientDescent
 from innerloop.tasks import task_gradients
 from innerloop.trees import Tree
 
-BASELINE = "innerloop, Unroll()"
+BASELINE = "innerloop Unroll()"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def maml_suite(description: str, maml: Maml) -> Suite:
     }
     rows = [
         Row(
-            f"innerloop, {name}",
+            f"innerloop {name}",
             "adjoint",
             partial(_innerloop, maml, adjoint),
             exact=isinstance(adjoint, Unroll),
@@ -75,11 +75,11 @@ def maml_suite(description: str, maml: Maml) -> Suite:
         for name, adjoint in adjoints.items()
     ]
     rows += [
-        Row("innerloop, vmap", "batching", partial(_innerloop_vmap, maml), exact=True),
-        Row("torch.func, loop", "peer", partial(_functional, maml, _loop), exact=True),
-        Row("torch.func, vmap(grad)", "peer", partial(_functional, maml, _vmap_grad), exact=True),
+        Row("innerloop vmap", "batching", partial(_innerloop_vmap, maml), exact=True),
+        Row("torch.func loop", "peer", partial(_functional, maml, _loop), exact=True),
+        Row("torch.func vmap(grad)", "peer", partial(_functional, maml, _vmap_grad), exact=True),
         # Silently wrong through some normalisation layers: it is here to be caught.
-        Row("torch.func, grad(vmap)", "peer", partial(_functional, maml, _grad_vmap), exact=True),
+        Row("torch.func grad(vmap)", "peer", partial(_functional, maml, _grad_vmap), exact=True),
     ]
     rows += [
         Row(name, "peer", partial(_peer, maml, peer), exact=True, needs=peer.package)

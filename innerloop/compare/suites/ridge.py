@@ -32,8 +32,8 @@ def ridge(quick: bool) -> Suite:
             "steepest descent": SteepestDescent(),
             "gradient descent (Armijo)": GradientDescent(Armijo()),
             "conjugate gradient": ConjugateGradient(),
-            "ridge, primal": Ridge("primal"),
-            "ridge, dual": Ridge("dual"),
+            "ridge (primal)": Ridge("primal"),
+            "ridge (dual)": Ridge("dual"),
         },
     )
 
