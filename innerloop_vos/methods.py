@@ -10,9 +10,9 @@ import innerloop as il
 from innerloop_vos.backbones import BACKBONES, backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, load_eosvos
-from innerloop_vos.eosvos.options import read_options
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLSegmenter, load_lwl
+from innerloop_vos.method_options import read_options
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.segmenter import Segmenter
 
@@ -96,6 +96,8 @@ def _solver(name: str) -> il.Solver:
 
 
 def _ridge(arguments: argparse.Namespace) -> Segmenter:
+    if arguments.option:
+        raise InputError(f"option: {arguments.option[0]!r}; ridge has no further settings")
     options = RidgeOptions(solver=_solver(arguments.solver or "conjugate-gradient"))
     network = backbone(arguments.backbone, arguments.weights or "default")
     fold_norms(network)  # a quarter faster

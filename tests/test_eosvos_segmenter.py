@@ -10,8 +10,8 @@ from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilene
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.boxes import jittered_boxes
 from innerloop_vos.eosvos.finetuning import Batch, training_loss
-from innerloop_vos.eosvos.options import read_options
 from innerloop_vos.errors import InputError
+from innerloop_vos.method_options import read_options
 from innerloop_vos.scoring import region_similarity
 
 SIZE = (48, 64)

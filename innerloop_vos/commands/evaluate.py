@@ -24,7 +24,7 @@ from innerloop_vos.scoring import SequenceScores, read_json, score_folder, write
 from innerloop_vos.segmentation import segment_frames, write_masks
 from innerloop_vos.segmenter import Segmenter
 
-_SETTINGS = ("dataset", "method", "solver", "backbone", "weights")
+_SETTINGS = ("dataset", "method", "solver", "backbone", "weights", "steps", "online", "option")
 
 
 def add_parser(commands: Any) -> None:

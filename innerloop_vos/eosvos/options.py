@@ -1,10 +1,6 @@
 """Settings of e-OSVOS on video."""
 
-import ast
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-
-from innerloop_vos.errors import InputError
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -67,35 +63,3 @@ class EOSVOSOptions:
             raise ValueError(
                 f"box_jitter, rotation: {self.box_jitter}, {self.rotation}, should not be negative"
             )
-
-
-def read_options(words: Iterable[str], options: EOSVOSOptions) -> EOSVOSOptions:
-    """Change settings by name.
-
-    Args:
-        words: each NAME=VALUE, such as "online_interval=10", "scale=0.8,1.2" or "reset=False".
-        options: the settings to change.
-
-    Returns:
-        The changed settings.
-
-    Raises:
-        InputError: a word is not of that form, a setting unknown, or a value out of its range.
-    """
-    given = {}
-    known = [field.name for field in fields(EOSVOSOptions)]
-    for word in words:
-        name, _, value = word.partition("=")
-        if name not in known:
-            raise InputError(f"option: {name!r} is unknown; there are {', '.join(known)}")
-        try:
-            given[name] = ast.literal_eval(value)
-        except (SyntaxError, ValueError) as error:
-            raise InputError(
-                f"option: {word!r} should be NAME=VALUE with a number, several by commas, True, "
-                "False or None"
-            ) from error
-    try:
-        return replace(options, **given)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"option: {error}") from error
