@@ -7,10 +7,14 @@ import torch
 from lwl_goldens import GOLDENS, load, seeded_state, state_shapes
 from safetensors.torch import save_file
 from shared import needs_shared
+from torch.nn import functional as F
 
+import innerloop as il
+from innerloop_vos.backbones import backbone
 from innerloop_vos.errors import InputError
 from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl import LWL, lwl_mobilenet_v2, lwl_resnet50, lwl_small
+from innerloop_vos.ridge import TargetFeatures, mask_problem
 
 
 def relative(value, golden):
@@ -73,7 +77,7 @@ def test_decoder_golden(network, golden):
         for level, module in network.decoder.RRB2.items()
     ]
     levels, _ = network.extract(golden["bb.im"])
-    logits = network.decoder(golden["dec.scores"][:, 0], levels, (64, 96))
+    logits = network.decoder(golden["dec.scores"][:, 0], levels, golden["bb.im"])
     for hook in hooks:
         hook.remove()
     for level, value in refined.items():
@@ -130,11 +134,31 @@ def test_other_backbones_segment_images_of_any_size(build):
 
 @torch.no_grad()
 def test_sequences_are_independent():
-    network = small()
-    images, masks = torch.rand(2, 3, 3, 48, 64), torch.rand(2, 3, 48, 64)
+    network = small().double()
+    images, masks = torch.rand(2, 3, 3, 48, 64).double(), torch.rand(2, 3, 48, 64).double()
     together = network(images[:, :1], masks[:, :1], images[:, 1:])
     alone = network(images[1:, :1], masks[1:, :1], images[1:, 1:])
     torch.testing.assert_close(together[1:], alone)
+
+
+@torch.no_grad()
+def test_at_stride_8_the_untrained_filter_is_that_of_ridge():
+    torch.manual_seed(0)
+    extractor = backbone("small")
+    network = LWL(extractor, stride=8, outputs=1, mask_label=True, decoder_widths=(8, 8, 8, 8))
+    image, mask = torch.rand(1, 3, 48, 64), torch.zeros(1, 48, 64)
+    mask[:, 8:30, 16:50] = 1
+    _, features = network.extract(image)
+    filters = network.target_model.fit(
+        features[None], *(part[None] for part in network.label_encoder(mask)), steps=200
+    )
+    found = network.target_model.score(filters, features[None])[0, 0]
+    # The scale of the features and of λ differ, which leaves the scores alone.
+    plain = TargetFeatures(extractor)(image)
+    problem = mask_problem(plain, mask, 9 * 4 * 3e-4)
+    init = plain.new_zeros(1, plain.shape[1], 3, 3)
+    expected = il.solve(problem, init, il.ConjugateGradient(), steps=200).value
+    torch.testing.assert_close(found, F.conv2d(plain, expected, padding=1)[0], rtol=0, atol=1e-2)
 
 
 def test_normalisation_keeps_its_running_statistics_in_training():

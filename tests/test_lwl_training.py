@@ -17,11 +17,13 @@ from shared import needs_shared
 
 import innerloop as il
 from innerloop_vos.backbones import backbone
+from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.errors import InputError
+from innerloop_vos.guided_filter import guided_upsample
 from innerloop_vos.losses import lovasz_sigmoid
-from innerloop_vos.lwl import LWL, load_lwl, lwl_resnet50
+from innerloop_vos.lwl import LWL, load_lwl, lwl_resnet50, save_lwl
 from innerloop_vos.lwl.stages import STAGES, LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.lwl.training import WEIGHTS, LWLTraining, Validation
@@ -34,6 +36,7 @@ SIZES = {
     "label_widths": (4, 8, 8),
     "decoder_widths": (16, 16, 16, 16),
 }
+STRIDES = pytest.mark.parametrize("stride", [8, 16])
 TINY = LWLTrainingSettings(
     iterations=4, batch_size=2, height=48, width=64, test_frames=2, decoder_rate=1e-3, decay_at=(3,)
 )
@@ -107,7 +110,7 @@ def test_rates_fall_to_a_fifth(clips):
 @pytest.mark.parametrize("loss", ["lovasz", "cross-entropy"])
 def test_the_network_learns(clips, loss):
     torch.manual_seed(0)
-    rates = {"decoder_rate": 3e-3, "label_encoder_rate": 3e-3, "projection_rate": 1e-3}
+    rates = {"decoder_rate": 1e-3, "label_encoder_rate": 1e-3, "projection_rate": 1e-3}
     settings = replace(TINY, loss=loss, loss_weight=1.0, decay_at=(), **rates)
     # Without the mask label, Lovász takes hundreds of steps to leave its plateau at 0.5.
     task = training(clips, settings, mask_label=True)
@@ -115,6 +118,17 @@ def test_the_network_learns(clips, loss):
     task.crops.batch = lambda count: batch
     losses = [task.step(iteration)["train/loss"] for iteration in range(30)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_network_learns_at_stride_8(clips):
+    torch.manual_seed(0)
+    rates = {"decoder_rate": 1e-3, "label_encoder_rate": 1e-3, "projection_rate": 1e-3}
+    settings = replace(TINY, loss_weight=1.0, decay_at=(), zoom=1.5, jitter=0.5, **rates)
+    task = training(clips, settings, stride=8, mask_label=True)
+    batch = task.crops.batch(2)
+    task.crops.batch = lambda count: batch
+    losses = [task.step(iteration)["train/loss"] for iteration in range(30)]
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_updates_learn_from_predicted_masks_without_gradient_through_them():
@@ -134,7 +148,7 @@ def test_updates_learn_from_predicted_masks_without_gradient_through_them():
         features[None, :2], labels[None], weights[None], first, steps=2, adjoint=il.Unroll()
     )
     scores = net.target_model.score(second, features[None, 2:])[0]
-    by_hand = net.decoder(scores, {n: level[2:] for n, level in levels.items()}, (48, 64))
+    by_hand = net.decoder(scores, {n: level[2:] for n, level in levels.items()}, images[0, 2:])
     torch.testing.assert_close(by_hand, updated[:, 1], rtol=1e-4, atol=1e-5)
     parameters = [p for p in net.decoder.parameters() if p.requires_grad]
     gradients = [
@@ -145,24 +159,27 @@ def test_updates_learn_from_predicted_masks_without_gradient_through_them():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_the_mask_label_is_where_the_untrained_network_starts(clips):
-    net = network(mask_label=True).eval()
+@STRIDES
+def test_the_mask_label_is_where_the_untrained_network_starts(clips, stride):
+    net = network(mask_label=True, stride=stride).eval()
     masks = torch.zeros(1, 1, 64, 96)
     labels, weights = net.label_encoder(masks)
     assert labels[0, 0, 0].eq(0).all()
     assert weights.isfinite().all()
     masks[..., :32, :32] = 1
     labels, weights = net.label_encoder(masks)
-    assert labels[0, 0, 0].sum() == 4
+    assert labels[0, 0, 0].sum() == (32 / stride) ** 2
     balance = weights[0, 0, 0].square()
-    assert balance[:2, :2].sum().item() == pytest.approx(balance.sum().item() / 2)
+    side = 32 // stride
+    assert balance[:side, :side].sum().item() == pytest.approx(balance.sum().item() / 2)
     assert balance.mean().item() == pytest.approx(1)
     image = clips[0].frames[0][None].float() / 255
     levels, features = net.extract(image)
     scores = torch.rand(1, 4, *features.shape[-2:])
-    logits = net.decoder(scores, levels, (64, 96))
-    high = torch.nn.functional.interpolate(scores[:, :1], (64, 96), mode="bilinear")[:, 0] > 0.5
-    assert torch.equal(logits > 0, high)
+    logits = net.decoder(scores, levels, image)
+    likely = (6 * calibrate(scores[:, 0])).sigmoid()
+    expected = guided_upsample(likely, image[0]).clamp(1e-4, 1 - 1e-4).logit()
+    torch.testing.assert_close(logits, expected)
 
 
 @needs_shared
@@ -256,6 +273,23 @@ def test_the_stages_follow_one_another_on_the_command_line(davis, tmp_path):
     assert "held out/J" in json.loads((tmp_path / "box" / "curve.json").read_text())[-1]
 
 
+def test_heads_move_to_another_backbone(davis, tmp_path):
+    torch.manual_seed(3)
+    trained = LWL(backbone("mobilenet_v2", None), **SIZES, stride=8, mask_label=True)
+    save_lwl(trained, tmp_path / "voc.safetensors")
+    more = f"--init-heads {tmp_path / 'voc.safetensors'} --iterations 1"
+    rates = "--decoder-rate 0 --projection-rate 0 --regularization-rate 0 --label-encoder-rate 1e-9"
+    words = options(davis, tmp_path / "small", f"--stride 8 {more} {rates}")
+    assert train_lwl_from_arguments(parse(words), CPU)
+    found = load_lwl(tmp_path / "small" / WEIGHTS).state_dict()
+    expected = trained.state_dict()
+    for name, value in found.items():
+        if name.startswith(("decoder.", "target_model.")) and value.shape == expected[name].shape:
+            torch.testing.assert_close(value, expected[name], msg=name)
+    shipped = backbone("small").state_dict()
+    assert torch.equal(found["feature_extractor.head8.weight"], shipped["head8.weight"])
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -263,6 +297,8 @@ def test_the_stages_follow_one_another_on_the_command_line(davis, tmp_path):
         ("--test-frames 0", "test_frames should be positive, or 0 for the box encoder, got 0"),
         ("--height 16", "height should be at least 32, got 16"),
         ("--loss dice", "loss should be one of lovasz, cross-entropy, got dice"),
+        ("--zoom 0.5", r"zoom should be 1 or more, got 0\.5"),
+        ("--jitter -1", r"jitter should be 0 or more, got -1"),
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
         ("--decoder-rate -1", "decoder_rate should be 0 or more"),
         ("--decoder-rate nan", "decoder_rate should be 0 or more"),

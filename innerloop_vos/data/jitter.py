@@ -33,6 +33,10 @@ class Jitter:
     centre: tuple[float, float]
     size: float
 
+    def scaled(self, share: float) -> "Jitter":
+        """Return the same jitter, by a share of the distances."""
+        return Jitter((share * self.centre[0], share * self.centre[1]), share * self.size)
+
     def __call__(self, box: Box, factor: float = 5.0) -> Box:
         """Draw a box around that of the object, for a crop of `factor` times its side."""
         x, y, width, height = box
@@ -60,6 +64,9 @@ class CropSampler:
         train_frames: How many frames of each mini-sequence, at least 1, the target model learns
             from; these are the first ones, and in them the object is visible in the crop.
         factor: Side of a crop in units of the object's. Default 5.
+        zoom: Crops are up to so many times smaller than that, or than the frame where that is
+            smaller. Default 1.
+        jitter: Share of the released jitter. Default 1.
 
     Source:
         The released LWL: a mini-sequence is grey with probability 0.05 and mirrored with 0.5, a
@@ -68,10 +75,20 @@ class CropSampler:
     """
 
     def __init__(
-        self, sampler: Sampler, output: tuple[int, int], train_frames: int = 1, factor: float = 5.0
+        self,
+        sampler: Sampler,
+        output: tuple[int, int],
+        train_frames: int = 1,
+        factor: float = 5.0,
+        zoom: float = 1.0,
+        jitter: float = 1.0,
     ) -> None:
-        self.sampler, self.output = sampler, output
-        self.train_frames, self.factor = train_frames, factor
+        self.sampler, self.output, self.train_frames = sampler, output, train_frames
+        self.factor, self.zoom = factor, zoom
+        self.train_jitter, self.test_jitter = (
+            TRAIN_JITTER.scaled(jitter),
+            TEST_JITTER.scaled(jitter),
+        )
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw a batch.
@@ -102,17 +119,17 @@ class CropSampler:
 
     def _crop(self, sequence: MiniSequence) -> tuple[Tensor, Tensor]:
         grey, flip = uniform(0, 1) < _GREY, uniform(0, 1) < _FLIP
+        zoom = math.exp(uniform(0, math.log(self.zoom)))
         images, masks = [], []
         for index, (frame, mask) in enumerate(zip(sequence.frames, sequence.masks, strict=True)):
             if grey:
                 frame = TF.rgb_to_grayscale(frame, num_output_channels=3)
-            jitter = TRAIN_JITTER if index < self.train_frames else TEST_JITTER
-            crop = target_crop(
-                jitter(mask_to_box(mask), self.factor),
-                (mask.shape[0], mask.shape[1]),
-                self.output,
-                self.factor,
-            )
+            jitter = self.train_jitter if index < self.train_frames else self.test_jitter
+            box, size = mask_to_box(mask), (mask.shape[0], mask.shape[1])
+            factor = self.factor
+            if self.zoom > 1:
+                factor = min(factor, math.sqrt(math.prod(size) / math.prod(box[2:]))) / zoom
+            crop = target_crop(jitter(box, factor), size, self.output, factor)
             image, cropped = augment(crop.image(frame.float() / 255), crop.mask(mask.float()))
             images.append(image.flip(-1) if flip else image)
             masks.append(cropped.flip(-1) if flip else cropped)

@@ -7,8 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_SHARPNESS = 8.0
-"""Slope of the logit in a score that is about the mask."""
+from innerloop_vos.calibration import calibrate
+from innerloop_vos.guided_filter import guided_upsample
+
+_SHARPNESS = 6.0
+"""Slope of the logit in a calibrated score."""
+
+_CERTAINTY = (1e-4, 1 - 1e-4)
 
 LEVELS = ("layer4", "layer3", "layer2", "layer1")
 """Names of the levels, coarse to fine, in the order that the decoder visits them."""
@@ -16,6 +21,13 @@ LEVELS = ("layer4", "layer3", "layer2", "layer1")
 
 def _resize(x: Tensor, size: Sequence[int] | torch.Size, mode: str = "bilinear") -> Tensor:
     return F.interpolate(x, tuple(size), mode=mode, align_corners=False)
+
+
+def _upsample(scores: Tensor, images: Tensor) -> Tensor:
+    """Logits (B, H, W) of calibrated scores (B, h, w), along the edges of images (B, 3, H, W)."""
+    likely = (_SHARPNESS * scores).sigmoid()
+    pairs = zip(likely[:, None], images, strict=True)
+    return torch.cat([guided_upsample(*pair) for pair in pairs]).clamp(*_CERTAINTY).logit()
 
 
 class ScoreEncoder(nn.Module):
@@ -95,6 +107,30 @@ class Head(nn.Module):
         return logits.squeeze(1)
 
 
+class Correction(nn.Module):
+    """Corrects logits at half the resolution, where it also sees them and the image.
+
+    Args:
+        width: channels of the decoder's finest level.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width + 4, width, 3, 1, 1)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
+        self.conv3 = nn.Conv2d(width, 1, 3, 1, 1)
+        nn.init.zeros_(self.conv3.weight)
+        nn.init.zeros_(self.conv3.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor, logits: Tensor, images: Tensor) -> Tensor:
+        """Map (B, width, h, w), logits (B, H, W) and images (B, 3, H, W) to logits (B, H, W)."""
+        seen = torch.cat([logits[:, None].sigmoid(), images], dim=1) - 0.5
+        half = [-(-side // 2) for side in images.shape[-2:]]
+        x = torch.cat([_resize(x, half), _resize(seen, half)], dim=1)
+        x = self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        return logits + _resize(x, images.shape[-2:])[:, 0]
+
+
 class Decoder(nn.Module):
     """Segments the target that the scores point out.
 
@@ -102,8 +138,9 @@ class Decoder(nn.Module):
         inputs: channels of the backbone's features, coarse to fine.
         widths: of the decoder's levels, coarse to fine. Default (256, 128, 128, 64).
         scores: D, channels of the target scores. Default 16.
-        correct: whether the first score is about the mask itself, which the logits only correct;
-            they start as that score. Default False.
+        correct: whether the first score is about the mask itself: it is calibrated and upsampled
+            along the edges of the image, and the logits, which start as that, correct it. Default
+            False.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6; the architecture is from
@@ -136,31 +173,40 @@ class Decoder(nn.Module):
                 for deeper, level in pairwise(LEVELS)
             }
         )
-        self.project = Head(widths[-1])
+        self.project: nn.Module = Head(widths[-1])
         if correct:
-            nn.init.zeros_(self.project.conv2.weight)
-            nn.init.zeros_(self.project.conv2.bias)  # type: ignore[arg-type]
+            # Without statistics to normalise with, torch's defaults let the signal die out.
+            for conv in self.modules():
+                if isinstance(conv, nn.Conv2d):
+                    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+            for block in (*self.RRB1.values(), *self.RRB2.values()):
+                nn.init.zeros_(block.bblock[-1].weight)
+            self.project = Correction(widths[-1])
 
-    def forward(
-        self, scores: Tensor, features: Mapping[str, Tensor], size: Sequence[int]
-    ) -> Tensor:
+    def forward(self, scores: Tensor, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Segment images.
 
         Args:
             scores: target scores, shape (B, D, h, w).
             features: the backbone's, by `LEVELS`, each of shape (B, inputs, any, any).
-            size: height and width of the images in pixels.
+            images: RGB in 0..1, shape (B, 3, H, W).
 
         Returns:
             Logits of the target, shape (B, H, W).
         """
+        if self.correct:
+            scores = torch.cat([calibrate(scores[:, :1]), scores[:, 1:]], dim=1)
         x = None
         for level in LEVELS:
-            encoded, reduced = self.TSE[level](features[level], scores)
+            # channels_last is faster on CPU for so few channels.
+            there = features[level].contiguous(memory_format=torch.channels_last)
+            encoded, reduced = self.TSE[level](there, scores)
             # The coarsest level is fused with its own mean.
             deeper = F.adaptive_avg_pool2d(reduced, 1) if x is None else self.proj[level](x)
             x = self.RRB2[level](self.CAB[level](self.RRB1[level](encoded), deeper))
-        logits: Tensor = self.project(x, size)
+        logits: Tensor
         if self.correct:
-            logits = logits + _SHARPNESS * (_resize(scores[:, :1], size)[:, 0] - 0.5)
+            logits = self.project(x, _upsample(scores[:, 0], images), images)
+        else:
+            logits = self.project(x, images.shape[-2:])
         return logits

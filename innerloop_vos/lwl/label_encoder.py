@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 
 
 class LabelEncoder(nn.Module):
-    """Turns a mask into the labels and the weights of the target model's least squares, stride 16.
+    """Turns a mask into the labels and the weights of the target model's least squares.
 
     Args:
         widths: channels after the first convolution, the first and the second residual block.
@@ -37,6 +37,7 @@ class LabelEncoder(nn.Module):
         outputs: D, channels of labels and weights. Default 16.
         mask_label: whether the first label is the mask itself, as in plain ridge regression, with
             weights that balance object and background; it is not learned. Default False.
+        stride: image pixels per label, 8 or 16. Default 16.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4: E_θ and W_θ, which
@@ -44,7 +45,11 @@ class LabelEncoder(nn.Module):
     """
 
     def __init__(
-        self, widths: Sequence[int] = (16, 32, 64), outputs: int = 16, mask_label: bool = False
+        self,
+        widths: Sequence[int] = (16, 32, 64),
+        outputs: int = 16,
+        mask_label: bool = False,
+        stride: int = 16,
     ) -> None:
         super().__init__()
         self.mask_label = mask_label
@@ -53,7 +58,7 @@ class LabelEncoder(nn.Module):
             nn.Conv2d(1, first, 3, 2, 1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
         )
         self.res1 = ResidualBlock(first, second, stride=2)
-        self.res2 = ResidualBlock(second, third, stride=2)
+        self.res2 = ResidualBlock(second, third, stride=stride // 8)
         self.label_pred = nn.Sequential(nn.Conv2d(third, outputs, 3, 1, 1), nn.ReLU(inplace=True))
         self.samp_w_pred = nn.Conv2d(third, outputs, 3, 1, 1)
         _initialise(self)
@@ -68,7 +73,7 @@ class LabelEncoder(nn.Module):
             masks: probability of the object, shape (*batch, H, W).
 
         Returns:
-            Labels, not negative, and weights, each of shape (*batch, D, ceil(H/16), ceil(W/16)).
+            Labels, not negative, and weights, each of shape (*batch, D, h, w) at the stride.
         """
         batch = masks.shape[:-2]
         masks = masks.reshape(-1, 1, *masks.shape[-2:])

@@ -1,21 +1,18 @@
-"""The LWL network as a whole, and its builders."""
+"""The LWL network as a whole."""
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import innerloop as il
-from innerloop_vos.backbones import Backbone, backbone
-from innerloop_vos.backbones.files import fit, read_weights
-from innerloop_vos.lwl.backbone import CaffeResNet50
+from innerloop_vos.backbones import Backbone
+from innerloop_vos.backbones.joining import join_levels
 from innerloop_vos.lwl.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.target_model import TargetModel
-
-_BOX_ENCODER = "box_label_encoder."
 
 
 class LWL(nn.Module):
@@ -25,8 +22,12 @@ class LWL(nn.Module):
     uses its running statistics, in training too.
 
     Args:
-        backbone: feature extractor of four levels; the second coarsest feeds the target model.
-        features: C, channels of the target features. Default 512.
+        backbone: feature extractor of four levels.
+        stride: image pixels per pixel of the target model. 16: the backbone's second coarsest level
+            feeds it, as in the released system. 8: its `target_levels` do, joined at that stride;
+            all its levels then have unit variance per pixel. Default 16.
+        features: C, channels of the target features. Default: 512 at stride 16, as many as are
+            joined at stride 8.
         outputs: D, channels of the labels, weights and target scores. Default 16.
         kernel: K, side of the filter in feature pixels, odd. Default 3.
         label_widths: of the label encoder. Default (16, 32, 64).
@@ -34,7 +35,8 @@ class LWL(nn.Module):
         box: whether there is a box encoder. Default False.
         mask_label: whether the target model's first score predicts the mask itself, and the decoder
             corrects it. Not so in the released system, whose weights fit without. Default False.
-        solver: inner solver of the target model. Default: that of `TargetModel`.
+        solver: inner solver of the target model. Default: that of `TargetModel` at stride 16,
+            conjugate gradients at stride 8.
 
     Attributes:
         sizes: the arguments that say how large the network is, and whether it has a box encoder.
@@ -47,7 +49,8 @@ class LWL(nn.Module):
         self,
         backbone: Backbone,
         *,
-        features: int = 512,
+        stride: int = 16,
+        features: int | None = None,
         outputs: int = 16,
         kernel: int = 3,
         label_widths: Sequence[int] = (16, 32, 64),
@@ -57,7 +60,16 @@ class LWL(nn.Module):
         solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
+        self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
+        channels = [backbone.levels[name].channels for name in self._levels]
+        self.joined = stride == 8
+        inputs = channels[1]
+        if self.joined:
+            inputs = 1 + sum(backbone.levels[name].channels for name in backbone.target_levels)
+            solver = solver or il.ConjugateGradient()
+        features = features or (inputs if self.joined else 512)
         self.sizes = {
+            "stride": stride,
             "features": features,
             "outputs": outputs,
             "kernel": kernel,
@@ -66,11 +78,9 @@ class LWL(nn.Module):
             "box": box,
             "mask_label": mask_label,
         }
-        self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
-        channels = [backbone.levels[name].channels for name in self._levels]
         self.feature_extractor = backbone
-        self.target_model = TargetModel(channels[1], features, outputs, kernel, solver)
-        self.label_encoder = LabelEncoder(label_widths, outputs, mask_label)
+        self.target_model = TargetModel(inputs, features, outputs, kernel, self.joined, solver)
+        self.label_encoder = LabelEncoder(label_widths, outputs, mask_label, stride)
         self.decoder = Decoder(channels, decoder_widths, outputs, correct=mask_label)
         self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
 
@@ -92,7 +102,12 @@ class LWL(nn.Module):
         """
         found = self.feature_extractor(images)
         levels = {ours: found[name] for name, ours in self._levels.items()}
-        return levels, self.target_model.project(levels[LEVELS[1]])
+        if not self.joined:
+            return levels, self.target_model.project(levels[LEVELS[1]])
+        height, width = (-(-side // 8) for side in images.shape[-2:])
+        chosen = [found[name] for name in self.feature_extractor.target_levels]
+        features = self.target_model.project(join_levels(chosen, (height, width)))
+        return {name: _unit_variance(level) for name, level in levels.items()}, features
 
     def forward(
         self,
@@ -140,7 +155,7 @@ class LWL(nn.Module):
                 )
             scores = self.target_model.score(filters, features[:, index : index + 1])[:, 0]
             frame = {name: level[:, index] for name, level in levels.items()}
-            logits.append(self.decoder(scores, frame, test_images.shape[-2:]))
+            logits.append(self.decoder(scores, frame, test_images[:, index]))
         return torch.stack(logits, dim=1)
 
     def segment_box(self, images: Tensor, boxes: Tensor) -> Tensor:
@@ -159,46 +174,9 @@ class LWL(nn.Module):
         if self.box_label_encoder is None:
             raise ValueError("segment_box: the network has no box encoder; build it with box=True")
         levels, features = self.extract(images)
-        logits: Tensor = self.decoder(
-            self.box_label_encoder(features, boxes), levels, images.shape[-2:]
-        )
+        logits: Tensor = self.decoder(self.box_label_encoder(features, boxes), levels, images)
         return logits
 
 
-def lwl_resnet50(weights: str | Path | None = None, **sizes: Any) -> LWL:
-    """Build the network of the released system.
-
-    Args:
-        weights: file with weights under the released names, as `innerloop-vos convert lwl` writes
-            it. Default: random weights.
-        sizes: of `LWL`, with the released system's as defaults. A file with a box encoder implies
-            `box=True`.
-
-    Returns:
-        The network in evaluation mode, float32, on the CPU.
-
-    Raises:
-        InputError: the file is missing, unreadable or does not fit.
-    """
-    return _build(CaffeResNet50(), weights, sizes)
-
-
-def lwl_mobilenet_v2(weights: str | Path | None = None, **sizes: Any) -> LWL:
-    """Build LWL on torchvision's MobileNetV2 at stride 16; as `lwl_resnet50`."""
-    return _build(backbone("mobilenet_v2", None), weights, sizes)
-
-
-def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
-    """Build LWL on the backbone that ships with the package; as `lwl_resnet50`."""
-    return _build(backbone("small", None), weights, sizes)
-
-
-def _build(features: Backbone, weights: str | Path | None, sizes: dict[str, Any]) -> LWL:
-    if weights is None:
-        return LWL(features, **sizes).eval()
-    state = read_weights(weights)
-    if any(name.startswith(_BOX_ENCODER) for name in state):
-        sizes = {**sizes, "box": True}
-    network = LWL(features, **sizes)
-    fit(network, state, str(weights))
-    return network.eval()
+def _unit_variance(level: Tensor) -> Tensor:
+    return F.normalize(level) * math.sqrt(level.shape[1])

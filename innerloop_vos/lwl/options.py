@@ -1,6 +1,6 @@
 """Settings of LWL on video."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from innerloop_vos.lwl.search_region import BORDERS
 
@@ -58,3 +58,11 @@ class LWLOptions:
 
 BOX_OPTIONS = LWLOptions(learning_rate=0.2, first_weight=None, update_steps=5, update_interval=5)
 """Settings for a first mask that was found in a box: it is trusted less."""
+
+STRIDE_8_OPTIONS = LWLOptions(
+    half_cell_shift=False, capacity=8, first_weight=0.75, squared_weights=False
+)
+"""Settings for networks at stride 8: few samples, for each is four times as large."""
+
+STRIDE_8_BOX_OPTIONS = replace(STRIDE_8_OPTIONS, first_weight=0.5)
+"""As `STRIDE_8_OPTIONS`, for a first mask that was found in a box."""

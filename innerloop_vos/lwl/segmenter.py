@@ -7,7 +7,12 @@ import innerloop as il
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.memory import TargetMemory
 from innerloop_vos.lwl.network import LWL
-from innerloop_vos.lwl.options import BOX_OPTIONS, LWLOptions
+from innerloop_vos.lwl.options import (
+    BOX_OPTIONS,
+    STRIDE_8_BOX_OPTIONS,
+    STRIDE_8_OPTIONS,
+    LWLOptions,
+)
 from innerloop_vos.lwl.search_region import SearchRegion
 from innerloop_vos.lwl.target import Target
 from innerloop_vos.lwl.target_state import target_state
@@ -15,14 +20,20 @@ from innerloop_vos.masks import box_to_mask
 from innerloop_vos.segmenter import Segmenter
 
 
+def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
+    """Return the settings that a network runs with: the released system's at stride 16."""
+    if network.joined:
+        return STRIDE_8_BOX_OPTIONS if from_box else STRIDE_8_OPTIONS
+    return BOX_OPTIONS if from_box else LWLOptions()
+
+
 class LWLSegmenter(Segmenter):
     """Learning What to Learn on video; all objects are solved and decoded in one batch.
 
     Args:
         network: the networks; moved to `device`.
-        options: settings for videos that start from a mask. Default: the released system's.
-        box_options: settings for the video that follows on `mask_from_box`. Default: the released
-            system's.
+        options: settings for videos that start from a mask. Default: `default_options`.
+        box_options: settings for the video that follows on `mask_from_box`. Default: likewise.
         device: where the work is done. Default: the CPU.
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
             `torch.float16`. Default: that of the weights. The label encoder and the solver always
@@ -36,14 +47,14 @@ class LWLSegmenter(Segmenter):
         self,
         network: LWL,
         options: LWLOptions | None = None,
-        box_options: LWLOptions = BOX_OPTIONS,
+        box_options: LWLOptions | None = None,
         device: torch.device | str = "cpu",
         autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__(device)
         self.network = network.eval().to(self.device)
-        self.mask_options = options or LWLOptions()
-        self.box_options = box_options
+        self.mask_options = options or default_options(network)
+        self.box_options = box_options or default_options(network, from_box=True)
         self._autocast = torch.autocast(
             self.device.type, dtype=autocast, enabled=autocast is not None
         )
@@ -100,7 +111,7 @@ class LWLSegmenter(Segmenter):
         self._features = features[shared]
         scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
         with self._autocast:
-            logits = self.network.decoder(scores, levels, self.options.output).float()
+            logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
         pasted = zip(self.regions, logits, strict=True)
         return torch.stack([region.paste(score, size) for region, score in pasted])

@@ -53,6 +53,9 @@ class LWLTrainingSettings:
         test_frames: Frames of a mini-sequence that are segmented, after one to learn from.
         window: Frames of the clip that a mini-sequence comes from.
         search_factor: Side of the crops in units of the object's.
+        zoom: Crops are up to so many times smaller, and the held-out clips are segmented at so many
+            times the height and width.
+        jitter: Of the crops, as a share of the released.
         paste: Share of the mini-sequences that an object of another clip is pasted into.
         init_steps: Steps of the inner solver on the frame that is learned from.
         update_steps: Steps after each frame that is segmented, learning from its predicted mask.
@@ -79,6 +82,8 @@ class LWLTrainingSettings:
     test_frames: int = 3
     window: int = 100
     search_factor: float = 5.0
+    zoom: float = 1.0
+    jitter: float = 1.0
     paste: float = 0.0
     init_steps: int = 5
     update_steps: int = 2
@@ -104,6 +109,8 @@ class LWLTrainingSettings:
         _check("test_frames", self.test_frames, "positive, or 0 for the box encoder", fine)
         for name in ("update_steps", *map(_rate_name, _PARTS)):
             _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
+        _check("zoom", self.zoom, "1 or more", self.zoom >= 1)
+        _check("jitter", self.jitter, "0 or more", self.jitter >= 0)
         _check("paste", self.paste, "in 0..1", 0 <= self.paste <= 1)
         _check("loss", self.loss, f"one of {', '.join(LOSSES)}", self.loss in LOSSES)
         if not any(getattr(self, _rate_name(part)) for part in _PARTS):

@@ -8,6 +8,9 @@ from torch.nn import functional as F
 
 import innerloop as il
 
+_JOINED_REGULARIZATION = 3e-4
+"""Start of λ per feature pixel, for patches of unit norm."""
+
 
 class TargetModel(nn.Module):
     """A convolutional filter that maps the features of a frame to the encoding of its mask.
@@ -20,6 +23,9 @@ class TargetModel(nn.Module):
         features: C, channels that they are projected to. Default 512.
         outputs: D, channels of the target scores. Default 16.
         kernel: K, side of the filter in feature pixels, odd. Default 3.
+        joined: whether the inputs are several levels side by side, as `join_levels` makes them: the
+            projection is then a 1x1 convolution that starts as the identity, and the
+            regularization is in proportion to the number of feature pixels. Default False.
         solver: inner solver. Default: steepest descent with the released system's floor.
 
     Source:
@@ -32,16 +38,23 @@ class TargetModel(nn.Module):
         features: int = 512,
         outputs: int = 16,
         kernel: int = 3,
+        joined: bool = False,
         solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
+        self.joined = joined
         self.filter_shape = (outputs, features, kernel, kernel)
         self.solver = solver or il.SteepestDescent(floor=1e-8)
-        self.feature_extractor = nn.Sequential(nn.Conv2d(inputs, features, 3, 1, 1, bias=False))
+        side = 1 if joined else 3
+        projection = nn.Conv2d(inputs, features, side, padding=side // 2, bias=False)
+        if joined:
+            nn.init.dirac_(projection.weight)
+        self.feature_extractor = nn.Sequential(projection)
+        root = math.sqrt(_JOINED_REGULARIZATION) if joined else 0.01
         self.filter_optimizer = nn.ModuleDict(
             {
                 "residual_module": nn.ParameterDict(
-                    {"filter_reg": nn.Parameter(torch.tensor([0.01]))}
+                    {"filter_reg": nn.Parameter(torch.tensor([root]))}
                 )
             }
         )
@@ -92,7 +105,10 @@ class TargetModel(nn.Module):
         """
         if init is None:
             init = features.new_zeros(*features.shape[:-4], *self.filter_shape)
-        problem = il.ConvLeastSquares(features, labels, weights, self.regularization)
+        regularization = self.regularization
+        if self.joined:
+            regularization = regularization * math.prod(features.shape[-2:])
+        problem = il.ConvLeastSquares(features, labels, weights, regularization)
         filters: Tensor = il.solve(problem, init, self.solver, steps=steps, adjoint=adjoint).value
         return filters
 

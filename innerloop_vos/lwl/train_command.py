@@ -14,6 +14,7 @@ from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.errors import InputError
+from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.network import LWL
 from innerloop_vos.lwl.stages import STAGES, LWLTrainingSettings
 from innerloop_vos.lwl.training import LWLTraining, Validation
@@ -21,7 +22,7 @@ from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.training import run
 
 _BACKBONES = ("small", "mobilenet_v2")
-_SIZES = ("features", "outputs", "kernel", "label_widths", "decoder_widths", "mask_label")
+_SIZES = ("stride", "features", "outputs", "kernel", "label_widths", "decoder_widths", "mask_label")
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -101,23 +102,44 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--init", metavar="FILE", help="weights of LWL to start from, instead of what follows"
     )
     group.add_argument(
+        "--init-heads",
+        metavar="FILE",
+        help="weights of LWL on another backbone, of which all that fits is taken but the backbone",
+    )
+    group.add_argument(
         "--backbone", choices=_BACKBONES, default="small", help="(default: %(default)s)"
     )
     group.add_argument(
         "--backbone-weights", default="default", metavar="FILE", help="of another backbone"
     )
-    group.add_argument("--features", type=int, default=512, help="C (default: %(default)s)")
-    group.add_argument("--outputs", type=int, default=16, help="D (default: %(default)s)")
+    group.add_argument(
+        "--stride",
+        type=int,
+        choices=(8, 16),
+        default=LIGHT_SIZES["stride"],
+        help="of the target model: one level at 16 as released, or several joined at 8 "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--features", type=int, help="C (default: 512 at stride 16, all that are joined at 8)"
+    )
+    group.add_argument(
+        "--outputs", type=int, default=LIGHT_SIZES["outputs"], help="D (default: %(default)s)"
+    )
     group.add_argument("--kernel", type=int, default=3, help="K (default: %(default)s)")
     group.add_argument(
         "--label-widths", type=_numbers, default=(16, 32, 64), help="(default: 16,32,64)"
     )
     group.add_argument(
-        "--decoder-widths", type=_numbers, default=(256, 128, 128, 64), help="256,128,128,64"
+        "--decoder-widths",
+        type=_numbers,
+        default=LIGHT_SIZES["decoder_widths"],
+        help="coarse to fine (default: 64,64,48,32; released: 256,128,128,64)",
     )
     group.add_argument(
         "--mask-label",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=LIGHT_SIZES["mask_label"],
         help="let the first target score predict the mask, and the decoder correct it",
     )
 
@@ -142,8 +164,9 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
     }
     settings = replace(STAGES[arguments.stage], **given)
     for name in ("every", "held_out_frames", "features", "outputs"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"{_option(name)} should be positive, got {getattr(arguments, name)}")
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise InputError(f"{_option(name)} should be positive, got {value}")
     torch.manual_seed(settings.seed)  # the first weights
     sampler, validation = _data(arguments, settings)
     training = LWLTraining(_network(arguments), sampler, validation, settings, device)
@@ -201,7 +224,10 @@ def _network(arguments: argparse.Namespace) -> LWL:
             if len(widths) != count or min(widths) < 2:
                 raise InputError(f"{_option(name)} should be {count} numbers from 2, got {widths}")
         chosen = {name: getattr(arguments, name) for name in _SIZES}
-        return LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
+        network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
+        if arguments.init_heads:
+            _take_heads(network, load_lwl(arguments.init_heads))
+        return network
     network = load_lwl(Path(arguments.init))
     if not box or network.box_label_encoder is not None:
         return network
@@ -209,6 +235,16 @@ def _network(arguments: argparse.Namespace) -> LWL:
     with_box = LWL(network.feature_extractor, **sizes)
     with_box.load_state_dict(network.state_dict(), strict=False)
     return with_box
+
+
+def _take_heads(network: LWL, other: LWL) -> None:
+    own = network.state_dict()
+    taken = {
+        name: value
+        for name, value in other.state_dict().items()
+        if not name.startswith("feature_extractor.") and value.shape == own[name].shape
+    }
+    network.load_state_dict(taken, strict=False)
 
 
 def _option(name: str) -> str:

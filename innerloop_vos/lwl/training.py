@@ -1,7 +1,7 @@
 """The training of LWL: its loss, its steps, and how it measures itself."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -16,8 +16,7 @@ from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.errors import InputError
 from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl.network import LWL
-from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.lwl.segmenter import LWLSegmenter, default_options
 from innerloop_vos.lwl.stages import LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.masks import box_to_mask, mask_to_box
@@ -74,8 +73,13 @@ class LWLTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
         self.boxes = settings.box_encoder_rate > 0
-        output = settings.height, settings.width
-        self.crops = CropSampler(sampler, output, factor=settings.search_factor)
+        self.crops = CropSampler(
+            sampler,
+            (settings.height, settings.width),
+            factor=settings.search_factor,
+            zoom=settings.zoom,
+            jitter=settings.jitter,
+        )
         self.optimizer = torch.optim.Adam(parameter_groups(network, settings))
 
     def step(self, iteration: int) -> Figures:
@@ -122,9 +126,11 @@ class LWLTraining(Training):
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips, the mean and each one's J."""
-        options = LWLOptions(
-            output=(self.settings.height, self.settings.width),
-            search_factor=self.settings.search_factor,
+        settings = self.settings
+        options = replace(
+            default_options(self.network),
+            output=(round(settings.zoom * settings.height), round(settings.zoom * settings.width)),
+            search_factor=settings.search_factor,
         )
         segmenter = LWLSegmenter(self.network, options, device=self.device)
         scores = [self._score(segmenter, clip) for clip in self.validation.clips]

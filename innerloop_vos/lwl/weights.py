@@ -14,7 +14,8 @@ from innerloop_vos.checkpoints import read_checkpoint
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
 from innerloop_vos.lwl.backbone import CaffeResNet50
-from innerloop_vos.lwl.network import LWL, lwl_mobilenet_v2, lwl_resnet50, lwl_small
+from innerloop_vos.lwl.builders import lwl_mobilenet_v2, lwl_resnet50, lwl_small
+from innerloop_vos.lwl.network import LWL
 
 _BUILDERS: dict[type, Callable[..., LWL]] = {
     CaffeResNet50: lwl_resnet50,

@@ -1,18 +1,14 @@
 """What the target model sees of a frame."""
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
+from innerloop_vos.backbones.joining import join_levels
 from innerloop_vos.errors import InputError
 
 
 class TargetFeatures(nn.Module):
     """A backbone's target levels, each of unit length per pixel, side by side at stride 8.
-
-    The unit length gives every level and every pixel the same say, whatever the backbone's scale;
-    a constant channel lets the filter have a bias.
 
     Args:
         backbone: the network; its `target_levels` are used.
@@ -38,13 +34,9 @@ class TargetFeatures(nn.Module):
         """
         height, width = (-(-side // self.stride) for side in images.shape[-2:])
         levels = self.backbone(images)
-        parts = [
-            F.interpolate(
-                F.normalize(levels[name]), (height, width), mode="bilinear", align_corners=False
-            )
-            for name in self.backbone.target_levels
-        ]
-        features = torch.cat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
+        features = join_levels(
+            [levels[name] for name in self.backbone.target_levels], (height, width)
+        )
         if not features.isfinite().all():
             raise InputError(
                 "features: the backbone gives NaN or infinity; "

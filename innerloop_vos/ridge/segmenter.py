@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from innerloop_vos.backbones import Backbone
+from innerloop_vos.calibration import calibrate
 from innerloop_vos.guided_filter import guided_upsample
 from innerloop_vos.masks import box_to_mask
-from innerloop_vos.ridge.calibration import calibrate
 from innerloop_vos.ridge.features import TargetFeatures
 from innerloop_vos.ridge.target import RidgeOptions, Target
 from innerloop_vos.segmenter import Segmenter
@@ -83,6 +83,6 @@ class RidgeSegmenter(Segmenter):
 
     def _likelihood(self, targets: list[Target], encoded: _Encoded) -> Tensor:
         """How likely each pixel shows each object, shape (O, H, W), about 0 to 1."""
-        scores = torch.stack([calibrate(target.score(encoded.features)) for target in targets])
+        scores = calibrate(torch.stack([target.score(encoded.features) for target in targets]))
         # The guided filter smooths what is clearly inside or outside less than raw scores.
         return guided_upsample(torch.sigmoid(self.options.sharpness * scores), encoded.image)

@@ -1,0 +1,27 @@
+"""The levels of a backbone side by side, as a target model sees them."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def join_levels(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+    """Put feature maps of several strides side by side, each of unit length per pixel.
+
+    The unit length gives every level and every pixel the same say, whatever the backbone's scale;
+    a constant channel lets a filter have a bias.
+
+    Args:
+        levels: each of shape (N, channels, any, any).
+        size: h and w of the result.
+
+    Returns:
+        Shape (N, sum of all channels + 1, h, w).
+    """
+    parts = [
+        F.interpolate(F.normalize(level), size, mode="bilinear", align_corners=False)
+        for level in levels
+    ]
+    return torch.cat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)

@@ -1,0 +1,58 @@
+"""Builders of LWL networks, in torchvision's manner."""
+
+from pathlib import Path
+from typing import Any
+
+from innerloop_vos.backbones import Backbone, backbone
+from innerloop_vos.backbones.files import fit, read_weights
+from innerloop_vos.lwl.backbone import CaffeResNet50
+from innerloop_vos.lwl.network import LWL
+
+LIGHT_SIZES: dict[str, Any] = {
+    "stride": 8,
+    "outputs": 8,
+    "decoder_widths": (64, 64, 48, 32),
+    "mask_label": True,
+}
+"""Sizes of the networks that run and train on a CPU."""
+
+_BOX_ENCODER = "box_label_encoder."
+
+
+def lwl_resnet50(weights: str | Path | None = None, **sizes: Any) -> LWL:
+    """Build the network of the released system.
+
+    Args:
+        weights: file with weights under the released names, as `innerloop-vos convert lwl` writes
+            it. Default: random weights.
+        sizes: of `LWL`, with the released system's as defaults. A file with a box encoder implies
+            `box=True`.
+
+    Returns:
+        The network in evaluation mode, float32, on the CPU.
+
+    Raises:
+        InputError: the file is missing, unreadable or does not fit.
+    """
+    return _build(CaffeResNet50(), weights, sizes)
+
+
+def lwl_mobilenet_v2(weights: str | Path | None = None, **sizes: Any) -> LWL:
+    """Build LWL on torchvision's MobileNetV2, with `LIGHT_SIZES` as defaults; as `lwl_resnet50`."""
+    return _build(backbone("mobilenet_v2", None), weights, LIGHT_SIZES | sizes)
+
+
+def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
+    """Build LWL on the small backbone, with `LIGHT_SIZES` as defaults; as `lwl_resnet50`."""
+    return _build(backbone("small", None), weights, LIGHT_SIZES | sizes)
+
+
+def _build(features: Backbone, weights: str | Path | None, sizes: dict[str, Any]) -> LWL:
+    if weights is None:
+        return LWL(features, **sizes).eval()
+    state = read_weights(weights)
+    if any(name.startswith(_BOX_ENCODER) for name in state):
+        sizes = {**sizes, "box": True}
+    network = LWL(features, **sizes)
+    fit(network, state, str(weights))
+    return network.eval()
