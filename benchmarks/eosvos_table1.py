@@ -2,7 +2,8 @@
 
 Starts from a parent network (`innerloop-vos train e-osvos --phase parent`), finds the single rate
 that fine-tunes it best on the held-out sequences (which favours this baseline), and adds component
-by component: meta-learned initialisation and one rate, a rate a neuron, box propagation, online
+by component: meta-learned initialisation and one rate, a rate a neuron, another network (as a rule
+with GroupNorm and the Lovász hinge, where --parent has neither), box propagation, online
 adaptation. Every row is measured for several seeds, of meta-training and of fine-tuning. As in the
 paper, first frames are not augmented. A call that was interrupted goes on where it was. Prints a
 table and writes table1.json and, with matplotlib, table1.png.
@@ -33,11 +34,15 @@ from innerloop_vos.training_data import add_data_arguments, open_data
 from innerloop_vos.validation import Validation
 
 PARENT = "parent, best single rate"
+MODIFIED = "+ another network"
+BOXES = "+ box propagation"
+ONLINE = "+ online adaptation"
 ROWS = {
     "+ initialisation, one rate": "model",
     "+ a rate a neuron": "neuron",
-    "+ box propagation": "neuron",
-    "+ online adaptation": "neuron",
+    MODIFIED: "neuron",
+    BOXES: "neuron",
+    ONLINE: "neuron",
 }
 """Each with the rates that it is meta-trained with."""
 
@@ -69,6 +74,9 @@ class Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parent", required=True, help="weights of the parent network")
+    parser.add_argument(
+        "--modified", help="weights of a parent that takes its place from 'another network' on"
+    )
     parser.add_argument("--work", type=Path, required=True, help="folder for the trainings")
     add_data_arguments(parser)
     parser.add_argument("--measured", help="of the held-out ones, by commas (default: all)")
@@ -98,8 +106,8 @@ def main() -> None:
     plain = plain_options(arguments.steps)
 
     def options(row: str, seed: int) -> EOSVOSOptions:
-        propagated = 100 if row in ("+ box propagation", "+ online adaptation") else 0
-        interval = 5 if row == "+ online adaptation" else None
+        propagated = 100 if row in (BOXES, ONLINE) else 0
+        interval = 5 if row == ONLINE else None
         return replace(plain, propagated=propagated, online_interval=interval, seed=seed)
 
     parent, _ = load_eosvos(arguments.parent)
@@ -110,10 +118,16 @@ def main() -> None:
         return table.measure(name, parent, rates, options(PARENT, seed), validation)
 
     best = max(arguments.grid, key=lambda rate: of_parent(rate, 0)["J&F"])
-    rows: dict[str, list[Figures]] = {row: [] for row in (PARENT, *ROWS)}
+    left_out = () if arguments.modified else (MODIFIED,)
+    rows: dict[str, list[Figures]] = {row: [] for row in (PARENT, *ROWS) if row not in left_out}
     for seed in range(arguments.seeds):
         rows[PARENT].append(of_parent(best, seed))
+        start, kind = arguments.parent, ""
         for row, per in ROWS.items():
+            if row not in rows:
+                continue
+            if row == MODIFIED:
+                start, kind = arguments.modified, "modified-"
             settings = EOSVOSTrainingSettings(
                 iterations=arguments.meta_steps,
                 batch_size=arguments.batch_size,
@@ -126,8 +140,8 @@ def main() -> None:
                 paste=arguments.paste,
                 seed=seed,
             )
-            folder = arguments.work / f"{per}-{seed}"
-            trained = meta_trained(arguments.parent, settings, sampler, folder)
+            folder = arguments.work / f"{kind}{per}-{seed}"
+            trained = meta_trained(start, settings, sampler, folder)
             name = f"{row}, seed {seed}"
             rows[row].append(table.measure(name, *trained, options(row, seed), validation))
         report(rows, best, arguments.output)

@@ -136,6 +136,19 @@ def test_the_small_variant_trains_and_detects():
     assert detection["masks"].shape == (1, 1, 64, 96)
 
 
+def test_masks_may_be_trained_with_the_cross_entropy_of_mask_r_cnn():
+    sizes = {"channels": 16, "image_size": (64, 96), "box_features": 16, "mask_features": 8}
+    image, mask = torch.rand(3, 64, 96), torch.zeros(1, 64, 96)
+    mask[:, 16:48, 20:60] = 1
+    losses = {}
+    for kind in ("lovasz", "cross-entropy"):
+        torch.manual_seed(0)
+        losses[kind] = eosvos_mobilenet_v2(mask_loss=kind, **sizes)([image], targets_of(mask))
+    one, other = losses.values()
+    assert one.pop("loss_mask") != other.pop("loss_mask")
+    assert all(one[name].equal(other[name]) for name in one)
+
+
 def test_an_image_without_the_object_counts_as_background():
     network = eosvos_mobilenet_v2(image_size=(64, 96))
     empty = {

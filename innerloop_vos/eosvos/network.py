@@ -1,7 +1,7 @@
 """The network of e-OSVOS: a Mask R-CNN that tells one object from the background."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, RPNHead,
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
 from torchvision.ops import MultiScaleRoIAlign
@@ -20,6 +21,7 @@ from innerloop_vos.eosvos.roi_heads import LovaszRoIHeads
 _CLASSES = 2
 _LEVELS = ["0", "1", "2", "3"]
 _RATIOS = (0.5, 1.0, 2.0)
+_HEADS: dict[str, type[RoIHeads]] = {"lovasz": LovaszRoIHeads, "cross-entropy": RoIHeads}
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -58,6 +60,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         sampled_boxes: boxes an image that the losses are computed on. Default 512.
         proposals: boxes an image that the network proposes to its heads where it learns, and where
             it detects. Default (2000, 1000).
+        mask_loss: "lovasz", the paper's, or "cross-entropy", that of Mask R-CNN. Default "lovasz".
         frozen_layers: first layers of the backbone that never learn; their parameters require no
             gradient. Default 0.
         builder: name of the function that builds such a network, for weight files.
@@ -83,6 +86,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         sampled_anchors: int = 256,
         sampled_boxes: int = 512,
         proposals: Sequence[int] = (2000, 1000),
+        mask_loss: Literal["lovasz", "cross-entropy"] = "lovasz",
         frozen_layers: int = 0,
         builder: str = "",
     ) -> None:
@@ -99,7 +103,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             post_nms_top_n=most,
             nms_thresh=0.7,
         )
-        heads = LovaszRoIHeads(
+        heads = _HEADS[mask_loss](
             box_roi_pool=MultiScaleRoIAlign(_LEVELS, 7, sampling_ratio=2),
             box_head=TwoMLPHead(channels * 7**2, box_features),
             box_predictor=FastRCNNPredictor(box_features, _CLASSES),
@@ -129,6 +133,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             "sampled_anchors": sampled_anchors,
             "sampled_boxes": sampled_boxes,
             "proposals": list(proposals),
+            "mask_loss": mask_loss,
             "frozen_layers": frozen_layers,
         }
 

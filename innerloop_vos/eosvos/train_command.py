@@ -81,6 +81,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "of its pretrained weights, frozen (default: %(default)s)",
     )
     group.add_argument(
+        "--mask-loss",
+        choices=("lovasz", "cross-entropy"),
+        default="lovasz",
+        help="(default: %(default)s)",
+    )
+    group.add_argument(
         "--frozen-layers",
         type=int,
         default=0,
@@ -133,7 +139,10 @@ def _start(
 
 def _network(arguments: argparse.Namespace) -> EOSVOS:
     file = None if arguments.backbone_weights == _DOWNLOAD else arguments.backbone_weights
-    sizes: dict[str, Any] = {"frozen_layers": arguments.frozen_layers}
+    sizes: dict[str, Any] = {
+        "mask_loss": arguments.mask_loss,
+        "frozen_layers": arguments.frozen_layers,
+    }
     if arguments.network == "resnet50":
         coco = None if file else MaskRCNN_ResNet50_FPN_Weights.DEFAULT
         network = eosvos_resnet50(weights=coco, **sizes)
