@@ -29,7 +29,7 @@ def backbone_features(quick: bool) -> Suite:
     return conv_suite(
         "channels of the embedded backbone",
         Frames(features.double(), targets.double()),
-        steps=5 if quick else 20,
+        steps=5 if quick else 10,
         regularization=1.0,
     )
 

@@ -59,7 +59,7 @@ def random_features(quick: bool) -> Suite:
     frames = Frames(
         normal(2, channels, height, width, seed=0), normal(2, outputs, height, width, seed=1)
     )
-    return conv_suite("random channels", frames, 5 if quick else 20, regularization=0.1)
+    return conv_suite("random channels", frames, 5 if quick else 10, regularization=0.1)
 
 
 def features_of_file(path: Path, quick: bool) -> Suite:
@@ -92,7 +92,7 @@ def features_of_file(path: Path, quick: bool) -> Suite:
     if not (features.isfinite().all() and targets.isfinite().all()):
         raise InputError(f"--features: {path} holds NaN or infinity")
     frames = Frames(features, targets)
-    return conv_suite(f"channels of {path.name}", frames, 5 if quick else 20, regularization=1.0)
+    return conv_suite(f"channels of {path.name}", frames, 5 if quick else 10, regularization=1.0)
 
 
 def _make(frames: Frames, regularization: float, dtype: torch.dtype) -> Bilevel:

@@ -40,7 +40,7 @@ def few_shot(width: int, norm: str) -> Factory:
 
 
 def _suite(width: int, norm: str, quick: bool) -> Suite:
-    steps, side = (2, 16) if quick else (5, 28)
+    steps, side = (2, 16) if quick else (3, 28)
     return maml_suite(
         f"{TASKS} tasks, {WAYS}-way {SHOTS}-shot, {side}x{side}, 4-conv net of width {width}, "
         f"norm: {norm}",
