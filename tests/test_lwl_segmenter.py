@@ -8,6 +8,7 @@ import torch
 from lwl_goldens import GOLDENS, load, seeded_state
 from shared import needs_shared
 
+import innerloop as il
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_resnet50, lwl_small
@@ -201,12 +202,46 @@ def test_a_sample_counts_once_or_squared(clip):
         segmenter.start(frames[0], masks[0])
         first = segmenter.filters
         segmenter.step(frames[1])
-        features, labels, weights, shares = segmenter.memory.samples()
+        features, labels, weights, _, shares = segmenter.memory.samples()
         weights = weights * (shares if squared else shares.sqrt())[:, :, None, None, None]
         expected = segmenter.network.target_model.fit(features, labels, weights, first, steps=3)
         torch.testing.assert_close(segmenter.filters, expected.detach())
         filters.append(segmenter.filters)
     assert not torch.allclose(*filters)
+
+
+@pytest.mark.parametrize("solver", [None, il.ConjugateGradient()])
+def test_the_memory_holds_the_scores_of_its_samples(clip, solver):
+    frames, masks = clip
+    segmenter = small()
+    if solver:
+        segmenter.network.target_model.solver = solver
+    segmenter.start(frames[0], masks[0] * (masks[0] == 1))
+    for t in range(1, 6):
+        segmenter.step(frames[t], masks[t] * (masks[t] == 2) if t == 2 else None)
+        features, _, _, scores, shares = segmenter.memory.samples()
+        expected = segmenter.network.target_model.score(segmenter.filters, features)
+        torch.testing.assert_close(scores, expected, rtol=1e-4, atol=1e-5)
+        assert features[0, 0].is_contiguous(memory_format=torch.contiguous_format) is False
+    assert (shares > 0).sum() == 6
+
+
+def test_updates_from_remembered_scores_are_those_from_new_ones(clip, monkeypatch):
+    frames, masks = clip
+    found = []
+    for remembered in (True, False):
+        segmenter = small()
+        target = segmenter.network.target_model
+        if not remembered:
+            solve = target.solve
+            monkeypatch.setattr(
+                target, "solve", lambda x, e, w, i=None, s=None, *, f=solve, **k: f(x, e, w, i, **k)
+            )
+        segmenter.start(frames[0], masks[0])
+        for frame in frames[1:]:
+            segmenter.step(frame)
+        found.append(segmenter.filters)
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6 * found[0].abs().max().item())
 
 
 def test_an_object_without_a_mask_keeps_its_region(clip):

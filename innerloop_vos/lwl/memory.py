@@ -67,13 +67,20 @@ class TargetMemory:
         self._parts: list[Tensor] = []
 
     def add_objects(self, *firsts: Tensor) -> None:
-        """Add objects with their first sample: parts of shape (new, ...)."""
+        """Add objects with their first sample: parts of shape (new, ...).
+
+        The part that comes first should be the features: with the channels of a pixel side by side
+        in memory, as the solver reads them.
+        """
         grown = []
         for index, first in enumerate(firsts):
             # Zero, for the slots without a sample are there too, with weight zero.
             room = first.new_zeros(len(first), self._rule[0], *first.shape[1:])
             room[:, 0] = first
             grown.append(torch.cat([self._parts[index], room]) if self._parts else room)
+        if grown[0].ndim == 5:
+            flat = grown[0].flatten(0, 1).contiguous(memory_format=torch.channels_last)
+            grown[0] = flat.view(grown[0].shape)
         self._parts = grown
         self.weights += [SampleWeights(*self._rule) for _ in firsts[0]]
 
@@ -86,7 +93,8 @@ class TargetMemory:
 
     def samples(self) -> tuple[Tensor, ...]:
         """Return each part, shape (O, N, ...), and the weights (O, N), where N is the greatest
-        number of samples of an object; the weights are zero where there is no sample."""
+        number of samples of an object; the weights are zero where there is no sample. The parts
+        are no copies: what is written to them is remembered."""
         count = max(weights.count for weights in self.weights)
         parts = [part[:, :count] for part in self._parts]
         values = torch.stack([weights.values[:count] for weights in self.weights])

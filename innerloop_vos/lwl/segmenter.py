@@ -84,15 +84,16 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             _, features = self.network.extract(images)
         labels, weights = self.network.label_encoder(cropped)
-        filters = self.network.target_model.fit(
+        solution = self.network.target_model.solve(
             features[:, None],
             labels[:, None],
             weights[:, None],
             steps=self.options.init_steps,
             adjoint=il.Detach(),
         )
-        self.memory.add_objects(features, labels, weights)
-        self.filters = torch.cat([self.filters, filters])
+        scores = self._scores_of(solution, features[:, None])
+        self.memory.add_objects(features, labels, weights, scores[:, 0])
+        self.filters = torch.cat([self.filters, solution.value])
         self.targets += targets
 
     def track(self, encoded: Tensor) -> Tensor:
@@ -110,6 +111,7 @@ class LWLSegmenter(Segmenter):
         levels = {name: level[shared] for name, level in levels.items()}
         self._features = features[shared]
         scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
+        self._scores = scores
         with self._autocast:
             logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
@@ -119,21 +121,32 @@ class LWLSegmenter(Segmenter):
     def update(self, encoded: Tensor, probabilities: Tensor) -> None:
         found = zip(self.regions, probabilities, strict=True)
         cropped = torch.stack([region.crop_mask(mask) for region, mask in found])
-        self.memory.add_samples(self._features, *self.network.label_encoder(cropped))
+        learned = self.network.label_encoder(cropped)
+        self.memory.add_samples(self._features, *learned, self._scores)
         self._updates += 1
         if self._updates % self.options.update_interval:
             return
-        features, labels, weights, shares = self.memory.samples()
+        features, labels, weights, scores, shares = self.memory.samples()
         if not self.options.squared_weights:
             shares = shares.sqrt()
-        self.filters = self.network.target_model.fit(
+        solution = self.network.target_model.solve(
             features,
             labels,
             weights * shares[:, :, None, None, None],
             self.filters,
+            scores,
             steps=self.options.update_steps,
             adjoint=il.Detach(),
         )
+        self.filters = solution.value
+        # The next update starts from them, without applying the filter to all samples.
+        scores.copy_(self._scores_of(solution, features))
+
+    def _scores_of(self, solution: il.Solution, features: Tensor) -> Tensor:
+        """Scores of the filters found on the features (O, N, C, h, w) that they were fitted to."""
+        if solution.prediction is not None:
+            return solution.prediction
+        return self.network.target_model.score(solution.value, features)
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:

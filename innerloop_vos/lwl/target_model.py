@@ -103,14 +103,40 @@ class TargetModel(nn.Module):
         Returns:
             The filter, shape (*batch, D, C, K, K).
         """
+        solution = self.solve(features, labels, weights, init, steps=steps, adjoint=adjoint)
+        filters: Tensor = solution.value
+        return filters
+
+    def solve(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        init: Tensor | None = None,
+        scores: Tensor | None = None,
+        *,
+        steps: int,
+        adjoint: il.Adjoint | None = None,
+    ) -> il.Solution:
+        """`fit`, with all that the solver has to tell.
+
+        Args:
+            features, labels, weights, init, steps, adjoint: as in `fit`.
+            scores: of `init` on the features, shape (*batch, N, D, h, w), where they are known.
+                Default: they are computed.
+
+        Returns:
+            The solution; its `prediction` holds the scores of the filter found, unless the solver
+            or the adjoint does not keep them.
+        """
         if init is None:
             init = features.new_zeros(*features.shape[:-4], *self.filter_shape)
+            scores = torch.zeros_like(labels)
         regularization = self.regularization
         if self.joined:
             regularization = regularization * math.prod(features.shape[-2:])
         problem = il.ConvLeastSquares(features, labels, weights, regularization)
-        filters: Tensor = il.solve(problem, init, self.solver, steps=steps, adjoint=adjoint).value
-        return filters
+        return il.solve(problem, init, self.solver, steps=steps, adjoint=adjoint, prediction=scores)
 
     def score(self, filters: Tensor, features: Tensor) -> Tensor:
         """Apply filters (S, D, C, K, K), one a sequence, to features (S, N, C, h, w).
