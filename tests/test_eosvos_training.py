@@ -251,6 +251,7 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
         ("--batch-size 0", "batch_size should be positive, got 0"),
         ("--inner-steps -1", "inner_steps should be 0 or more, got -1"),
         ("--init-rate nan", "init_rate should be positive, got nan"),
+        ("--rate 0", r"rate should be positive, got 0\.0"),
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
         ("--per layer", "per should be one of model, tensor, neuron, parameter, got layer"),
         ("--schedule step", "schedule should be one of constant, cosine, got step"),

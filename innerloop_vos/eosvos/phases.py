@@ -65,9 +65,9 @@ class EOSVOSTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "init_rate", "window", "clip"):
+        for name in ("iterations", "batch_size", "init_rate", "rate", "window", "clip"):
             _check(name, getattr(self, name), "positive", getattr(self, name) > 0)
-        least_0 = "inner_steps init_decay rates_rate backbone_factor rate rotation"
+        least_0 = "inner_steps init_decay rates_rate backbone_factor rotation"
         for name in least_0.split():
             _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
         for name in ("paste", "jitter"):

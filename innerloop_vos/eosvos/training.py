@@ -102,25 +102,25 @@ class EOSVOSTraining(Training):
         return {"train/loss": sum(losses) / len(losses), "left out/share": left_out}
 
     def _backward(self, tasks: list[Batch]) -> float | None:
-        """Add the gradient of the loss of one task, or that of plain frames."""
-        if not self.settings.inner_steps:
-            frames = Batch(
-                *(list(chain.from_iterable(parts)) for parts in zip(*tasks, strict=True))
-            )
-            loss = training_loss(self.network, frames)
-        else:
-            (task,) = tasks
-            train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))
-            rates = rates_by_name(self.network, self.inner_rates)
-            try:
-                tuned = fine_tune(self.network, rates, lambda: train, self.settings.inner_steps)
-            except il.SolveError:
-                return None
-            loss = training_loss(tuned, test)
+        """Add the gradient of a loss and return its value; None if the fine-tuning diverged."""
+        try:
+            loss = self._meta_loss(*tasks) if self.settings.inner_steps else self._loss(tasks)
+        except il.SolveError:
+            return None
         if not loss.isfinite():
             return None
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
+
+    def _loss(self, tasks: list[Batch]) -> Tensor:
+        images, masks = (list(chain.from_iterable(parts)) for parts in zip(*tasks, strict=True))
+        return training_loss(self.network, Batch(images, masks))
+
+    def _meta_loss(self, task: Batch) -> Tensor:
+        train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))
+        rates = rates_by_name(self.network, self.inner_rates)
+        tuned = fine_tune(self.network, rates, lambda: train, self.settings.inner_steps)
+        return training_loss(tuned, test)
 
     def _moved(self, task: Batch) -> Batch:
         return Batch(*([part.to(self.device) for part in parts] for parts in task))
