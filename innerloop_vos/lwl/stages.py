@@ -113,8 +113,13 @@ class LWLTrainingSettings:
         _check("jitter", self.jitter, "0 or more", self.jitter >= 0)
         _check("paste", self.paste, "in 0..1", 0 <= self.paste <= 1)
         _check("loss", self.loss, f"one of {', '.join(LOSSES)}", self.loss in LOSSES)
-        if not any(getattr(self, _rate_name(part)) for part in _PARTS):
+        if not self.trained_parts:
             raise InputError("learning rates: all are 0, so nothing would be trained")
+
+    @property
+    def trained_parts(self) -> list[str]:
+        """The names of the parts that are trained, in the order of `parameter_groups`."""
+        return [part for part in _PARTS if getattr(self, _rate_name(part))]
 
 
 STAGES = {
@@ -159,14 +164,14 @@ def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[s
     """
     groups = []
     network.requires_grad_(False)
-    for part in _PARTS:
-        if rate := getattr(settings, _rate_name(part)):
-            parameters = list(_parameters(network, part))
-            if not parameters:
-                raise InputError(f"{_rate_name(part)} is {rate}, but the network has no such part")
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-            groups.append({"params": parameters, "lr": rate, "base": rate})
+    for part in settings.trained_parts:
+        rate = getattr(settings, _rate_name(part))
+        parameters = list(_parameters(network, part))
+        if not parameters:
+            raise InputError(f"{_rate_name(part)} is {rate}, but the network has no such part")
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        groups.append({"params": parameters, "lr": rate, "base": rate})
     return groups
 
 

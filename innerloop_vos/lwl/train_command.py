@@ -1,25 +1,26 @@
 """The command `train lwl`: its options, and the training that they describe."""
 
 import argparse
-import re
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from innerloop_vos.backbones import backbone
-from innerloop_vos.data import DavisDataset, SequenceFolders
-from innerloop_vos.data.pasting import PastingSampler
-from innerloop_vos.data.sampling import ClipSampler, MixedSampler
-from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.network import LWL
-from innerloop_vos.lwl.stages import STAGES, LWLTrainingSettings
-from innerloop_vos.lwl.training import LWLTraining, Validation
+from innerloop_vos.lwl.stages import STAGES
+from innerloop_vos.lwl.training import LWLTraining
 from innerloop_vos.lwl.weights import load_lwl
-from innerloop_vos.training import run
+from innerloop_vos.training_data import add_data_arguments, open_data
+from innerloop_vos.training_options import (
+    add_run_arguments,
+    add_settings_arguments,
+    option,
+    read_settings,
+    run_from_arguments,
+)
 
 _BACKBONES = ("small", "mobilenet_v2")
 _SIZES = ("stride", "features", "outputs", "kernel", "label_widths", "decoder_widths", "mask_label")
@@ -27,14 +28,6 @@ _SIZES = ("stride", "features", "outputs", "kernel", "label_widths", "decoder_wi
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(",") if part)
-
-
-def _ratio(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(":"))
-
-
-def _names(text: str) -> list[str]:
-    return [name for name in text.split(",") if name]
 
 
 def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,52 +42,10 @@ def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
         choices=STAGES,
         help="1: all but the backbone; 2: all, from --init; box: the box encoder, from --init",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="weights, curve, checkpoint")
-    parser.add_argument(
-        "--every", type=int, default=1000, help="steps between checkpoints (default: %(default)s)"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue the checkpoint in --out")
-    _add_data(parser.add_argument_group("data"))
+    add_run_arguments(parser, every=1000)
+    add_data_arguments(parser)
     _add_network(parser.add_argument_group("network"))
-    group = parser.add_argument_group(
-        "settings", "In brackets: the default, or those of stages 1 | 2 | box."
-    )
-    described = dict(re.findall(r"^ {8}(\w+): (.+)$", LWLTrainingSettings.__doc__ or "", re.M))
-    for field in fields(LWLTrainingSettings):
-        defaults = [str(getattr(stage, field.name)) for stage in STAGES.values()]
-        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
-        group.add_argument(
-            _option(field.name),
-            type=_numbers if field.name == "decay_at" else type(field.default),
-            metavar="STEP,..." if field.name == "decay_at" else None,
-            help=f"{described.get(field.name, '')} ({shown})",
-        )
-
-
-def _add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--davis", metavar="ROOT", help="folder of DAVIS, whose train split is used")
-    group.add_argument("--year", type=int, default=2016, help="of DAVIS (default: %(default)s)")
-    group.add_argument("--youtube-vos", metavar="ROOT", help="folder of YouTube-VOS; as --davis")
-    group.add_argument(
-        "--ratio",
-        type=_ratio,
-        default=(6.0, 1.0),
-        metavar="Y:D",
-        help="mini-sequences of YouTube-VOS to those of DAVIS, where both are given (default: 6:1)",
-    )
-    group.add_argument(
-        "--held-out",
-        type=_names,
-        default=[],
-        metavar="NAMES",
-        help="sequences of DAVIS to measure on instead, by commas",
-    )
-    group.add_argument(
-        "--held-out-frames",
-        type=int,
-        default=20,
-        help="how many frames of each (default: %(default)s)",
-    )
+    add_settings_arguments(parser, *STAGES.values(), names=f"stages {' | '.join(STAGES)}")
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
@@ -157,59 +108,16 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
     Raises:
         InputError: The data, the weights, a setting or the output folder cannot be used.
     """
-    given = {
-        field.name: value
-        for field in fields(LWLTrainingSettings)
-        if (value := getattr(arguments, field.name)) is not None
-    }
-    settings = replace(STAGES[arguments.stage], **given)
-    for name in ("every", "held_out_frames", "features", "outputs"):
+    settings = read_settings(arguments, STAGES[arguments.stage])
+    for name in ("features", "outputs"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
-            raise InputError(f"{_option(name)} should be positive, got {value}")
+            raise InputError(f"{option(name)} should be positive, got {value}")
     torch.manual_seed(settings.seed)  # the first weights
-    sampler, validation = _data(arguments, settings)
-    training = LWLTraining(_network(arguments), sampler, validation, settings, device)
-    return run(
-        training,
-        arguments.out,
-        settings.iterations,
-        every=arguments.every,
-        resume=arguments.resume,
-    )
-
-
-def _data(
-    arguments: argparse.Namespace, settings: LWLTrainingSettings
-) -> tuple[PastingSampler, Validation]:
-    held_out: set[str] = set(arguments.held_out)
-    sources: list[tuple[SequenceFolders, float]] = []
-    if arguments.youtube_vos:
-        sources.append((YouTubeVOSDataset(arguments.youtube_vos), arguments.ratio[0]))
-    clips = []
-    if arguments.davis:
-        davis = DavisDataset(arguments.davis, arguments.year, split="train")
-        if unknown := held_out - set(davis.names):
-            raise InputError(f"--held-out: {', '.join(sorted(unknown))} not in DAVIS's train split")
-        clips = [davis[name] for name in arguments.held_out]
-        names = [name for name in davis.names if name not in held_out]
-        if not names:
-            raise InputError("--held-out: no sequence of DAVIS is left to train on")
-        rest = DavisDataset(arguments.davis, arguments.year, sequences=names)
-        sources.append((rest, arguments.ratio[-1]))
-    elif held_out:
-        raise InputError("--held-out: the sequences are those of --davis, which is not given")
-    if not sources:
-        raise InputError("there is nothing to train on: give --davis, --youtube-vos or both")
     length = 1 + settings.test_frames
-    mixed = MixedSampler(
-        [ClipSampler(dataset, length, settings.window) for dataset, _ in sources],
-        [share for _, share in sources],
-    )
-    return (
-        PastingSampler(mixed, settings.paste),
-        Validation(clips, arguments.held_out_frames),
-    )
+    sampler, validation = open_data(arguments, length, settings.window, settings.paste)
+    training = LWLTraining(_network(arguments), sampler, validation, settings, device)
+    return run_from_arguments(training, settings.iterations, arguments)
 
 
 def _network(arguments: argparse.Namespace) -> LWL:
@@ -222,7 +130,7 @@ def _network(arguments: argparse.Namespace) -> LWL:
         for name, count in (("label_widths", 3), ("decoder_widths", 4)):
             widths = getattr(arguments, name)
             if len(widths) != count or min(widths) < 2:
-                raise InputError(f"{_option(name)} should be {count} numbers from 2, got {widths}")
+                raise InputError(f"{option(name)} should be {count} numbers from 2, got {widths}")
         chosen = {name: getattr(arguments, name) for name in _SIZES}
         network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
         if arguments.init_heads:
@@ -245,7 +153,3 @@ def _take_heads(network: LWL, other: LWL) -> None:
         if not name.startswith("feature_extractor.") and value.shape == own[name].shape
     }
     network.load_state_dict(taken, strict=False)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -1,43 +1,28 @@
 """The training of LWL: its loss, its steps, and how it measures itself."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.sampling import Sampler
-from innerloop_vos.errors import InputError
 from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.segmenter import LWLSegmenter, default_options
 from innerloop_vos.lwl.stages import LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.masks import box_to_mask, mask_to_box
-from innerloop_vos.scoring import SequenceScores, score_sequence
+from innerloop_vos.processes import average_gradients
 from innerloop_vos.training import Figures, Training, check_settings
+from innerloop_vos.validation import Validation
 
 WEIGHTS = "lwl.safetensors"
 _DECAY = 0.2
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a training measures itself on.
-
-    Args:
-        clips: Annotated clips, which are segmented from their first masks.
-        frames: How many frames of each, from the first.
-    """
-
-    clips: Sequence[Clip]
-    frames: int
 
 
 class LWLTraining(Training):
@@ -97,6 +82,7 @@ class LWLTraining(Training):
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        average_gradients(parameters)
         # The unrolled solver divides by norms that may vanish; one such step would spoil all.
         finite = bool(torch.nn.utils.clip_grad_norm_(parameters, settings.clip).isfinite())
         if finite:
@@ -108,9 +94,7 @@ class LWLTraining(Training):
         settings, network = self.settings, self.network.train()
         if self.boxes:
             images, masks = images[:, 0], masks[:, 0]
-            size = (masks.shape[1], masks.shape[2])
-            inside = torch.stack([box_to_mask(mask_to_box(mask), size) for mask in masks])
-            logits = network.segment_box(images, inside.to(images))
+            logits = network.segment_box(images, _boxes(masks))
         else:
             logits = network(
                 images[:, :1],
@@ -124,8 +108,13 @@ class LWLTraining(Training):
             return settings.loss_weight * lovasz_sigmoid(logits, masks)
         return settings.loss_weight * F.binary_cross_entropy_with_logits(logits, masks)
 
+    def rates(self) -> Figures:
+        """Return the learning rates of the parts in the last step."""
+        parts = zip(self.settings.trained_parts, self.optimizer.param_groups, strict=True)
+        return {f"rate/{part}": group["lr"] for part, group in parts}
+
     def evaluate(self) -> Figures:
-        """Return J and F of the held-out clips, the mean and each one's J."""
+        """Return J and F of the held-out clips."""
         settings = self.settings
         options = replace(
             default_options(self.network),
@@ -133,28 +122,16 @@ class LWLTraining(Training):
             search_factor=settings.search_factor,
         )
         segmenter = LWLSegmenter(self.network, options, device=self.device)
-        scores = [self._score(segmenter, clip) for clip in self.validation.clips]
-        if not scores:
-            return {}
-        means = [
-            [fmean(getattr(o, kind)) for s in scores for o in s.objects]
-            for kind in ("region", "contour")
-        ]
-        by_clip = {f"J/{s.name}": fmean(fmean(o.region) for o in s.objects) for s in scores}
-        return {"held out/J": fmean(means[0]), "held out/F": fmean(means[1])} | by_clip
+        return self.validation.figures(segmenter, boxes=self.boxes)
 
-    def _score(self, segmenter: LWLSegmenter, clip: Clip) -> SequenceScores:
-        count = min(self.validation.frames, len(clip.frames))
-        truths = list(clip.masks[:count]) if clip.masks is not None else [None]
-        first = truths[0]
-        if first is None:
-            raise InputError(f"sequence {clip.name} has no annotation of its first frame")
-        frames = clip.frames[:count]
+    def pictures(self) -> dict[str, Tensor]:
+        """Return pictures of one and the same mini-sequence, whenever they are made."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.settings.seed)
+            images, masks = (part[0].to(self.device) for part in self.crops.batch(1))
         if self.boxes:
-            first = segmenter.mask_from_box(frames[0], mask_to_box(first))
-        found = [segmenter.start(frames[0], first)]
-        found += [segmenter.step(frame) for frame in frames[1:]]
-        return score_sequence(clip.name, clip.frames.names[:count], found, truths)
+            return box_pictures(self.network, images[0], _boxes(masks[:1])[0])
+        return target_pictures(self.network, images[[0, -1]], masks[:1], self.settings.init_steps)
 
     def export(self, folder: Path) -> None:
         """Write the network with all it needs, as `load_lwl` reads it."""
@@ -175,3 +152,9 @@ class LWLTraining(Training):
         check_settings(self.network.sizes, state["sizes"])
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """The boxes around masks (B, H, W), 1 inside and 0 outside, of the same shape."""
+    size = masks.shape[1], masks.shape[2]
+    return torch.stack([box_to_mask(mask_to_box(mask), size) for mask in masks]).to(masks)

@@ -1,28 +1,24 @@
 """Weight files of LWL: our own, which describe their network, and the released system's."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
-from innerloop_vos.backbones.files import fit, read_weights
+from innerloop_vos.backbones.files import fit
 from innerloop_vos.checkpoints import read_checkpoint
 from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.builders import lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.network import LWL
+from innerloop_vos.weights import read_network, write_network
 
 _BUILDERS: dict[type, Callable[..., LWL]] = {
     CaffeResNet50: lwl_resnet50,
     MobileNetV2: lwl_mobilenet_v2,
     SmallBackbone: lwl_small,
 }
-_HEADER = "network"
 _BOX_ENCODER = "box_label_encoder."
 
 
@@ -36,14 +32,8 @@ def save_lwl(network: LWL, path: str | Path) -> None:
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    if Path(path).suffix != ".safetensors":
-        raise InputError(f"weights: {path} should end in .safetensors")
     builder = _BUILDERS[type(network.feature_extractor)].__name__
-    header = json.dumps({"builder": builder, "sizes": network.sizes})
-    state = {name: value.contiguous() for name, value in network.state_dict().items()}
-    with atomic_path(path) as temporary:
-        # Not `save_file`, which reports a full disk or a missing folder in an error of its own.
-        temporary.write_bytes(save(state, {_HEADER: header}))
+    write_network(path, network.state_dict(), {"builder": builder, "sizes": network.sizes})
 
 
 def load_lwl(path: str | Path) -> LWL:
@@ -58,13 +48,11 @@ def load_lwl(path: str | Path) -> LWL:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_lwl`.
     """
-    state = read_weights(path)
+    state, recipe = read_network(path)
     builders = {builder.__name__: builder for builder in _BUILDERS.values()}
     try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {})[_HEADER])
-        network = builders[header["builder"]](**header["sizes"])
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        network = builders[recipe["builder"]](**recipe["sizes"])
+    except (KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"weights: {path} does not say which LWL network it holds; "
             "'innerloop-vos convert lwl' writes such a file from a released checkpoint"
