@@ -107,6 +107,7 @@ class DualVector(NamedTuple):
     share: Tensor  # a, shape (*batch)
     dual: Tensor  # β, shaped like the targets
     prediction: Tensor
+    along_init: Tensor  # the inner product with init, shape (*batch)
 
 
 class DualCoordinates(Coordinates):
@@ -138,7 +139,7 @@ class DualCoordinates(Coordinates):
         self._prediction = problem.predict(init) if prediction is None else prediction
         self._square = problem.dot(init, init)
         ones, zeros = torch.ones_like(self._square), torch.zeros_like(self._prediction)
-        self.start = DualVector(ones, zeros, self._prediction)
+        self.start = DualVector(ones, zeros, self._prediction, self._square)
 
     def lift(self, vector: DualVector) -> Tensor:
         pulled = self.problem.transpose(vector.dual, self._init)
@@ -149,10 +150,10 @@ class DualCoordinates(Coordinates):
         dual = trees.add_scaled(residual, decay, vector.dual)
         share = decay * vector.share
         prediction = trees.add_scaled(self._gram(dual), share, self._prediction)
-        return DualVector(share, dual, prediction)
+        along_init = self.problem.dot(self._prediction, dual) + share * self._square
+        return DualVector(share, dual, prediction, along_init)
 
     def dot(self, a: DualVector, b: DualVector) -> Tensor:
-        with_init = self.problem.dot(self._prediction, b.dual) + b.share * self._square
-        product = self.problem.dot(a.dual, b.prediction) + a.share * with_init
+        product = self.problem.dot(a.dual, b.prediction) + a.share * b.along_init
         # Rounding must not make a square negative.
         return product.clamp(min=0.0) if a is b else product

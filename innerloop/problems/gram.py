@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Of so many blocks of rows, but the upper half is computed, and mirrored.
 _BLOCKS = 3
 
 
@@ -22,60 +23,52 @@ def patch_gram(features: Tensor, kernel: int) -> Tensor:
     Returns:
         Shape (*batch, N·H·W, N·H·W), symmetric.
     """
-    *batch, frames, channels, height, width = features.shape
-    pixels = features.movedim(-4, -3).reshape(*batch, channels, frames * height * width)
-    gram: Tensor = _Gram.apply(pixels)
-    if kernel > 1:
-        sides = (frames, height, width)
-        gram = _ShiftedSum.apply(gram.reshape(*batch, *sides, *sides), kernel)
-    return gram.reshape(*batch, pixels.shape[-1], pixels.shape[-1])
+    by_channel = features.movedim(-4, -3)
+    return _PatchGram.apply(by_channel, kernel)  # type: ignore[no-any-return]
 
 
-class _Gram(torch.autograd.Function):
-    """x'x for x of shape (*batch, C, P), of which but little more than a half is computed."""
+class _PatchGram(torch.autograd.Function):
+    """`patch_gram` of features (*batch, C, N, H, W)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(pixels: Tensor) -> Tensor:
-        count = pixels.shape[-1]
-        gram = pixels.new_empty(*pixels.shape[:-2], count, count)
-        edges = [count * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    def forward(features: Tensor, kernel: int) -> Tensor:
+        sides = features.shape[-3:]
+        pixels = features.flatten(-3)
+        gram = pixels.new_empty(*pixels.shape[:-2], sides.numel(), sides.numel())
+        edges = [sides.numel() * block // _BLOCKS for block in range(_BLOCKS + 1)]
         for start, end in pairwise(edges):
             gram[..., start:end, start:] = pixels[..., start:end].mT @ pixels[..., start:]
             gram[..., end:, start:end] = gram[..., start:end, end:].mT
+        if kernel > 1:
+            pairs = gram.reshape(*pixels.shape[:-2], *sides, *sides)
+            gram = _shifted_sum(pairs, kernel).reshape(gram.shape)
         return gram
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(inputs[0])
+        ctx.kernel = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
-        (pixels,) = ctx.saved_tensors
-        return pixels @ (outer + outer.mT)
+        (features,) = ctx.saved_tensors
+        sides = features.shape[-3:]
+        if ctx.kernel > 1:
+            pairs = outer.reshape(*outer.shape[:-2], *sides, *sides)
+            outer = _ShiftedSum.apply(pairs, ctx.kernel).reshape(outer.shape)
+        return (features.flatten(-3) @ (outer + outer.mT)).reshape(features.shape), None
 
 
 class _ShiftedSum(torch.autograd.Function):
-    """Sum over all shifts of both pixels of a pair; its own transpose, for so is every shift back.
-
-    The tensor has the axes (*batch, N, H, W, N, H, W).
-    """
+    """The sum over all shifts of both pixels of a pair; its own transpose."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(pairs: Tensor, kernel: int) -> Tensor:
-        for axis in (-2, -1):
-            total = pairs.clone()
-            for offset in range(1, kernel // 2 + 1):
-                if offset >= pairs.shape[axis]:
-                    break
-                first, last = (_shifted(pairs, axis, start, offset) for start in (0, offset))
-                _shifted(total, axis, 0, offset).add_(last)
-                _shifted(total, axis, offset, offset).add_(first)
-            pairs = total
-        return pairs
+        return _shifted_sum(pairs.clone(), kernel)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -84,6 +77,19 @@ class _ShiftedSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         return _ShiftedSum.apply(outer, ctx.kernel), None
+
+
+def _shifted_sum(pairs: Tensor, kernel: int) -> Tensor:
+    """Sum the shifts of both pixels of pairs (*batch, N, H, W, N, H, W), which are overwritten."""
+    total = torch.empty_like(pairs)
+    for axis in (-2, -1):
+        total.copy_(pairs)
+        for offset in range(1, min(kernel // 2 + 1, pairs.shape[axis])):
+            first, last = (_shifted(pairs, axis, start, offset) for start in (0, offset))
+            _shifted(total, axis, 0, offset).add_(last)
+            _shifted(total, axis, offset, offset).add_(first)
+        pairs, total = total, pairs
+    return pairs
 
 
 def _shifted(pairs: Tensor, axis: int, start: int, offset: int) -> Tensor:
