@@ -12,6 +12,8 @@ from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, load_eosvos
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLSegmenter, load_lwl
+from innerloop_vos.lwl.options import LWLOptions
+from innerloop_vos.lwl.segmenter import default_options
 from innerloop_vos.method_options import read_options
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.segmenter import Segmenter
@@ -65,8 +67,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of e-osvos, such as online_interval=10; may be given several "
-        f"times, of: {', '.join(field.name for field in fields(EOSVOSOptions))}",
+        help="a further setting of lwl or e-osvos, such as update_interval=5; may be given several "
+        f"times. Of lwl: {_names(LWLOptions)}; of e-osvos: {_names(EOSVOSOptions)}",
     )
     add_device_argument(group)
 
@@ -76,6 +78,10 @@ def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGrou
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; auto (default) takes a GPU if any"
     )
+
+
+def _names(options: type[LWLOptions] | type[EOSVOSOptions]) -> str:
+    return ", ".join(field.name for field in fields(options))
 
 
 def build_segmenter(arguments: argparse.Namespace) -> Segmenter:
@@ -108,7 +114,12 @@ def _lwl(arguments: argparse.Namespace) -> Segmenter:
     network = load_lwl(_needed_weights(arguments))
     if arguments.solver:
         network.target_model.solver = _solver(arguments.solver)
-    return LWLSegmenter(network, device=parse_device(arguments.device))
+    # Videos that start from a mask or from a box have settings of their own.
+    options, box_options = (
+        read_options(arguments.option, default_options(network, from_box))
+        for from_box in (False, True)
+    )
+    return LWLSegmenter(network, options, box_options, parse_device(arguments.device))
 
 
 def _e_osvos(arguments: argparse.Namespace) -> Segmenter:

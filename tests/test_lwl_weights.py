@@ -100,5 +100,9 @@ def test_the_command_line_segments_with_lwl(tmp_path, capsys):
     assert main([*arguments, *weights, "--mask", str(mask)]) == 0
     assert torch.equal(read_mask(out / "00000.png"), masks[0])
     assert main([*arguments, *weights, "--box", "20,20,60,50", "--solver", "exact"]) == 0
+    whole_frame = ["--option", "search_factor=None", "--option", "capacity=4"]
+    assert main([*arguments, *weights, "--mask", str(mask), *whole_frame]) == 0
+    assert main([*arguments, *weights, "--mask", str(mask), "--option", "capacity=1"]) == 2
+    assert "option: capacity: 1, should be at least 2" in capsys.readouterr().err
     assert main([*arguments, "--mask", str(mask)]) == 2
     assert "lwl needs a file of weights" in capsys.readouterr().err
