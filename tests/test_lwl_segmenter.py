@@ -285,6 +285,11 @@ def test_a_box_needs_a_box_encoder(clip):
         ({"learning_rate": 1.0}, "learning_rate"),
         ({"first_weight": 1.0}, "first_weight"),
         ({"update_interval": 0}, "update_interval"),
+        ({"init_steps": 0}, "init_steps"),
+        ({"update_steps": -1}, "update_steps"),
+        ({"search_factor": 0}, "search_factor"),
+        ({"output": (480,)}, "output"),
+        ({"scale_change": (1.1, 0.9)}, "scale_change"),
     ],
 )
 def test_bad_options_are_named(options, name):

@@ -52,8 +52,18 @@ class LWLOptions:
             raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
         if self.first_weight is not None and not 0 <= self.first_weight < 1:
             raise ValueError(f"first_weight: {self.first_weight}, should be None or in [0, 1)")
-        if self.update_interval < 1:
-            raise ValueError(f"update_interval: {self.update_interval}, should be at least 1")
+        least = {"update_interval": 1, "init_steps": 1, "update_steps": 0, "min_area": 0}
+        for name, limit in least.items():
+            if getattr(self, name) < limit:
+                raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
+        if self.search_factor is not None and self.search_factor <= 0:
+            raise ValueError(f"search_factor: {self.search_factor}, should be None or positive")
+        if len(self.output) != 2 or min(self.output) < 32:
+            raise ValueError(f"output: {self.output}, should be two numbers from 32")
+        if not 0 < self.scale_change[0] <= self.scale_change[1]:
+            raise ValueError(
+                f"scale_change: {self.scale_change}, should be two factors, the least first"
+            )
 
 
 BOX_OPTIONS = LWLOptions(learning_rate=0.2, first_weight=None, update_steps=5, update_interval=5)
