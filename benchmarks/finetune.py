@@ -12,13 +12,14 @@ import argparse
 import copy
 import json
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import innerloop as il
+from innerloop.compare.measure import interleaved, median_ratio, seconds
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.eosvos import EOSVOS, eosvos_mobilenet_v2
 from innerloop_vos.eosvos.finetuning import Batch, fine_tune, learning, training_loss
@@ -77,23 +78,18 @@ def main() -> None:
     torch.manual_seed(0)
     frames, masks = synthetic_clip(1, (240, 432), objects=1, seed=0)
     runs = cases(eosvos_mobilenet_v2(), Batch([frames[0] / 255] * 3, [masks[0] == 1] * 3))
-    times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()  # the first call sets up what later ones find
-    for _ in range(arguments.rounds):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append((time.perf_counter() - start) / STEPS)
+    clocked = {name: partial(seconds, run) for name, run in runs.items()}
+    times = interleaved(clocked, arguments.rounds)
 
     reference = times["torch.optim.SGD"]
     rows = []
     print(f"{'fine-tuning':20}{'s a step':>10}{'to SGD':>10}")
-    for name, seconds in times.items():
-        # Within a round, a busy machine slows both.
-        ratio = statistics.median(a / b for a, b in zip(seconds, reference, strict=True))
-        rows.append({"case": name, "seconds": statistics.median(seconds), "to_sgd": ratio})
-        print(f"{name:20}{rows[-1]['seconds']:10.3f}{ratio:10.2f}")
+    for name, found in times.items():
+        a_step = statistics.median(found) / STEPS
+        rows.append({"case": name, "seconds": a_step, "to_sgd": median_ratio(found, reference)})
+        print(f"{name:20}{rows[-1]['seconds']:10.3f}{rows[-1]['to_sgd']:10.2f}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "finetune.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
     plot(rows, arguments.output / "finetune.png")

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -22,8 +23,6 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import higher
-import learn2learn
 import matplotlib.pyplot as plt
 import torch
 from rich.console import Console
@@ -32,15 +31,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import innerloop as il
+from innerloop.compare.peers import PEERS, Loss, Peer, Task
 from innerloop_vos.files import atomic_path, prepare_output
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from data import Digits, Tasks, sinusoids
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-Task = tuple[Tensor, ...]
-"""Support inputs, support targets, query inputs and query targets."""
 OuterLoss = Callable[..., Tensor]
 
 
@@ -132,43 +129,26 @@ def train_with_innerloop(
     )
 
 
-def higher_loss(net: nn.Module, task: Task, experiment: Experiment) -> Tensor:
-    """The query loss of a net on a task, adapted with higher."""
-    sgd = torch.optim.SGD(net.parameters(), lr=experiment.rate)
-    with higher.innerloop_ctx(net, sgd, copy_initial_weights=False) as (model, inner):
-        for _ in range(experiment.steps):
-            inner.step(experiment.loss(model(task[0]), task[1]))
-        return experiment.loss(model(task[2]), task[3])
-
-
-def learn2learn_loss(net: nn.Module, task: Task, experiment: Experiment) -> Tensor:
-    """The query loss of a net on a task, adapted with learn2learn."""
-    learner = learn2learn.algorithms.MAML(net, lr=experiment.rate).clone()
-    for _ in range(experiment.steps):
-        learner.adapt(experiment.loss(learner(task[0]), task[1]))
-    return experiment.loss(learner(task[2]), task[3])
-
-
 def train_with_peer(
     net: nn.Module,
     batches: list[Tasks],
     experiment: Experiment,
-    task_loss: Callable[[nn.Module, Task, Experiment], Tensor],
+    peer: Peer,
 ) -> None:
     """Meta-train a net in place, as the peers' own examples do."""
     optimizer = torch.optim.Adam(net.parameters(), lr=experiment.outer_rate)
     for batch in batches:
         optimizer.zero_grad()
         for task in zip(*batch, strict=True):
-            (task_loss(net, task, experiment) / experiment.batch).backward()
+            (peer.outcome(net, task, experiment).loss / experiment.batch).backward()
         optimizer.step()
 
 
+LIBRARIES = ("higher", "learn2learn")
 TRAINERS: dict[str, Callable[[nn.Module, list[Tasks], Experiment], None]] = {
     "innerloop, loop": partial(train_with_innerloop, mode="loop"),
     "innerloop, vmap": partial(train_with_innerloop, mode="vmap"),
-    "higher": partial(train_with_peer, task_loss=higher_loss),
-    "learn2learn": partial(train_with_peer, task_loss=learn2learn_loss),
+    **{library: partial(train_with_peer, peer=PEERS[library]) for library in LIBRARIES},
 }
 
 
@@ -201,6 +181,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/maml_peers"))
     parser.add_argument("--seeds", type=int, default=5)
     arguments = parser.parse_args()
+    for library in LIBRARIES:
+        import_module(PEERS[library].package)  # if it is missing, say so at once
     out = prepare_output(arguments.out)
     torch.set_num_threads(1)
 

@@ -9,6 +9,7 @@ import innerloop_vos
 
 CORE = Path(innerloop.__file__).parent
 VOS = Path(innerloop_vos.__file__).parent
+COMMAND = CORE / "compare"
 METHODS = ("lwl", "ridge")
 FRONT = ("innerloop_vos.cli", "innerloop_vos.commands", "innerloop_vos.methods")
 
@@ -26,7 +27,16 @@ def imported(path):
 def test_the_core_needs_torch_alone():
     allowed = {"torch", "innerloop", *sys.stdlib_module_names}
     for path in CORE.rglob("*.py"):
-        assert {name.split(".")[0] for name in imported(path)} <= allowed, path
+        if COMMAND not in path.parents:
+            assert {name.split(".")[0] for name in imported(path)} <= allowed, path
+
+
+def test_the_core_does_not_import_its_command_which_does_not_import_the_vos_package():
+    for path in CORE.rglob("*.py"):
+        names = set(imported(path))
+        assert not any(name.startswith("innerloop_vos") for name in names), path
+        if COMMAND not in path.parents and path.name not in ("cli.py", "__main__.py"):
+            assert not any(name.startswith("innerloop.compare") for name in names), path
 
 
 def test_methods_do_not_import_one_another_and_nothing_below_imports_the_front():

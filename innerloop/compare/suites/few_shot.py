@@ -26,7 +26,7 @@ NORMS: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
-def few_shot(width: int, norm: str) -> Factory:
+def factory(width: int, norm: str) -> Factory:
     """The suite of a net's width and norm layer.
 
     In single precision, the winner of a max pooling may change with the rounding, and with it the

@@ -15,12 +15,12 @@ from innerloop.solvers import IRLS, Armijo, GradientDescent, Newton
 FEATURES, CLASSES = 20, 3
 
 
-def hyperparameters(quick: bool) -> Suite:
+def suite(quick: bool) -> Suite:
     """Weighted logistic regression on noisy labels; the outer loss is that of clean ones."""
     samples, steps = (60, 6) if quick else (300, 30)
     return bilevel_suite(
         f"logistic regression, {samples} weighted samples of {FEATURES} features",
-        partial(_make, samples),
+        partial(make, samples),
         steps=steps,
         solvers={
             "gradient descent": GradientDescent(4.0 / samples),
@@ -31,7 +31,8 @@ def hyperparameters(quick: bool) -> Suite:
     )
 
 
-def _make(samples: int, dtype: torch.dtype) -> Bilevel:
+def make(samples: int, dtype: torch.dtype) -> Bilevel:
+    """The problem with a number of samples, in a dtype."""
     truth = normal(CLASSES, FEATURES, seed=0)
     features = normal(2, samples, FEATURES, seed=1)
     labels = (features @ truth.T > 0).to(dtype)

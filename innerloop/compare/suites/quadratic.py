@@ -12,14 +12,14 @@ SIZE = 50
 CONDITION = 30.0
 
 
-def quadratic(quick: bool) -> Suite:
+def suite(quick: bool) -> Suite:
     """½ p'Hp − b'p, with b the meta-parameter and the outer loss ½ |p − c|²."""
     steps = 10 if quick else 30
     # The greatest eigenvalue of H is 1.
     momentum = ((CONDITION**0.5 - 1) / (CONDITION**0.5 + 1)) ** 2
     return bilevel_suite(
         f"quadratic of {SIZE} parameters, condition {CONDITION:.0f}",
-        _make,
+        make,
         steps=steps,
         solvers={
             "gradient descent": GradientDescent(1.0),
@@ -31,7 +31,8 @@ def quadratic(quick: bool) -> Suite:
     )
 
 
-def _make(dtype: torch.dtype) -> Bilevel:
+def make(dtype: torch.dtype) -> Bilevel:
+    """The problem in a dtype, with its solution."""
     basis = torch.linalg.qr(normal(SIZE, SIZE, seed=0)).Q
     eigenvalues = torch.logspace(0, 1, SIZE, CONDITION, dtype=torch.float64) / CONDITION
     hessian = (basis * eigenvalues) @ basis.T

@@ -21,7 +21,7 @@ from innerloop.solvers import (
 WAYS, SHOTS = 5, 5
 
 
-def ridge(quick: bool) -> Suite:
+def suite(quick: bool) -> Suite:
     """A linear layer on support samples; features and regularization are meta-parameters."""
     channels, steps = (128, 5) if quick else (1600, 10)
     return bilevel_suite(

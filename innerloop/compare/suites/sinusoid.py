@@ -13,7 +13,7 @@ from innerloop.compare.suite import Suite
 SHOTS = 10
 
 
-def sinusoid(quick: bool) -> Suite:
+def suite(quick: bool) -> Suite:
     """Regression of sinusoids from 10 points by a perceptron of two hidden layers of 40.
 
     Source:
