@@ -61,7 +61,12 @@ def _word(name: str, value: object) -> str:
     parts = value if isinstance(value, list) else [value]
     if name == "config" or not all(isinstance(part, str | int | float) for part in parts):
         raise ValueError(f"{name} should be a number, a text, a list of these or a truth value")
-    return f"--{name}={','.join(map(str, parts))}"
+    return f"--{name}={_text(parts)}"
+
+
+def _text(value: object) -> str:
+    """A value as the command line has it."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
@@ -126,10 +131,12 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
     group = parser.add_argument_group(
         "settings", "In brackets: the default" + (f", or those of {names}." if names else ".")
     )
-    described = dict(re.findall(r"^ {8}(\w+): (.+)$", kind.__doc__ or "", re.M))
+    # Lines of a description after the first are indented further.
+    found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)$", kind.__doc__ or "", re.M)
+    described = {name: " ".join(text.split()) for name, text in found}
     hints = get_type_hints(kind)
     for field in fields(kind):
-        defaults = [str(getattr(preset, field.name)) for preset in presets]
+        defaults = [_text(getattr(preset, field.name)) for preset in presets]
         shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
         group.add_argument(
             option(field.name),

@@ -19,7 +19,8 @@ class Settings:
     """Settings of nothing.
 
     Args:
-        batch_size: Clips a step, all 100% of them.
+        batch_size: Clips a step, all 100%
+            of them.
         rate: Learning rate.
         decay_at: Steps of the decay.
         loss: Its name.
@@ -76,6 +77,7 @@ def test_the_help_tells_what_settings_mean_and_their_defaults(capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "Clips a step, all 100% of them. (4)" in text
     assert "Learning rate. (0.5 | 0.01)" in text
+    assert "Steps of the decay. ( | 3,6)" in text
     assert "those of fast | slow." in text
 
 

@@ -35,15 +35,15 @@ def add_parser(commands: Any) -> None:
     lwl = networks.add_parser(
         "lwl",
         help="train LWL",
-        description="Train one stage of LWL on DAVIS, YouTube-VOS or both, measuring J and F of "
-        f"held-out sequences. {_SHARED}",
+        description="Train one stage of LWL on DAVIS, YouTube-VOS, clips of your own, COCO's "
+        f"images or several of these, measuring J and F of held-out sequences. {_SHARED}",
     )
     add_lwl_arguments(lwl)
     eosvos = networks.add_parser(
         "e-osvos",
         help="train e-OSVOS",
-        description="Train one phase of e-OSVOS on DAVIS, YouTube-VOS, clips of your own or "
-        f"several of these, measuring J and F of held-out sequences. {_SHARED}",
+        description="Train one phase of e-OSVOS on DAVIS, YouTube-VOS, clips of your own, COCO's "
+        f"images or several of these, measuring J and F of held-out sequences. {_SHARED}",
     )
     add_eosvos_arguments(eosvos)
     for network, train in (

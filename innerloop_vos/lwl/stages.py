@@ -59,7 +59,7 @@ class LWLTrainingSettings:
         paste: Share of the mini-sequences that an object of another clip is pasted into.
         init_steps: Steps of the inner solver on the frame that is learned from.
         update_steps: Steps after each frame that is segmented, learning from its predicted mask.
-        loss: One of `LOSSES`; both over all pixels of the batch as one set.
+        loss: lovasz or cross-entropy, over all pixels of the batch as one set.
         loss_weight: What the loss is multiplied by.
         regularization_rate: Learning rate of the target model's regularization; 0 freezes a part.
         projection_rate: Learning rate of the projection to target features.
