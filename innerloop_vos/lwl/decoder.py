@@ -180,7 +180,7 @@ class Decoder(nn.Module):
                 if isinstance(conv, nn.Conv2d):
                     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             for block in (*self.RRB1.values(), *self.RRB2.values()):
-                nn.init.zeros_(block.bblock[-1].weight)
+                nn.init.zeros_(block.get_parameter("bblock.3.weight"))
             self.project = Correction(widths[-1])
 
     def forward(self, scores: Tensor, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
