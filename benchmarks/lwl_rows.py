@@ -1,0 +1,96 @@
+"""The rows of LWL's ablations: how each one's network differs, is trained and is run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from innerloop_vos.lwl.builders import LIGHT_SIZES
+
+_DECODER_ALONE = {"projection_rate": 0.0, "regularization_rate": 0.0, "label_encoder_rate": 0.0}
+"""No gradient passes through the inner solver, as nothing that it reads is trained."""
+
+_MASK_ALONE = {"outputs": 1}
+"""The one label is the mask itself (`mask_label`)."""
+
+_NEVER = 10**9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table, or one point of a figure.
+
+    Args:
+        label: As printed.
+        training: Name of the training that it needs, which rows of the same name share. None: the
+            network as it starts.
+        sizes: Of the network, where they differ.
+        settings: Of the training, where they differ.
+        unit_weights: Whether the weight predictor is not trained, so that its weights stay 1.
+        options: Of the segmenter, where they differ.
+        backbone_weights: Which of the given files of weights the backbone has.
+    """
+
+    label: str
+    training: str | None = "full"
+    sizes: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    unit_weights: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    backbone_weights: int = 0
+
+
+def _channels(count: int) -> Row:
+    if count == 1:
+        return Row("1", "end-to-end", _MASK_ALONE)
+    if count == LIGHT_SIZES["outputs"]:
+        return Row(str(count))
+    return Row(str(count), f"outputs-{count}", {"outputs": count})
+
+
+def _updates(label: str, steps: int, interval: int = 1) -> Row:
+    return Row(label, options={"update_steps": steps, "update_interval": interval})
+
+
+ABLATIONS: dict[str, list[Row]] = {
+    "table1": [
+        Row("(before training)", None, _MASK_ALONE),
+        Row("baseline", "decoder-alone", _MASK_ALONE, _DECODER_ALONE),
+        Row("+ end-to-end training", "end-to-end", _MASK_ALONE),
+        Row("+ label encoder", "unit-weights", unit_weights=True),
+        Row("+ weight predictor"),
+    ],
+    "table6": [
+        Row("first backbone weights"),
+        Row("second backbone weights", backbone_weights=1),
+    ],
+    "table7": [
+        Row("Lovász", "lovasz", settings={"loss": "lovasz"}),
+        Row("cross-entropy"),
+    ],
+    "fig7": [_channels(count) for count in (1, 2, 4, 8, 16)],
+    "fig8-iterations": [
+        _updates("0", 1, _NEVER),
+        _updates("1/8", 1, 8),
+        _updates("1/4", 1, 4),
+        _updates("1/2", 1, 2),
+        *(_updates(str(steps), steps) for steps in (1, 2, 3, 5, 10)),
+    ],
+    # With the first sample's share bounded from below, the rate would hardly matter.
+    "fig8-rate": [
+        Row(f"{rate:g}", options={"learning_rate": rate, "first_weight": 0.0})
+        for rate in (0.01, 0.03, 0.1, 0.2, 0.4, 0.8)
+    ],
+    "fig9": [
+        _updates("1", 1, _NEVER),
+        *(Row(str(count), options={"capacity": count}) for count in (2, 4, 8, 16, 32)),
+    ],
+    "table9": [
+        Row("search region"),
+        Row("full frame", options={"search_factor": None}),
+    ],
+}
+"""By the numbers that they have in the paper.
+
+Here one label is always the mask itself, with weights that balance object and background; the
+others, and their weights, are learned. "0" updates and a memory of "1" both mean that the target
+model stays that of the first frame.
+"""
