@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from innerloop.adjoints import Adjoint
+from innerloop.normalization import use_batch_statistics
 from innerloop.problems import Objective
 from innerloop.solve import Solution, solve
 from innerloop.solvers.base import Solver
@@ -63,11 +64,11 @@ class Adapted:
         self.values: dict[str, Tensor] = _select(module, parameters)
         self._others: dict[str, Tensor] = {}
         self._statistics: dict[str, Tensor] = {}
-        self._on_running = _skeleton(module, batch_statistics=False)
-        self._on_batch = _skeleton(module, batch_statistics=True)
+        self._skeletons: dict[bool, nn.Module] = {}  # made when first needed, shared by copies
+        self._tied = _shares_parameters(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        skeleton = self._on_batch if self._policy == "batch_statistics" else self._on_running
+        skeleton = self._skeleton(batch_statistics=self._policy == "batch_statistics")
         return self._run(skeleton, self.values, args, kwargs)
 
     def adapt(
@@ -98,7 +99,7 @@ class Adapted:
         """
         adapted = copy.copy(self)
         adapted._replace(init or {})
-        skeleton = self._on_running if self._policy == "frozen" else self._on_batch
+        skeleton = self._skeleton(batch_statistics=self._policy != "frozen")
 
         def model(values: dict[str, Tensor]) -> Model:
             return lambda *args, **kwargs: adapted._run(skeleton, values, args, kwargs)
@@ -138,13 +139,19 @@ class Adapted:
         rest = {name: value for name, value in tensors.items() if name not in self.values}
         self._others = {**self._others, **rest}
 
+    def _skeleton(self, *, batch_statistics: bool) -> nn.Module:
+        if batch_statistics not in self._skeletons:
+            self._skeletons[batch_statistics] = _skeleton(self.module, batch_statistics)
+        return self._skeletons[batch_statistics]
+
     def _run(
         self, skeleton: nn.Module, values: Mapping[str, Tensor], args: Any, kwargs: Any
     ) -> Any:
         # Copies: a layer may change its buffers in place.
         buffers = {name: buffer.clone() for name, buffer in skeleton.named_buffers()}
         buffers.update({k: v for k, v in self._statistics.items() if k in buffers})
-        return functional_call(skeleton, {**buffers, **self._others, **values}, args, kwargs)
+        tensors = {**buffers, **self._others, **values}
+        return functional_call(skeleton, tensors, args, kwargs, tie_weights=self._tied)
 
 
 def adapt(
@@ -207,16 +214,25 @@ def _select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]
     return dict(chosen)
 
 
-def _skeleton(module: nn.Module, *, batch_statistics: bool) -> nn.Module:
-    """A copy of the module that shares its tensors, its BatchNorm using one kind of statistics."""
+def _shares_parameters(module: nn.Module) -> bool:
+    """Whether a parameter has more than one name; looking for those takes long in every call."""
+    return any(
+        len(list(tensors(remove_duplicate=False))) > len(list(tensors()))
+        for tensors in (module.named_parameters, module.named_buffers)
+    )
+
+
+def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
+    """The module, or a copy that shares its tensors, its BatchNorm using one kind of statistics."""
+    if not any(isinstance(layer, _BatchNorm) for layer in module.modules()):
+        return module
     shared: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
     skeleton = copy.deepcopy(module, shared)
     for layer in skeleton.modules():
         if isinstance(layer, _BatchNorm):
             layer.eval()
-            if batch_statistics:
-                for name in ("running_mean", "running_var", "num_batches_tracked"):
-                    setattr(layer, name, None)
+            if batch_statistics or layer.running_mean is None:
+                use_batch_statistics(layer)
     return skeleton
 
 

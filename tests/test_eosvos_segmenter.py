@@ -158,9 +158,10 @@ def test_layers_that_do_not_learn_are_passed_once_for_all_objects(network, rates
         assert segmenter._depth == 7
         segmenter._depth = depth
         passed.clear()
-        layer = next(iter(segmenter._frozen.backbone.body.children()))
-        for module in (layer, next(iter(segmenter.network._on_running.backbone.body.children()))):
-            module.register_forward_hook(lambda *_: passed.append(1))
+        tuned = segmenter.network._skeleton(batch_statistics=False)
+        networks = (segmenter._frozen, tuned)
+        for layer in {next(iter(network.backbone.body.children())) for network in networks}:
+            layer.register_forward_hook(lambda *_: passed.append(1))
         masks = run(segmenter, scenes)
         return masks, segmenter.probabilities, len(passed)
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from innerloop import trees
 from innerloop.problems.base import Problem
 from innerloop.trees import Tree
 
@@ -63,7 +64,8 @@ def _known(kind: type[Problem]) -> str:
 
 def report(problem: Problem, loss: Tensor, gradient: Tree, step_size: Tensor) -> StepStats:
     """What a step that started with this loss and gradient reports."""
-    norm = problem.dot(gradient, gradient).detach().sqrt()
+    gradient = trees.detach(gradient)
+    norm = problem.dot(gradient, gradient).sqrt()
     return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm))
 
 

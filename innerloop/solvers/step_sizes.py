@@ -128,10 +128,11 @@ def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> T
 
 def effective_size(rate: Tree, problem: Problem, before: Tree, after: Tree, direction: Tree) -> Any:
     """One multiple of the direction a problem, for the statistics: norms where rates differ."""
-    length = problem.dot(direction, direction).detach()
     if isinstance(rate, int | float):
-        return torch.full_like(length, rate)
+        return trees.leaves(direction)[0].new_full(problem.batch_shape, rate)
     if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):
         return rate.detach()
-    change = trees.detach(trees.tree_map(torch.sub, after, before))
+    before, after, direction = map(trees.detach, (before, after, direction))
+    change = trees.tree_map(torch.sub, after, before)
+    length = problem.dot(direction, direction)
     return safe_quotient(problem.dot(change, change), length).sqrt()
