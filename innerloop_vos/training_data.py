@@ -79,8 +79,11 @@ def open_data(
         InputError: A folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
-    if arguments.held_out_frames < 1:
-        raise InputError(f"--held-out-frames should be positive, got {arguments.held_out_frames}")
+    if arguments.held_out_frames < 3:
+        raise InputError(
+            f"--held-out-frames should be at least 3, got {arguments.held_out_frames}: the first "
+            "and the last are not scored"
+        )
     given: list[tuple[SequenceFolders, float]] = []
     ratio = (*arguments.ratio, 1.0, 1.0, 1.0)
     if arguments.youtube_vos:

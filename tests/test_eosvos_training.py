@@ -258,7 +258,7 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
         ("--scale 1.5,1.2", "scale should be two factors, the least first"),
         ("--held-out cow,horse", "--held-out: horse not among the sequences"),
         ("--held-out cat,cow,dog", "no sequence is left to train on"),
-        ("--held-out-frames 0", "--held-out-frames should be positive, got 0"),
+        ("--held-out-frames 2", "--held-out-frames should be at least 3, got 2"),
         ("--every 0", "--every should be at least 1, got 0"),
         ("--phase davis", "--init: phase davis needs the weights of phase meta"),
         ("--davis nowhere", "nowhere is not laid out as DAVIS"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from davis_layout import write_davis
 from parallel_training import SEED, STEPS, Regression
 
 from innerloop_vos import processes
@@ -17,19 +18,22 @@ from innerloop_vos.training import CHECKPOINT, run
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp("parallel")
-    script = Path(__file__).with_name("parallel_training.py")
+def torchrun(*words):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", str(script), str(out)],
+        [*torchrun, "--nproc-per-node", "2", *map(str, words)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("parallel")
+    torchrun(Path(__file__).with_name("parallel_training.py"), out)
     return out
 
 
@@ -60,6 +64,23 @@ def test_the_first_process_alone_writes(folder):
 def test_a_checkpoint_of_another_number_of_processes_is_refused(folder):
     with pytest.raises(InputError, match=f"{CHECKPOINT} is of a training in 2 processes, not 1"):
         run(Regression(), folder / "whole", STEPS + 1, every=1, resume=True)
+
+
+@pytest.mark.slow
+def test_the_command_trains_in_two_processes(tmp_path):
+    davis = write_davis(tmp_path / "DAVIS", ["cat", "dog"])
+    config, out = tmp_path / "run.toml", tmp_path / "out"
+    config.write_text(
+        f"stage = 1\ndavis = '{davis}'\nout = '{out}'\ndevice = 'cpu'\niterations = 2\nevery = 1\n"
+        "batch-size = 1\nheight = 48\nwidth = 64\ntest-frames = 1\nfeatures = 16\noutputs = 4\n"
+        "label-widths = [4, 8, 8]\ndecoder-widths = [16, 16, 16, 16]\nheld-out = ['dog']\n"
+        "held-out-frames = 3\ntensorboard = true\n"
+    )
+    torchrun("-m", "innerloop_vos.cli", "train", "lwl", "--config", config)
+    assert len(torch.load(out / CHECKPOINT)["generator"]) == 2
+    measured = [r for r in json.loads((out / "curve.json").read_text()) if "held out/J" in r]
+    assert [record["iteration"] for record in measured] == [1, 2]
+    assert len(list((out / "tensorboard").iterdir())) == 1
 
 
 def test_one_process_needs_no_library(monkeypatch):
