@@ -134,20 +134,20 @@ def training(
     }
 
 
-def peak_mb() -> float:
-    """Peak resident memory of this process so far, in MB."""
+def resident_mb(field: str) -> float:
+    """Resident memory of this process in MB: now ("VmRSS") or at its peak ("VmHWM")."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
 def measure_memory(case: str, frames: int, steps: int) -> float:
-    """Peak memory of a case of training in this process, above that after a tiny one."""
+    """Peak memory of a case of training in this process, above its data and a tiny run."""
     torch.set_num_threads(1)
     training(1, steps, (4, 4))[case]()
     run = training(frames, steps)[case]
-    before = peak_mb()
+    before = resident_mb("VmRSS")
     run()
-    return peak_mb() - before
+    return resident_mb("VmHWM") - before
 
 
 def memory_of(case: str, frames: int, steps: int) -> float:
