@@ -49,7 +49,8 @@ def main() -> None:
         )
     arguments.output.mkdir(parents=True, exist_ok=True)
     with atomic_path(arguments.output / "iterations.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+        measured = {"sequences": arguments.sequences, "frames": arguments.frames, "steps": rows}
+        temporary.write_text(json.dumps(measured, indent=1), encoding="utf-8")
     plot(rows, arguments.output / "iterations.png")
 
 

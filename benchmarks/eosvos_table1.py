@@ -144,7 +144,14 @@ def main() -> None:
             trained = meta_trained(start, settings, sampler, folder)
             name = f"{row}, seed {seed}"
             rows[row].append(table.measure(name, *trained, options(row, seed), validation))
-        report(rows, best, arguments.output)
+        about = {
+            "best single rate": best,
+            "sequences": [clip.name for clip in validation.clips],
+            "frames": validation.frames,
+            "meta steps": arguments.meta_steps,
+            "tasks of a meta step": arguments.batch_size,
+        }
+        report(rows, about, arguments.output)
 
 
 def meta_trained(
@@ -162,10 +169,11 @@ def meta_trained(
     return load_eosvos(folder / WEIGHTS)
 
 
-def report(rows: dict[str, list[Figures]], best: float, output: Path) -> None:
-    """Print the table, mean and spread over the seeds, and write it."""
-    print(f"{'':30}{'J&F':>14}{'J':>8}{'F':>8}{'frames/s':>10}   (best single rate {best:g})")
-    written: dict[str, object] = {"best single rate": best}
+def report(rows: dict[str, list[Figures]], about: dict[str, object], output: Path) -> None:
+    """Print the table, mean and spread over the seeds, and write it with what it is about."""
+    print(", ".join(f"{name}: {value}" for name, value in about.items()))
+    print(f"{'':30}{'J&F':>14}{'J':>8}{'F':>8}{'frames/s':>10}")
+    written = dict(about)
     for row, seeds in rows.items():
         mean = {key: statistics.fmean(each[key] for each in seeds) for key in seeds[0]}
         spread = statistics.stdev(s["J&F"] for s in seeds) if len(seeds) > 1 else 0.0
