@@ -12,14 +12,33 @@ Tree: TypeAlias = Any
 
 flatten = pytree.tree_flatten
 unflatten = pytree.tree_unflatten
-leaves = pytree.tree_leaves
+
+
+# Tensors and flat dicts are by far the most frequent trees, and the traversal of others is slow.
+
+
+def leaves(tree: Tree) -> list[Any]:
+    """The leaves of a tree, in order."""
+    return list(tree.values()) if _is_flat_dict(tree) else pytree.tree_leaves(tree)
 
 
 def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
     """Apply `function` to corresponding leaves."""
-    if isinstance(tree, Tensor):  # by far the most frequent tree, and the traversal is slow
+    if isinstance(tree, Tensor):
         return function(tree, *others)
+    if _is_flat_dict(tree) and all(_has_keys(other, tree) for other in others):
+        return {
+            key: function(leaf, *(other[key] for other in others)) for key, leaf in tree.items()
+        }
     return pytree.tree_map(function, tree, *others)
+
+
+def _is_flat_dict(tree: Tree) -> bool:
+    return type(tree) is dict and all(isinstance(leaf, Tensor) for leaf in tree.values())
+
+
+def _has_keys(tree: Tree, other: dict[Any, Any]) -> bool:
+    return type(tree) is dict and tree.keys() == other.keys()
 
 
 def named_leaves(tree: Tree) -> list[tuple[str, Tensor]]:

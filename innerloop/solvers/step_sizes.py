@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 import torch
@@ -115,7 +116,7 @@ def current_rate(
 def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> Tree:
     """`params + rate * direction`, for each form of a rate without a rule."""
     if isinstance(rate, int | float):
-        return trees.tree_map(lambda p, d: p + rate * d, params, direction)
+        return trees.tree_map(partial(torch.add, alpha=rate), params, direction)
     if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):
         return trees.add_scaled(params, rate, direction)
     if not trees.same_structure(rate, params):
