@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd import Function
+from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from innerloop.autodiff import transforming
@@ -28,6 +29,9 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     Source:
         Ioffe and Szegedy, Batch Normalization, ICML 2015, algorithm 1.
     """
+    if torch.compiler.is_compiling():
+        # Inside torch.func.grad, the Function does not work under torch.compile.
+        return functional.batch_norm(x, None, None, weight, bias, training=True, eps=eps)
     normalized: Tensor = _BatchNormalization.apply(x, weight, bias, eps)[0]
     return normalized
 
