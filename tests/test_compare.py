@@ -19,7 +19,8 @@ from innerloop.compare import command, measure, registry
 from innerloop.compare.bilevel import exact_outcome
 from innerloop.compare.results import Figures
 from innerloop.compare.runner import run_suite
-from innerloop.compare.suites import hyperparameters, quadratic
+from innerloop.compare.suites import conv, hyperparameters, quadratic
+from innerloop.compare.suites.random import normal
 from innerloop.compare.table import table
 
 FIGURES = set(Figures.__dataclass_fields__)
@@ -171,6 +172,15 @@ def test_direct_solvers_are_exact_and_better_adjoints_come_closer():
     assert errors["exact"] < errors["conjugate gradient"] < errors["gradient descent"]
     assert errors["gradient descent"] < errors["gradient descent + OneStep()"]
     assert len(results["gradient descent"].figures.losses) == 11
+
+
+def test_checkpointing_keeps_the_gradient_of_features_that_are_convolved():
+    """Found by the full run: an autograd Function hid the features from the checkpoint."""
+    frames = conv.Frames(normal(2, 8, 4, 5, seed=0), normal(2, 16, 4, 5, seed=1))
+    suite = conv.conv_suite("channels", frames, 4, regularization=0.1)
+    rows = {row.name: row.prepare(torch.float64)(compare.Clock()) for row in suite.rows}
+    checkpointed = rows["conjugate gradient + Unroll(checkpoint)"].gradient
+    assert measure.relative_error(checkpointed, rows["conjugate gradient"].gradient) < 1e-12
 
 
 MINE = """

@@ -78,14 +78,19 @@ class ConvLeastSquares(RidgeProblem):
 
     def predict(self, params: Tensor) -> Tensor:
         if self._convolves:
-            return Convolve.apply(self.features, params)  # type: ignore[no-any-return]
+            return Convolve.apply(self._seen(), params)  # type: ignore[no-any-return]
         return multiply(self.features, params)
 
     def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
         kernel = like.shape[-1]
         if self._convolves:
-            return Correlate.apply(self.features, residual, kernel)  # type: ignore[no-any-return]
+            return Correlate.apply(self._seen(), residual, kernel)  # type: ignore[no-any-return]
         return multiply_transposed(self.features, residual, kernel)
+
+    def _seen(self) -> Tensor:
+        """The features through a torch function: checkpoints find what code closes over by these,
+        of which an autograd Function is none."""
+        return self.features.view_as(self.features)
 
     def coordinates(
         self, init: Tensor, steps: int, prediction: Tensor | None = None
