@@ -52,6 +52,7 @@ def network():
         mask_pooling=7,
         sampled_anchors=64,
         sampled_boxes=32,
+        proposals=(2000, 1000),
     )
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     generator = torch.Generator().manual_seed(1)
