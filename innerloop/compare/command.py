@@ -122,7 +122,7 @@ def _suites(arguments: argparse.Namespace, console: Any) -> list[str]:
     if arguments.features:
         from innerloop.compare.suites.conv import features_of_file
 
-        registry.add_suite("conv-file", partial(features_of_file, Path(arguments.features)))
+        registry.SUITES["conv-file"] = partial(features_of_file, Path(arguments.features))
     return registry.choose(arguments.suite.split(","), registry.SUITES, "--suite")
 
 
