@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,6 @@ from innerloop.compare.results import SuiteResult, write_csv, write_json
 from innerloop.compare.runner import run_suite
 from innerloop.errors import InputError
 from innerloop.files import atomic_path, prepare_output
-
-WIDTH = 120
-"""Columns of the table where the output is no terminal."""
 
 
 def add_parser(commands: Any) -> None:
@@ -83,8 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
     _check_installed()
     from rich.console import Console
 
-    # Into a file or a pipe the table goes unfolded.
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = Console()
     names = _suites(arguments, console)
     if arguments.list:
         console.print("\n".join(names), highlight=False)
@@ -151,7 +146,8 @@ def _run(names: list[str], arguments: argparse.Namespace, out: Path | None, cons
 
             result = run_suite(name, suite, chosen[name], rounds, advance)
             finished.append(result)
-            console.print(table(result))
+            for line in table(result):
+                console.print(line)
             for note in notes(result):
                 console.print(f"  {note}", style="red", markup=False, highlight=False)
             if out is not None:

@@ -1,13 +1,10 @@
 """Results as a table for the terminal and as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from innerloop.compare.results import Figures, RowResult, SuiteResult, machine, versions
+from innerloop.compare.results import Figures, SuiteResult, machine, versions
 
 _COLUMNS = (
     "loss",
@@ -17,32 +14,41 @@ _COLUMNS = (
     "forward ms",
     "backward ms",
     "peak MB",
-    "verdict",
 )
 _STYLES = {"wrong": "bold red", "failed": "red", "not installed": "dim", "exact": "green"}
 
 
-def table(suite: SuiteResult) -> Table:
-    """Lay out a suite for the terminal: figures, each with its ratio to the baseline's."""
-    result = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1),
-        title=escape(f"{suite.name}: {suite.description}"),
-        caption=escape(_caption(suite)),
-        title_justify="left",
-        caption_justify="left",
-    )
-    result.add_column("row", overflow="fold")
-    for column in _COLUMNS:
-        result.add_column(column.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in suite.rows:
-        style = _STYLES.get(row.verdict, "")
-        cells = [Text(cell) for cell in _cells(row, "\n")]
-        cells[-1].stylize(style)
-        name = Text(row.name, style=style if row.verdict == "wrong" else "")
-        result.add_row(name, *cells)
-    return result
+def table(suite: SuiteResult) -> Iterator[Text]:
+    """Lay out a suite for the terminal, line by line; 80 columns hold the figures.
+
+    Every row has its name and verdict on a line, its figures on the next, and the ratios to the
+    baseline's below them.
+    """
+    cells = [_numbers(row.figures, "\n") if row.figures else [] for row in suite.rows]
+    blocks = [_lines(block) for block in ([c.replace(" ", "\n") for c in _COLUMNS], *cells)]
+    lines = [line for block in blocks for line in block]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    def laid_out(block: list[list[str]]) -> Iterator[Text]:
+        for line in block:
+            yield Text("  ".join(f"{cell:>{w}}" for cell, w in zip(line, widths, strict=True)))
+
+    yield Text(f"\n{suite.name}: {suite.description}", style="italic")
+    header, *figures = blocks
+    yield from laid_out(header)
+    yield Text("─" * (sum(widths) + 2 * len(widths) - 2))
+    for row, block in zip(suite.rows, figures, strict=True):
+        yield Text(f"{row.name}: {row.verdict}", style=_STYLES.get(row.verdict, "bold"))
+        yield from laid_out(block)
+    yield Text(_caption(suite), style="dim italic")
+
+
+def _lines(cells: Sequence[str]) -> list[list[str]]:
+    """Cells of up to two lines side by side."""
+    if not cells:
+        return []
+    parts = [cell.partition("\n") for cell in cells]
+    return [[first for first, _, _ in parts], [second for _, _, second in parts]]
 
 
 def markdown(suites: Sequence[SuiteResult]) -> str:
@@ -51,13 +57,12 @@ def markdown(suites: Sequence[SuiteResult]) -> str:
     lines = ["# innerloop compare", "", ", ".join(f"{k} {v}" for k, v in facts.items()) + "."]
     for suite in suites:
         lines += ["", f"## {suite.name}", "", f"{suite.description}. {_caption(suite)}", ""]
-        lines.append(f"| row | {' | '.join(_COLUMNS)} |")
-        lines.append("|---|" + "---:|" * len(_COLUMNS))
+        lines.append(f"| row | {' | '.join(_COLUMNS)} | verdict |")
+        lines.append("|---|" + "---:|" * (len(_COLUMNS) + 1))
         for row in suite.rows:
-            cells = _cells(row, " ")
-            if row.verdict == "wrong":
-                cells[-1] = f"**{cells[-1]}**"
-            lines.append(f"| {row.name} | {' | '.join(cells)} |")
+            cells = _numbers(row.figures, " ") if row.figures else ["-"] * len(_COLUMNS)
+            verdict = f"**{row.verdict}**" if row.verdict == "wrong" else row.verdict
+            lines.append(f"| {row.name} | {' | '.join(cells)} | {verdict} |")
         lines += [f"\n{note}" for note in notes(suite)]
     return "\n".join(lines) + "\n"
 
@@ -75,14 +80,9 @@ def _caption(suite: SuiteResult) -> str:
     )
 
 
-def _cells(row: RowResult, separator: str) -> list[str]:
-    """The cells after the name; figure and ratio are apart by the separator."""
-    if row.figures is None:
-        return ["-"] * (len(_COLUMNS) - 1) + [row.verdict]
-    return [*_numbers(row.figures, separator), row.verdict]
-
-
 def _numbers(figures: Figures, separator: str) -> list[str]:
+    """The cells of a row; figure and ratio are apart by the separator."""
+
     def with_ratio(value: str, ratio: float | None) -> str:
         return value if ratio is None else f"{value}{separator}x{ratio:.3g}"
 
