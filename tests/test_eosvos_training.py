@@ -19,7 +19,13 @@ from innerloop_vos.data import DavisDataset
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.builders import load_backbone
-from innerloop_vos.eosvos.finetuning import Batch, fine_tune, initial_rates, training_loss
+from innerloop_vos.eosvos.finetuning import (
+    Batch,
+    encode_batch,
+    fine_tune,
+    initial_rates,
+    training_loss,
+)
 from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.tasks import TaskSampler
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
@@ -105,7 +111,8 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_tasks(davis):
     torch.manual_seed(5)
     for batch in drawn:
         train, test = (Batch(*(part[at] for part in batch)) for at in (slice(1), slice(1, 2)))
-        tuned = fine_tune(network, rates(), lambda train=train: train, 3)
+        encoded = encode_batch(network, train, 0)  # once, with its draw of a size, as in a step
+        tuned = fine_tune(network, rates(), lambda encoded=encoded: encoded, 3)
         (training_loss(tuned, test) / 2).backward()
     for ours, theirs in ((task.network, network), (task.inner_rates, rates)):
         for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):

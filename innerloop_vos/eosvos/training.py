@@ -10,7 +10,13 @@ from torch import Tensor, nn
 
 import innerloop as il
 from innerloop_vos.data.sampling import Sampler
-from innerloop_vos.eosvos.finetuning import Batch, fine_tune, rates_by_name, training_loss
+from innerloop_vos.eosvos.finetuning import (
+    Batch,
+    encode_batch,
+    fine_tune,
+    rates_by_name,
+    training_loss,
+)
 from innerloop_vos.eosvos.network import EOSVOS
 from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
@@ -119,7 +125,9 @@ class EOSVOSTraining(Training):
     def _meta_loss(self, task: Batch) -> Tensor:
         train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))
         rates = rates_by_name(self.network, self.inner_rates)
-        tuned = fine_tune(self.network, rates, lambda: train, self.settings.inner_steps)
+        # Layers that never learn give the same in all steps.
+        encoded = encode_batch(self.network, train, self.network.common_depth(rates))
+        tuned = fine_tune(self.network, rates, lambda: encoded, self.settings.inner_steps)
         return training_loss(tuned, test)
 
     def _moved(self, task: Batch) -> Batch:
