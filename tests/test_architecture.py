@@ -10,7 +10,7 @@ import innerloop_vos
 CORE = Path(innerloop.__file__).parent
 VOS = Path(innerloop_vos.__file__).parent
 COMMAND = CORE / "compare"
-METHODS = ("lwl", "ridge")
+METHODS = ("eosvos", "lwl", "ridge")
 FRONT = ("innerloop_vos.cli", "innerloop_vos.commands", "innerloop_vos.methods")
 
 
