@@ -13,6 +13,7 @@ import pytest
 import torch
 from davis_layout import write_davis
 from safetensors.torch import load_file, save_file
+from torchrun import torchrun
 
 import innerloop as il
 from innerloop_vos.data import DavisDataset
@@ -310,3 +311,16 @@ def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path, start):
     assert launch("parts", "--resume").wait() == 0
     whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_two_processes_meta_train_together(davis, tmp_path, start):
+    words = options(davis, tmp_path / "out", f"--init {start} --every 1 --device cpu", "meta")
+    torchrun("-m", "innerloop_vos.cli", "train", "e-osvos", *words)
+    assert len(torch.load(tmp_path / "out" / CHECKPOINT)["generator"]) == 2
+    curve = json.loads((tmp_path / "out" / "curve.json").read_text())
+    assert [each["iteration"] for each in curve if "held out/J" in each] == [1, 2]
+    before, after = (load_file(path) for path in (start, tmp_path / "out" / WEIGHTS))
+    changed = [name for name in before if not before[name].equal(after[name])]
+    assert any(name.startswith("model.") for name in changed)
+    assert any(name.startswith("rates.") for name in changed)

@@ -1,8 +1,6 @@
 """Training in two processes: equal to one with twice the batch, and resumed to the bit."""
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,24 +8,13 @@ import pytest
 import torch
 from davis_layout import write_davis
 from parallel_training import SEED, STEPS, Regression
+from torchrun import torchrun
 
 from innerloop_vos import processes
 from innerloop_vos.errors import InputError
 from innerloop_vos.training import CHECKPOINT, run
 
 CPU = torch.device("cpu")
-
-
-def torchrun(*words):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", *map(str, words)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
