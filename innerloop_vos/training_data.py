@@ -1,8 +1,13 @@
 """What the trainings of all methods are trained on and measured on, from the command line."""
 
 import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from torch.utils.data import ConcatDataset
 
 from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, SequenceFolders
+from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
@@ -64,7 +69,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 def open_data(
     arguments: argparse.Namespace, length: int, window: int, paste: float
 ) -> tuple[PastingSampler, Validation]:
-    """Open the clips that the command line names.
+    """Open the clips that the command line names, and COCO's images.
 
     Args:
         arguments: What a parser with `add_data_arguments` parsed.
@@ -79,13 +84,50 @@ def open_data(
         InputError: A folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
+    given, validation = _open(arguments)
+    samplers: list[tuple[Sampler, float]] = [
+        (ClipSampler(dataset, length, window), share) for dataset, share in given
+    ]
+    if arguments.coco:
+        share = _ratio(arguments)[3]
+        samplers.append((ClipSampler(CocoDataset(arguments.coco), length, least=1), share))
+    if not samplers:
+        raise InputError("--held-out: no sequence is left to train on")
+    mixed = MixedSampler(*zip(*samplers, strict=True))
+    return PastingSampler(mixed, paste), validation
+
+
+def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validation]:
+    """Open the clips that the command line names, to train on each as a whole.
+
+    Args:
+        arguments: What a parser with `add_data_arguments` parsed.
+
+    Returns:
+        The clips to train on, each opened when it is asked for, and the held-out clips.
+
+    Raises:
+        InputError: As `open_data`, or COCO was given.
+    """
+    if arguments.coco:
+        raise InputError("--coco: this training follows objects through clips, not images")
+    given, validation = _open(arguments)
+    if not given:
+        raise InputError("--held-out: no sequence is left to train on")
+    datasets: list[Any] = [dataset for dataset, _ in given]
+    clips: Any = ConcatDataset(datasets)
+    return clips, validation
+
+
+def _open(arguments: argparse.Namespace) -> tuple[list[tuple[SequenceFolders, float]], Validation]:
+    """The sets of clips that are given, without those held out, with their shares."""
     if arguments.held_out_frames < 3:
         raise InputError(
             f"--held-out-frames should be at least 3, got {arguments.held_out_frames}: the first "
             "and the last are not scored"
         )
     given: list[tuple[SequenceFolders, float]] = []
-    ratio = (*arguments.ratio, 1.0, 1.0, 1.0)
+    ratio = _ratio(arguments)
     if arguments.youtube_vos:
         given.append((YouTubeVOSDataset(arguments.youtube_vos), ratio[0]))
     if arguments.davis:
@@ -106,15 +148,9 @@ def open_data(
         raise InputError(f"--held-out: {', '.join(unknown)} not among the sequences to train on")
     for dataset, _ in given:
         dataset.names = [name for name in dataset.names if name not in held_out]
-    samplers: list[tuple[Sampler, float]] = [
-        (ClipSampler(dataset, length, window), share) for dataset, share in given if dataset.names
-    ]
-    if arguments.coco:
-        samplers.append((ClipSampler(CocoDataset(arguments.coco), length, least=1), ratio[3]))
-    if not samplers:
-        raise InputError("--held-out: no sequence is left to train on")
-    mixed = MixedSampler(*zip(*samplers, strict=True))
-    return (
-        PastingSampler(mixed, paste),
-        Validation(list(held_out.values()), arguments.held_out_frames),
-    )
+    validation = Validation(list(held_out.values()), arguments.held_out_frames)
+    return [pair for pair in given if pair[0].names], validation
+
+
+def _ratio(arguments: argparse.Namespace) -> tuple[float, ...]:
+    return (*arguments.ratio, 1.0, 1.0, 1.0)

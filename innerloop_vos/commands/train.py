@@ -8,6 +8,10 @@ import torch
 
 from innerloop_vos.distillation import add_arguments, train_from_arguments
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
+from innerloop_vos.lwl.decoder_command import (
+    add_lwl_decoder_arguments,
+    train_lwl_decoder_from_arguments,
+)
 from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.methods import add_device_argument, parse_device
 from innerloop_vos.processes import connected
@@ -39,6 +43,13 @@ def add_parser(commands: Any) -> None:
         f"images or several of these, measuring J and F of held-out sequences. {_SHARED}",
     )
     add_lwl_arguments(lwl)
+    lwl_decoder = networks.add_parser(
+        "lwl-decoder",
+        help="train LWL's decoder alone, on clips that it tracks",
+        description="Track the clips of DAVIS, YouTube-VOS or your own with LWL, and train its "
+        f"decoder on what it then sees, measuring J and F of held-out sequences. {_SHARED}",
+    )
+    add_lwl_decoder_arguments(lwl_decoder)
     eosvos = networks.add_parser(
         "e-osvos",
         help="train e-OSVOS",
@@ -49,6 +60,7 @@ def add_parser(commands: Any) -> None:
     for network, train in (
         (backbone, train_from_arguments),
         (lwl, train_lwl_from_arguments),
+        (lwl_decoder, train_lwl_decoder_from_arguments),
         (eosvos, train_eosvos_from_arguments),
     ):
         add_device_argument(network)

@@ -11,7 +11,8 @@ from innerloop_vos.lwl.network import LWL
 LIGHT_SIZES: dict[str, Any] = {
     "stride": 8,
     "outputs": 8,
-    "decoder_widths": (64, 64, 48, 32),
+    "decoder_widths": (64, 48, 32, 16),
+    "decoder_levels": "image",
     "mask_label": True,
 }
 """Sizes of the networks that run and train on a CPU."""

@@ -15,6 +15,9 @@ _SHARPNESS = 6.0
 
 _CERTAINTY = (1e-4, 1 - 1e-4)
 
+_REACH = 2.0
+"""Greatest correction of a logit: what the target model is sure of stays."""
+
 LEVELS = ("layer4", "layer3", "layer2", "layer1")
 """Names of the levels, coarse to fine, in the order that the decoder visits them."""
 
@@ -110,6 +113,9 @@ class Head(nn.Module):
 class Correction(nn.Module):
     """Corrects logits at half the resolution, where it also sees them and the image.
 
+    Bounded corrections generalise from few clips: otherwise what is faint in an unknown clip is
+    taken for background.
+
     Args:
         width: channels of the decoder's finest level.
     """
@@ -127,7 +133,7 @@ class Correction(nn.Module):
         seen = torch.cat([logits[:, None].sigmoid(), images], dim=1) - 0.5
         half = [-(-side // 2) for side in images.shape[-2:]]
         x = torch.cat([_resize(x, half), _resize(seen, half)], dim=1)
-        x = self.conv3(F.relu(self.conv2(F.relu(self.conv1(x)))))
+        x = _REACH * self.conv3(F.relu(self.conv2(F.relu(self.conv1(x))))).tanh()
         return logits + _resize(x, images.shape[-2:])[:, 0]
 
 
@@ -156,7 +162,7 @@ class Decoder(nn.Module):
         correct: bool = False,
     ) -> None:
         super().__init__()
-        self.correct = correct
+        self.corrects = correct
         width = dict(zip(LEVELS, widths, strict=True))
         self.TSE = nn.ModuleDict(
             {
@@ -194,9 +200,27 @@ class Decoder(nn.Module):
         Returns:
             Logits of the target, shape (B, H, W).
         """
-        if self.correct:
-            scores = torch.cat([calibrate(scores[:, :1]), scores[:, 1:]], dim=1)
-        x = None
+        if not self.corrects:
+            logits: Tensor = self.project(self._refine(scores, features), images.shape[-2:])
+            return logits
+        calibrated = torch.cat([calibrate(scores[:, :1]), scores[:, 1:]], dim=1)
+        return self.correct(calibrated, features, images)
+
+    def correct(self, scores: Tensor, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Segment images, or windows of images, by scores of which the first is calibrated.
+
+        Args:
+            scores, features, images: as in `forward`, but for that.
+
+        Returns:
+            Logits of the target, shape (B, H, W).
+        """
+        refined = self._refine(scores, features)
+        logits: Tensor = self.project(refined, _upsample(scores[:, 0], images), images)
+        return logits
+
+    def _refine(self, scores: Tensor, features: Mapping[str, Tensor]) -> Tensor:
+        x: Tensor | None = None
         for level in LEVELS:
             # channels_last is faster on CPU for so few channels.
             there = features[level].contiguous(memory_format=torch.channels_last)
@@ -204,9 +228,5 @@ class Decoder(nn.Module):
             # The coarsest level is fused with its own mean.
             deeper = F.adaptive_avg_pool2d(reduced, 1) if x is None else self.proj[level](x)
             x = self.RRB2[level](self.CAB[level](self.RRB1[level](encoded), deeper))
-        logits: Tensor
-        if self.correct:
-            logits = self.project(x, _upsample(scores[:, 0], images), images)
-        else:
-            logits = self.project(x, images.shape[-2:])
-        return logits
+        assert x is not None
+        return x

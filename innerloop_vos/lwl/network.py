@@ -14,6 +14,9 @@ from innerloop_vos.lwl.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.target_model import TargetModel
 
+DECODER_LEVELS = ("backbone", "image")
+"""What the decoder may see."""
+
 
 class LWL(nn.Module):
     """The networks of Learning What to Learn, without the state of a video.
@@ -32,6 +35,8 @@ class LWL(nn.Module):
         kernel: K, side of the filter in feature pixels, odd. Default 3.
         label_widths: of the label encoder. Default (16, 32, 64).
         decoder_widths: of the decoder, coarse to fine. Default (256, 128, 128, 64).
+        decoder_levels: what the decoder sees at each level besides the scores: the "backbone", or
+            the "image" alone, to which it overfits less on few clips. Default "backbone".
         box: whether there is a box encoder. Default False.
         mask_label: whether the target model's first score predicts the mask itself, and the decoder
             corrects it. Not so in the released system, whose weights fit without. Default False.
@@ -55,6 +60,7 @@ class LWL(nn.Module):
         kernel: int = 3,
         label_widths: Sequence[int] = (16, 32, 64),
         decoder_widths: Sequence[int] = (256, 128, 128, 64),
+        decoder_levels: str = "backbone",
         box: bool = False,
         mask_label: bool = False,
         solver: il.Solver | None = None,
@@ -62,6 +68,11 @@ class LWL(nn.Module):
         super().__init__()
         self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
         channels = [backbone.levels[name].channels for name in self._levels]
+        if decoder_levels not in DECODER_LEVELS:
+            raise ValueError(
+                f"decoder_levels: {decoder_levels!r}, should be one of {', '.join(DECODER_LEVELS)}"
+            )
+        self._sees_image = decoder_levels == "image"
         self.joined = stride == 8
         inputs = channels[1]
         if self.joined:
@@ -75,13 +86,15 @@ class LWL(nn.Module):
             "kernel": kernel,
             "label_widths": list(label_widths),
             "decoder_widths": list(decoder_widths),
+            "decoder_levels": decoder_levels,
             "box": box,
             "mask_label": mask_label,
         }
         self.feature_extractor = backbone
         self.target_model = TargetModel(inputs, features, outputs, kernel, self.joined, solver)
         self.label_encoder = LabelEncoder(label_widths, outputs, mask_label, stride)
-        self.decoder = Decoder(channels, decoder_widths, outputs, correct=mask_label)
+        seen = [3] * len(channels) if self._sees_image else channels
+        self.decoder = Decoder(seen, decoder_widths, outputs, correct=mask_label)
         self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
 
     def train(self, mode: bool = True) -> "LWL":
@@ -98,16 +111,27 @@ class LWL(nn.Module):
             images: RGB in 0..1, shape (B, 3, H, W).
 
         Returns:
-            The backbone's features by `LEVELS`, and the target features (B, C, h, w).
+            What the decoder sees by `LEVELS`, and the target features (B, C, h, w).
         """
         found = self.feature_extractor(images)
         levels = {ours: found[name] for name, ours in self._levels.items()}
-        if not self.joined:
-            return levels, self.target_model.project(levels[LEVELS[1]])
-        height, width = (-(-side // 8) for side in images.shape[-2:])
-        chosen = [found[name] for name in self.feature_extractor.target_levels]
-        features = self.target_model.project(join_levels(chosen, (height, width)))
-        return {name: _unit_variance(level) for name, level in levels.items()}, features
+        if self.joined:
+            height, width = (-(-side // 8) for side in images.shape[-2:])
+            chosen = [found[name] for name in self.feature_extractor.target_levels]
+            features = self.target_model.project(join_levels(chosen, (height, width)))
+            levels = {name: _unit_variance(level) for name, level in levels.items()}
+        else:
+            features = self.target_model.project(levels[LEVELS[1]])
+        return self.image_levels(images) if self._sees_image else levels, features
+
+    def image_levels(self, images: Tensor) -> dict[str, Tensor]:
+        """Return images, RGB in 0..1, at the strides of the backbone's levels, by `LEVELS`."""
+        levels = {}
+        for name, ours in self._levels.items():
+            stride = self.feature_extractor.levels[name].stride
+            size = [-(-side // stride) for side in images.shape[-2:]]
+            levels[ours] = F.interpolate(images - 0.5, size, mode="area")
+        return levels
 
     def forward(
         self,

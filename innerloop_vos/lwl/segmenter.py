@@ -39,6 +39,10 @@ class LWLSegmenter(Segmenter):
             `torch.float16`. Default: that of the weights. The label encoder and the solver always
             have the latter.
 
+    Attributes:
+        regions: where the tracked objects were looked for in the latest frame.
+        scores: their target scores there, shape (O, D, h, w).
+
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
     """
@@ -111,7 +115,7 @@ class LWLSegmenter(Segmenter):
         levels = {name: level[shared] for name, level in levels.items()}
         self._features = features[shared]
         scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
-        self._scores = scores
+        self.scores = scores
         with self._autocast:
             logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
@@ -122,7 +126,7 @@ class LWLSegmenter(Segmenter):
         found = zip(self.regions, probabilities, strict=True)
         cropped = torch.stack([region.crop_mask(mask) for region, mask in found])
         learned = self.network.label_encoder(cropped)
-        self.memory.add_samples(self._features, *learned, self._scores)
+        self.memory.add_samples(self._features, *learned, self.scores)
         self._updates += 1
         if self._updates % self.options.update_interval:
             return

@@ -1,33 +1,24 @@
 """The command `train lwl`: its options, and the training that they describe."""
 
 import argparse
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from innerloop_vos.backbones import backbone
 from innerloop_vos.errors import InputError
-from innerloop_vos.lwl.builders import LIGHT_SIZES
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.network_options import (
+    add_network_arguments,
+    network_from_arguments,
+    with_box_encoder,
+)
 from innerloop_vos.lwl.stages import STAGES
 from innerloop_vos.lwl.training import LWLTraining
-from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.training_data import add_data_arguments, open_data
 from innerloop_vos.training_options import (
     add_run_arguments,
     add_settings_arguments,
-    option,
     read_settings,
     run_from_arguments,
 )
-
-_BACKBONES = ("small", "mobilenet_v2")
-_SIZES = ("stride", "features", "outputs", "kernel", "label_widths", "decoder_widths", "mask_label")
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(",") if part)
 
 
 def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,55 +35,8 @@ def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_run_arguments(parser, every=1000)
     add_data_arguments(parser)
-    _add_network(parser.add_argument_group("network"))
+    add_network_arguments(parser)
     add_settings_arguments(parser, *STAGES.values(), names=f"stages {' | '.join(STAGES)}")
-
-
-def _add_network(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--init", metavar="FILE", help="weights of LWL to start from, instead of what follows"
-    )
-    group.add_argument(
-        "--init-heads",
-        metavar="FILE",
-        help="weights of LWL on another backbone, of which all that fits is taken but the backbone",
-    )
-    group.add_argument(
-        "--backbone", choices=_BACKBONES, default="small", help="(default: %(default)s)"
-    )
-    group.add_argument(
-        "--backbone-weights", default="default", metavar="FILE", help="of another backbone"
-    )
-    group.add_argument(
-        "--stride",
-        type=int,
-        choices=(8, 16),
-        default=LIGHT_SIZES["stride"],
-        help="of the target model: one level at 16 as released, or several joined at 8 "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--features", type=int, help="C (default: 512 at stride 16, all that are joined at 8)"
-    )
-    group.add_argument(
-        "--outputs", type=int, default=LIGHT_SIZES["outputs"], help="D (default: %(default)s)"
-    )
-    group.add_argument("--kernel", type=int, default=3, help="K (default: %(default)s)")
-    group.add_argument(
-        "--label-widths", type=_numbers, default=(16, 32, 64), help="(default: 16,32,64)"
-    )
-    group.add_argument(
-        "--decoder-widths",
-        type=_numbers,
-        default=LIGHT_SIZES["decoder_widths"],
-        help="coarse to fine (default: 64,64,48,32; released: 256,128,128,64)",
-    )
-    group.add_argument(
-        "--mask-label",
-        action=argparse.BooleanOptionalAction,
-        default=LIGHT_SIZES["mask_label"],
-        help="let the first target score predict the mask, and the decoder correct it",
-    )
 
 
 def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device) -> bool:
@@ -109,47 +53,13 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
         InputError: The data, the weights, a setting or the output folder cannot be used.
     """
     settings = read_settings(arguments, STAGES[arguments.stage])
-    for name in ("features", "outputs"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise InputError(f"{option(name)} should be positive, got {value}")
+    if arguments.init is None and arguments.stage != "1":
+        raise InputError(f"--init: stage {arguments.stage} needs the weights of the one before")
     torch.manual_seed(settings.seed)  # the first weights
     length = 1 + settings.test_frames
     sampler, validation = open_data(arguments, length, settings.window, settings.paste)
-    training = LWLTraining(_network(arguments), sampler, validation, settings, device)
+    network = network_from_arguments(arguments)
+    if arguments.stage == "box":
+        network = with_box_encoder(network)
+    training = LWLTraining(network, sampler, validation, settings, device)
     return run_from_arguments(training, settings.iterations, arguments)
-
-
-def _network(arguments: argparse.Namespace) -> LWL:
-    box = arguments.stage == "box"
-    if arguments.init is None:
-        if arguments.stage != "1":
-            raise InputError(f"--init: stage {arguments.stage} needs the weights of the one before")
-        if arguments.kernel < 1 or arguments.kernel % 2 == 0:
-            raise InputError(f"--kernel should be odd and positive, got {arguments.kernel}")
-        for name, count in (("label_widths", 3), ("decoder_widths", 4)):
-            widths = getattr(arguments, name)
-            if len(widths) != count or min(widths) < 2:
-                raise InputError(f"{option(name)} should be {count} numbers from 2, got {widths}")
-        chosen = {name: getattr(arguments, name) for name in _SIZES}
-        network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
-        if arguments.init_heads:
-            _take_heads(network, load_lwl(arguments.init_heads))
-        return network
-    network = load_lwl(Path(arguments.init))
-    if not box or network.box_label_encoder is not None:
-        return network
-    sizes: dict[str, Any] = {**network.sizes, "box": True}
-    with_box = LWL(network.feature_extractor, **sizes)
-    with_box.load_state_dict(network.state_dict(), strict=False)
-    return with_box
-
-
-def _take_heads(network: LWL, other: LWL) -> None:
-    own = network.state_dict()
-    taken = {
-        name: value
-        for name, value in other.state_dict().items()
-        if not name.startswith("feature_extractor.") and value.shape == own[name].shape
-    }
-    network.load_state_dict(taken, strict=False)

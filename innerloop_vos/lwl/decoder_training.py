@@ -1,0 +1,189 @@
+"""The training of LWL's decoder alone, on what it sees while whole clips are tracked."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop_vos.data import Sequence as Clip
+from innerloop_vos.errors import InputError
+from innerloop_vos.losses import lovasz_sigmoid
+from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.replay import Replay
+from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.lwl.training import WEIGHTS
+from innerloop_vos.lwl.weights import save_lwl
+from innerloop_vos.processes import average_gradients
+from innerloop_vos.training import Figures, Training, check_settings, cosine_rate
+from innerloop_vos.validation import Validation
+
+
+@dataclass(frozen=True)
+class DecoderTrainingSettings:
+    """Settings of the training of the decoder alone.
+
+    Args:
+        iterations: Optimizer steps.
+        batch_size: Windows per step.
+        height: Of the windows in pixels, a multiple of 16.
+        width: Of the windows in pixels, a multiple of 16.
+        record_every: Steps from one tracking of clips, with the decoder as it then is, to the next.
+        tracked_clips: How many clips are tracked at a time, at most; they are drawn anew each time.
+        interval: Frames of a clip from one that is tracked to the next.
+        tracked_frames: How many frames of a clip are tracked, at most.
+        rate: Learning rate of the decoder at its height.
+        warmup: Steps in which it rises; then it falls to zero like half a cosine.
+        weight_decay: Of AdamW.
+        cross_entropy: Weight of the cross-entropy beside the Lovász loss.
+        clip: Greatest norm of the gradient, which is scaled down to it.
+        seed: Of the first weights and the windows.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    iterations: int = 1000
+    batch_size: int = 8
+    height: int = 256
+    width: int = 448
+    record_every: int = 500
+    tracked_clips: int = 60
+    interval: int = 4
+    tracked_frames: int = 18
+    rate: float = 5e-4
+    warmup: int = 30
+    weight_decay: float = 1e-2
+    cross_entropy: float = 2.0
+    clip: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = "iterations batch_size record_every tracked_clips interval rate warmup clip"
+        for name in positive.split():
+            self._check(name, "positive", getattr(self, name) > 0)
+        for name in ("weight_decay", "cross_entropy"):
+            self._check(name, "0 or more", getattr(self, name) >= 0)
+        self._check("tracked_frames", "at least 2", self.tracked_frames >= 2)
+        for name in ("height", "width"):
+            side = getattr(self, name)
+            self._check(name, "a positive multiple of 16", side > 0 and side % 16 == 0)
+
+    def _check(self, name: str, should: str, fine: bool) -> None:
+        if not fine:
+            raise InputError(f"{name} should be {should}, got {getattr(self, name)}")
+
+
+class DecoderTraining(Training):
+    """Trains the decoder of a network with `mask_label` on what it sees on video.
+
+    The network tracks whole clips, in which its own masks are what it learns from, and its decoder
+    learns to find the true ones in windows of their frames. Then it tracks them anew. What it is
+    trained on is thus what it will meet; mini-sequences, whose target model learns from true masks
+    alone, are easier.
+
+    Args:
+        network: Is changed; moved to `device`.
+        clips: To train on.
+        validation: See there.
+        settings: See there.
+        device: Where to train. Default: the CPU.
+
+    Raises:
+        InputError: The network's decoder corrects no mask, or windows are larger than its input.
+
+    Source:
+        Ross et al., A Reduction of Imitation Learning and Structured Prediction to No-Regret Online
+        Learning, AISTATS 2011 (DAgger), without its aggregation; the networks: Bhat et al.,
+        Learning What to Learn, ECCV 2020.
+    """
+
+    def __init__(
+        self,
+        network: LWL,
+        clips: Sequence[Clip],
+        validation: Validation,
+        settings: DecoderTrainingSettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if not network.decoder.corrects:
+            raise InputError("network: its decoder corrects no mask; build it with mask_label")
+        if network.sizes["decoder_levels"] != "image":
+            raise InputError("network: its decoder should see the image, decoder_levels='image'")
+        torch.manual_seed(settings.seed)
+        self.settings, self.validation, self.device = settings, validation, torch.device(device)
+        self.network = network.to(self.device)
+        self.segmenter = LWLSegmenter(network, device=self.device)
+        window = (settings.height, settings.width)
+        largest = self.segmenter.mask_options.output
+        if window[0] > largest[0] or window[1] > largest[1]:
+            raise InputError(
+                f"height, width: {window}, should be at most {largest}, the network's input"
+            )
+        self.replay = Replay(
+            clips, settings.tracked_clips, settings.interval, settings.tracked_frames, window
+        )
+        network.requires_grad_(False)
+        self.parameters = list(network.decoder.requires_grad_(True).parameters())
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=settings.rate, weight_decay=settings.weight_decay
+        )
+
+    def step(self, iteration: int) -> Figures:
+        """Take one optimizer step.
+
+        Returns:
+            The cross-entropy and the Lovász loss.
+        """
+        settings = self.settings
+        if iteration % settings.record_every == 0:
+            self.network.eval()
+            self.replay.record(self.segmenter)
+        factor = cosine_rate(iteration, settings.iterations, warmup=settings.warmup)
+        self.optimizer.param_groups[0]["lr"] = settings.rate * factor
+        windows = self.replay.batch(settings.batch_size)
+        images, scores, masks = (part.to(self.device) for part in windows)
+        network = self.network.train()
+        logits = network.decoder.correct(scores, network.image_levels(images), images)
+        entropy = F.binary_cross_entropy_with_logits(logits, masks)
+        lovasz = torch.stack([lovasz_sigmoid(*pair) for pair in zip(logits, masks, strict=True)])
+        self.optimizer.zero_grad()
+        loss: Tensor = settings.cross_entropy * entropy + lovasz.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.parameters)
+        torch.nn.utils.clip_grad_norm_(self.parameters, settings.clip)
+        self.optimizer.step()
+        return {"train/cross-entropy": entropy.item(), "train/lovasz": lovasz.mean().item()}
+
+    def rates(self) -> Figures:
+        """Return the learning rate of the last step."""
+        return {"rate/decoder": self.optimizer.param_groups[0]["lr"]}
+
+    def evaluate(self) -> Figures:
+        """Return J and F of the held-out clips."""
+        return self.validation.figures(self.segmenter)
+
+    def export(self, folder: Path) -> None:
+        """Write the network with all it needs, as `load_lwl` reads it."""
+        save_lwl(self.network, folder / WEIGHTS)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on."""
+        return {
+            "settings": asdict(self.settings),
+            "sizes": self.network.sizes,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "replay": self.replay.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state_dict`` of a training with the same settings and sizes."""
+        check_settings(asdict(self.settings), state["settings"])
+        check_settings(self.network.sizes, state["sizes"])
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.replay.load_state_dict(state["replay"])
