@@ -172,12 +172,12 @@ def meta_trained(
 ) -> tuple[EOSVOS, il.LearningRates]:
     """Meta-train from the parent, or go on with it, or take what was trained."""
     if not (folder / WEIGHTS).exists():
+        torch.manual_seed(settings.seed)  # the first rates
         network, _ = load_eosvos(parent)
         rates = initial_rates(network, per=settings.per, rate=settings.rate)  # type: ignore[arg-type]
         training = EOSVOSTraining(network, rates, sampler, Validation([], 1), settings)
         resume = (folder / CHECKPOINT).exists()
-        every = settings.iterations
-        if not run(training, folder, settings.iterations, every=every, resume=resume):
+        if not run(training, folder, settings.iterations, every=10, resume=resume):
             raise KeyboardInterrupt
     return load_eosvos(folder / WEIGHTS)
 
