@@ -72,7 +72,7 @@ def plot(rates: dict[str, Tensor], path: Path) -> None:
         import matplotlib.pyplot as plt
     except ImportError:
         return
-    figure, axes = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     names = list(rates)
     for kind, marker in (("weight", "o"), ("bias", "x")):
         places = [i for i, name in enumerate(names) if name.endswith(kind)]
@@ -84,7 +84,7 @@ def plot(rates: dict[str, Tensor], path: Path) -> None:
     shown = {part: place for part, place in starts.items() if place is not None}
     for place in shown.values():
         axes.axvline(place - 0.5, color="grey", linewidth=0.5)
-    axes.set_xticks(list(shown.values()), list(shown), rotation=30, ha="left", fontsize="small")
+    axes.set_xticks(list(shown.values()), list(shown), rotation=60, ha="left", fontsize="small")
     axes.xaxis.tick_top()
     axes.set_ylabel("mean learning rate")
     axes.legend()
