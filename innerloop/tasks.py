@@ -113,6 +113,7 @@ def meta_train(
     """
     history, taken = [], 0
     for tasks in batches:
+        optimizer.zero_grad()  # the last gradient's memory is free for this one
         losses, gradients = task_gradients(
             task_loss,
             meta_parameters,

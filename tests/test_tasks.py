@@ -192,6 +192,17 @@ def test_training_finds_the_best_start():
     assert len(stepped) == 40
 
 
+def test_the_last_gradient_makes_room_for_the_next():
+    start, held = torch.zeros((), requires_grad=True), []
+
+    def loss(parameter, center):
+        held.append(start.grad)
+        return (parameter - center) ** 2
+
+    il.meta_train(loss, start, [torch.ones(2)] * 2, torch.optim.SGD([start], lr=0.1))
+    assert held == [None] * 4
+
+
 @pytest.mark.parametrize(
     ("message", "options"),
     [
