@@ -39,6 +39,7 @@ from innerloop.compare.measure import (
     spread,
 )
 from innerloop.compare.peers import PEERS, Loss, Peer, Task, functional_outcome
+from innerloop.compare.results import machine, versions
 from innerloop_vos.files import atomic_path, prepare_output
 
 OUTER_RATE = 1e-3
@@ -220,8 +221,14 @@ def main() -> None:
     console.print(table)
     with atomic_path(out / "maml_speed.json") as path:
         results = {name: vars(row) for name, row in found.items()}
-        settings = {name: getattr(arguments, name) for name in ("tasks", "threads", "rounds")}
-        path.write_text(json.dumps({**settings, "results": results}, indent=1) + "\n")
+        document = {
+            "machine": machine(),
+            "versions": versions(),
+            "tasks": arguments.tasks,
+            "rounds": arguments.rounds,
+            "results": results,
+        }
+        path.write_text(json.dumps(document, indent=1) + "\n")
     plot(found, out / "maml_speed.png")
 
 
