@@ -11,7 +11,7 @@ from innerloop_vos.backbones import BACKBONES, backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, load_eosvos
 from innerloop_vos.errors import InputError
-from innerloop_vos.lwl import LWLSegmenter, load_lwl
+from innerloop_vos.lwl import LWLSegmenter, load_lwl, lwl_small
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.segmenter import default_options
 from innerloop_vos.method_options import read_options
@@ -29,24 +29,22 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which method segments, with which network, on which device."""
     group = parser.add_argument_group("method")
     # Names are checked in `build_segmenter`, which other callers use too.
-    group.add_argument("--method", default="ridge", help="one of: ridge (default), lwl, e-osvos")
+    group.add_argument("--method", default="lwl", help="one of: lwl (default), ridge, e-osvos")
     group.add_argument(
         "--solver",
         help=f"inner solver of the target model, one of: {', '.join(SOLVERS)}, the last slow "
-        "(default: conjugate-gradient for ridge, steepest-descent for lwl)",
+        "(default: conjugate-gradient; that of the weights' network for lwl)",
     )
     group.add_argument(
         "--backbone",
-        default="small",
-        help=f"feature extractor of ridge, one of: {', '.join(BACKBONES)}; small ships with the "
-        "package, the others' ImageNet weights are downloaded by torchvision "
-        "(default: %(default)s)",
+        help=f"feature extractor of ridge, one of: {', '.join(BACKBONES)}; small (default) ships "
+        "with the package, the others' ImageNet weights are downloaded by torchvision",
     )
     group.add_argument(
         "--weights",
         metavar="FILE",
         help="weights of ridge's backbone from a .safetensors or .pth file instead; the file of "
-        "lwl or e-osvos, which need it (innerloop-vos convert)",
+        "lwl (default: lwl_small, which ships) or of e-osvos, which needs it (train, convert)",
     )
     group.add_argument(
         "--steps",
@@ -105,13 +103,14 @@ def _ridge(arguments: argparse.Namespace) -> Segmenter:
     if arguments.option:
         raise InputError(f"option: {arguments.option[0]!r}; ridge has no further settings")
     options = RidgeOptions(solver=_solver(arguments.solver or "conjugate-gradient"))
-    network = backbone(arguments.backbone, arguments.weights or "default")
+    network = backbone(arguments.backbone or "small", arguments.weights or "default")
     fold_norms(network)  # a quarter faster
     return RidgeSegmenter(network, options, parse_device(arguments.device))
 
 
 def _lwl(arguments: argparse.Namespace) -> Segmenter:
-    network = load_lwl(_needed_weights(arguments))
+    _refuse_backbone(arguments)
+    network = load_lwl(arguments.weights) if arguments.weights else lwl_small("default")
     if arguments.solver:
         network.target_model.solver = _solver(arguments.solver)
     # Videos that start from a mask or from a box have settings of their own.
@@ -123,7 +122,13 @@ def _lwl(arguments: argparse.Namespace) -> Segmenter:
 
 
 def _e_osvos(arguments: argparse.Namespace) -> Segmenter:
-    network, rates = load_eosvos(_needed_weights(arguments))
+    _refuse_backbone(arguments)
+    if not arguments.weights:
+        raise InputError(
+            "weights: e-osvos needs a file of weights; 'innerloop-vos train e-osvos' makes one, "
+            "and 'innerloop-vos convert e-osvos' does from a released checkpoint"
+        )
+    network, rates = load_eosvos(arguments.weights)
     if arguments.solver:
         raise InputError(f"solver: {arguments.solver!r}; e-osvos has its own, gradient descent")
     if arguments.steps < 0:
@@ -135,13 +140,12 @@ def _e_osvos(arguments: argparse.Namespace) -> Segmenter:
     return EOSVOSSegmenter(network, rates, options, parse_device(arguments.device))
 
 
-def _needed_weights(arguments: argparse.Namespace) -> str:
-    if not arguments.weights:
+def _refuse_backbone(arguments: argparse.Namespace) -> None:
+    if arguments.backbone:
         raise InputError(
-            f"weights: {arguments.method} needs a file of weights; 'innerloop-vos convert "
-            f"{arguments.method}' makes one from a released checkpoint"
+            f"backbone: {arguments.backbone!r}; that of {arguments.method} comes with its weights, "
+            "only ridge (--method ridge) takes another"
         )
-    return str(arguments.weights)
 
 
 def parse_device(name: str) -> torch.device:

@@ -5,19 +5,21 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from innerloop_vos.cli import main
-from innerloop_vos.commands import evaluate
+from innerloop_vos.commands import demo, evaluate
 from innerloop_vos.data import synthetic_clip
-from innerloop_vos.masks import PALETTE, read_mask, write_mask
+from innerloop_vos.masks import PALETTE, box_to_mask, mask_to_box, read_mask, write_mask
 from innerloop_vos.video import open_frames, write_video
 
 SIZE = (96, 160)
 LENGTH = 4
+RIDGE = {"--method": "ridge"}
 
 
 def write_davis(root, names=("first", "second")):
@@ -119,7 +121,20 @@ def test_evaluate_scores_resumes_and_agrees_with_score(davis, tmp_path, capsys, 
     assert "holds a run with" in capsys.readouterr().err
 
 
-def test_demo(tmp_path, capsys):
+def test_evaluate_from_boxes(davis, tmp_path):
+    common = ["evaluate", "--root", str(davis), "--split", "val", "--sequences", "second"]
+    arguments = [*common, "--method", "ridge", "--boxes", "--out", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    found = read_mask(tmp_path / "run" / "second" / "00000.png") > 0
+    truth = Image.open(davis / "Annotations" / "480p" / "second" / "00000.png")
+    inside = box_to_mask(mask_to_box(torch.from_numpy(np.array(truth)) > 0), SIZE) > 0
+    assert found.any()
+    assert not torch.equal(found, torch.from_numpy(np.array(truth)) > 0)
+    assert (found & ~inside).sum() == 0
+
+
+def test_demo(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(demo, "_LENGTH", 8)
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     printed = capsys.readouterr().out
@@ -195,10 +210,11 @@ BAD_INPUTS = [
     (lambda f, m, d: {"--mask": None, "--box": "1,2,3"}, "X,Y,W,H"),
     (lambda f, m, d: {"--method": "magic"}, "method: 'magic' is unknown; there is ridge, lwl"),
     (lambda f, m, d: {"--solver": "magic"}, "solver: 'magic' is unknown"),
-    (lambda f, m, d: {"--backbone": "magic"}, "backbone: 'magic' is unknown"),
+    (lambda f, m, d: RIDGE | {"--backbone": "magic"}, "backbone: 'magic' is unknown"),
+    (lambda f, m, d: {"--backbone": "small"}, "backbone: 'small'; that of lwl comes with its"),
     (lambda f, m, d: {"--device": "magic"}, "device: 'magic' cannot be used"),
     (lambda f, m, d: {"--weights": m}, "weights: .* cannot be read"),
-    (lambda f, m, d: {"--weights": nan_weights(d)}, "features: the backbone gives NaN"),
+    (lambda f, m, d: RIDGE | {"--weights": nan_weights(d)}, "features: the backbone gives NaN"),
     (lambda f, m, d: {"--out": m}, "00000.png is a file"),
     (lambda f, m, d: {"--out": "/proc/innerloop"}, "/proc/innerloop is not writable"),
     (lambda f, m, d: {"--overlay": d / "overlay.gif"}, "should end in one of .mp4"),

@@ -13,6 +13,7 @@ from innerloop_vos.data import synthetic_clip
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.target_state import target_state
+from innerloop_vos.masks import box_to_mask
 
 STATE = ("pos", "target_sz", "target_scale", "base_target_sz")
 
@@ -268,6 +269,25 @@ def test_a_box_gives_a_mask_and_the_settings_that_follow_it(clip):
     assert learned == [False, True, False, True]
     segmenter.start(frames[0], masks[0])
     assert segmenter.options.update_interval == 1
+
+
+def test_the_object_in_a_box_is_looked_for_in_a_region_around_it(clip):
+    segmenter = small(box=True)
+    segmenter.box_options = replace(segmenter.box_options, box_factor=2, box_output=(64, 96))
+    box, seen = (40, 20, 60, 40), []
+
+    def segment(images, boxes):
+        seen.append((images, boxes))
+        return 20 * boxes - 10
+
+    segmenter.network.segment_box = segment
+    mask = segmenter.mask_from_box(clip[0][0], box)
+    inside = box_to_mask(box, (90, 150))
+    assert (mask != inside).float().mean() < 0.02
+    ((images, boxes),) = seen
+    assert images.shape == (1, 3, 64, 96)
+    # The frame bounds the region, else the box would cover a quarter of it.
+    assert 0.25 <= boxes.mean() < 0.4
 
 
 def test_a_box_needs_a_box_encoder(clip):

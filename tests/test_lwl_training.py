@@ -3,9 +3,11 @@
 import argparse
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pytest
@@ -369,20 +371,22 @@ def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def start(name, more=""):
-        words = options(davis, tmp_path / name, f"--iterations 12 --every 2 {more}")
+        words = options(davis, tmp_path / name, f"--iterations 20 --every 2 {more}")
         return subprocess.Popen([*command, *words], env=environment, stderr=subprocess.PIPE)
 
     assert start("whole").wait() == 0
     more = ""
-    for _ in range(3):
+    for _ in range(5):
         process = start("parts", more)
         checkpoint, seen = tmp_path / "parts" / "checkpoint.pt", None
         if checkpoint.exists():
             seen = checkpoint.stat().st_mtime_ns
         while process.poll() is None:
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
+                time.sleep(random.uniform(0, 0.2))  # in the middle of a step, or of writing
+                process.kill()
+                break
+        assert process.wait() == -signal.SIGKILL
         more = "--resume"
     assert start("parts", "--resume").wait() == 0
     whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))

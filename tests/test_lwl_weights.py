@@ -1,11 +1,13 @@
 """LWL's weight files: converting released checkpoints, and files that describe their network."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import innerloop_vos
 from innerloop_vos.cli import main
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.errors import InputError
@@ -104,5 +106,15 @@ def test_the_command_line_segments_with_lwl(tmp_path, capsys):
     assert main([*arguments, *weights, "--mask", str(mask), *whole_frame]) == 0
     assert main([*arguments, *weights, "--mask", str(mask), "--option", "capacity=1"]) == 2
     assert "option: capacity: 1, should be at least 2" in capsys.readouterr().err
-    assert main([*arguments, "--mask", str(mask)]) == 2
-    assert "lwl needs a file of weights" in capsys.readouterr().err
+    assert main([*arguments, "--mask", str(mask), "--backbone", "resnet50"]) == 2
+    assert "that of lwl comes with its weights" in capsys.readouterr().err
+
+
+def test_the_shipped_weights_are_for_masks_and_boxes():
+    network = lwl_small("default")
+    assert network.box_label_encoder is not None
+    assert network.sizes["decoder_levels"] == "image"
+    assert all(value.isfinite().all() for value in network.state_dict().values())
+    assert all(value.dtype == torch.float32 for value in network.parameters())
+    package = Path(innerloop_vos.__file__).parent
+    assert sum(path.stat().st_size for path in package.rglob("*.safetensors")) < 16e6

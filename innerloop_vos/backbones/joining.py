@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop_vos.errors import InputError
+
 
 def join_levels(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
     """Put feature maps of several strides side by side, each of unit length per pixel.
@@ -25,3 +27,17 @@ def join_levels(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         for level in levels
     ]
     return torch.cat([*parts, torch.ones_like(parts[0][:, :1])], dim=1)
+
+
+def check_finite(features: Tensor) -> Tensor:
+    """Return features as they are.
+
+    Raises:
+        InputError: one is not finite.
+    """
+    if not features.isfinite().all():
+        raise InputError(
+            "features: the backbone gives NaN or infinity; "
+            "its weights hold such values, or overflow on this frame"
+        )
+    return features

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -19,12 +20,23 @@ from innerloop_vos.commands.score import (
 from innerloop_vos.data import Sequence
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.masks import mask_to_box
 from innerloop_vos.methods import add_method_arguments, build_segmenter
 from innerloop_vos.scoring import SequenceScores, read_json, score_folder, write_json
 from innerloop_vos.segmentation import segment_frames, write_masks
 from innerloop_vos.segmenter import Segmenter
 
-_SETTINGS = ("dataset", "method", "solver", "backbone", "weights", "steps", "online", "option")
+_SETTINGS = (
+    "dataset",
+    "method",
+    "solver",
+    "backbone",
+    "weights",
+    "steps",
+    "online",
+    "option",
+    "boxes",
+)
 
 
 def add_parser(commands: Any) -> None:
@@ -38,6 +50,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for masks and scores")
     add_dataset_arguments(parser)
+    parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="start from the boxes around the first annotation's objects instead",
+    )
     add_method_arguments(parser)
     add_report_arguments(parser)
     parser.set_defaults(run=run)
@@ -54,22 +71,39 @@ def run(arguments: argparse.Namespace) -> None:
     for sequence in dataset:
         if sequence.name not in done:
             done[sequence.name] = _evaluate(
-                segmenter, sequence, out / sequence.name, dataset.single_object
+                segmenter,
+                sequence,
+                out / sequence.name,
+                single_object=dataset.single_object,
+                boxes=arguments.boxes,
             )
             write_json(scores_path, list(done.values()))
     report([done[name] for name in dataset.names], arguments)
 
 
 def _evaluate(
-    segmenter: Segmenter, sequence: Sequence, folder: Path, single_object: bool
+    segmenter: Segmenter, sequence: Sequence, folder: Path, *, single_object: bool, boxes: bool
 ) -> SequenceScores:
     mask = sequence.masks[0] if sequence.masks else None
     if mask is None:
         raise InputError(f"sequence {sequence.name} has no annotation of its first frame")
+    if boxes:
+        mask = _from_boxes(segmenter, sequence.frames[0], mask)
     clock = _Clock(segment_frames(segmenter, sequence.frames, {0: mask}))
     labels = tqdm(clock, sequence.name, len(sequence.frames), unit="frame")
     write_masks(prepare_output(folder), sequence.frames.names, labels)
     return score_folder(folder, sequence, single_object=single_object, seconds=clock.seconds)
+
+
+def _from_boxes(segmenter: Segmenter, frame: Tensor, labels: Tensor) -> Tensor:
+    """The masks that are found in the boxes around the objects of labels (H, W)."""
+    found = torch.zeros_like(labels)
+    for id_ in labels.unique():  # type: ignore[no-untyped-call]
+        if id_ == 0:
+            continue
+        mask = segmenter.mask_from_box(frame, mask_to_box(labels == id_))
+        found[mask > 0] = id_
+    return found
 
 
 class _Clock:

@@ -1,5 +1,6 @@
 """Builders of LWL networks, in torchvision's manner."""
 
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,15 @@ def lwl_mobilenet_v2(weights: str | Path | None = None, **sizes: Any) -> LWL:
 
 
 def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
-    """Build LWL on the small backbone, with `LIGHT_SIZES` as defaults; as `lwl_resnet50`."""
+    """Build LWL on the small backbone, with `LIGHT_SIZES` as defaults; as `lwl_resnet50`.
+
+    Args:
+        weights: as there, or "default": those that ship with the package, for masks and for boxes.
+        sizes: as there.
+    """
+    if weights == "default":
+        with resources.as_file(resources.files("innerloop_vos.lwl") / "small.safetensors") as path:
+            return lwl_small(path, **sizes)
     return _build(backbone("small", None), weights, LIGHT_SIZES | sizes)
 
 

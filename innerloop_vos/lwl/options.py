@@ -27,6 +27,9 @@ class LWLOptions:
         init_steps: solver steps on the first frame of an object.
         update_steps: solver steps at an update.
         update_interval: frames from update to update.
+        box_factor: side of the region that the mask in a box is looked for in, in units of the
+            box's. None: the whole frame, at its own resolution.
+        box_output: height and width that this region is resized to.
     """
 
     output: tuple[int, int] = (480, 832)
@@ -42,6 +45,8 @@ class LWLOptions:
     init_steps: int = 20
     update_steps: int = 3
     update_interval: int = 1
+    box_factor: float | None = None
+    box_output: tuple[int, int] = (256, 448)
 
     def __post_init__(self) -> None:
         if self.border not in BORDERS:
@@ -56,10 +61,14 @@ class LWLOptions:
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
-        if self.search_factor is not None and self.search_factor <= 0:
-            raise ValueError(f"search_factor: {self.search_factor}, should be None or positive")
-        if len(self.output) != 2 or min(self.output) < 32:
-            raise ValueError(f"output: {self.output}, should be two numbers from 32")
+        for name in ("search_factor", "box_factor"):
+            factor = getattr(self, name)
+            if factor is not None and factor <= 0:
+                raise ValueError(f"{name}: {factor}, should be None or positive")
+        for name in ("output", "box_output"):
+            size = getattr(self, name)
+            if len(size) != 2 or min(size) < 32:
+                raise ValueError(f"{name}: {size}, should be two numbers from 32")
         if not 0 < self.scale_change[0] <= self.scale_change[1]:
             raise ValueError(
                 f"scale_change: {self.scale_change}, should be two factors, the least first"
@@ -70,9 +79,15 @@ BOX_OPTIONS = LWLOptions(learning_rate=0.2, first_weight=None, update_steps=5, u
 """Settings for a first mask that was found in a box: it is trusted less."""
 
 STRIDE_8_OPTIONS = LWLOptions(
-    half_cell_shift=False, capacity=8, first_weight=0.75, squared_weights=False
+    search_factor=3.5,
+    half_cell_shift=False,
+    capacity=8,
+    first_weight=0.75,
+    squared_weights=False,
+    init_steps=50,
+    update_steps=5,
 )
 """Settings for networks at stride 8: few samples, for each is four times as large."""
 
-STRIDE_8_BOX_OPTIONS = replace(STRIDE_8_OPTIONS, first_weight=0.5)
+STRIDE_8_BOX_OPTIONS = replace(STRIDE_8_OPTIONS, first_weight=0.5, box_factor=2.5)
 """As `STRIDE_8_OPTIONS`, for a first mask that was found in a box."""

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 import innerloop as il
+from innerloop_vos.backbones.joining import check_finite
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.memory import TargetMemory
 from innerloop_vos.lwl.network import LWL
@@ -14,7 +15,7 @@ from innerloop_vos.lwl.options import (
     LWLOptions,
 )
 from innerloop_vos.lwl.search_region import SearchRegion
-from innerloop_vos.lwl.target import Target
+from innerloop_vos.lwl.target import Target, box_region
 from innerloop_vos.lwl.target_state import target_state
 from innerloop_vos.masks import box_to_mask
 from innerloop_vos.segmenter import Segmenter
@@ -87,6 +88,7 @@ class LWLSegmenter(Segmenter):
         images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
         with self._autocast:
             _, features = self.network.extract(images)
+        check_finite(features)
         labels, weights = self.network.label_encoder(cropped)
         solution = self.network.target_model.solve(
             features[:, None],
@@ -111,6 +113,7 @@ class LWLSegmenter(Segmenter):
         patches = torch.stack([region.crop(encoded) for region in distinct])
         with self._autocast:
             levels, features = self.network.extract(patches)
+        check_finite(features)
         shared = [distinct.index(region) for region in self.regions]
         levels = {name: level[shared] for name, level in levels.items()}
         self._features = features[shared]
@@ -155,12 +158,15 @@ class LWLSegmenter(Segmenter):
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
         """Find the mask of the object in a box; the next video is tracked with `box_options`."""
-        inside = box_to_mask(box, (frame.shape[1], frame.shape[2])).to(self.device)
+        size = (frame.shape[1], frame.shape[2])
+        inside = box_to_mask(box, size).to(self.device)
         if self.network.box_label_encoder is None:
             raise InputError("box: these weights have no box encoder; start from a mask instead")
         image = self.encode(frame.to(self.device))
+        region = box_region(self.box_options, inside)
+        patch, there = region.crop(image), region.crop_mask(inside.float())
         with self._autocast:
-            logits = self.network.segment_box(image[None], inside[None].float())
-        mask = (logits[0] > 0).byte()
+            logits = self.network.segment_box(patch[None], there[None])
+        mask = (region.paste(logits[0], size) > 0).byte()
         self._from_box = True
         return (mask if mask.any() else inside).cpu()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -76,3 +77,22 @@ class Target:
             options.output,
             options.border,
         )
+
+
+def box_region(options: LWLOptions, inside: Tensor) -> SearchRegion:
+    """Where the mask of the object in a box is looked for.
+
+    Args:
+        options: settings.
+        inside: 1 inside the box and 0 outside, shape (H, W).
+    """
+    frame = (inside.shape[0], inside.shape[1])
+    if options.box_factor is None:
+        return whole_frame(frame, frame)
+    there = replace(
+        options,
+        search_factor=options.box_factor,
+        output=options.box_output,
+        half_cell_shift=False,
+    )
+    return Target(there, inside).region()

@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 
 from innerloop_vos.backbones import Backbone
-from innerloop_vos.backbones.joining import join_levels
-from innerloop_vos.errors import InputError
+from innerloop_vos.backbones.joining import check_finite, join_levels
 
 
 class TargetFeatures(nn.Module):
@@ -37,9 +36,4 @@ class TargetFeatures(nn.Module):
         features = join_levels(
             [levels[name] for name in self.backbone.target_levels], (height, width)
         )
-        if not features.isfinite().all():
-            raise InputError(
-                "features: the backbone gives NaN or infinity; "
-                "its weights hold such values, or overflow on this frame"
-            )
-        return features
+        return check_finite(features)
