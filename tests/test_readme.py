@@ -30,7 +30,7 @@ def test_maml():
 
 
 def test_segment():
-    frames, masks = synthetic_clip(length=24, size=(96, 160), objects=1)
+    frames, masks = synthetic_clip(length=2, size=(96, 160), objects=1)
     names = {"first_frame": frames[0], "masks": masks[0], "frame": frames[1]}
     exec(SEGMENT, names)
     assert names["labels"].shape == (96, 160)
