@@ -4,7 +4,7 @@ import time
 
 import innerloop as il
 from innerloop_vos.eosvos import EOSVOS, EOSVOSOptions, EOSVOSSegmenter
-from innerloop_vos.validation import Validation
+from innerloop_vos.training.validation import Validation
 
 Figures = dict[str, float]
 

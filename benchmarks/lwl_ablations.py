@@ -28,8 +28,8 @@ from lwl_table import Table
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import load_lwl
-from innerloop_vos.lwl.stages import LOSSES
-from innerloop_vos.validation import Validation
+from innerloop_vos.lwl.training.stages import LOSSES
+from innerloop_vos.training.validation import Validation
 
 HELD_OUT = "bear,bmx-bumps,dance-jump,scooter-gray,soccerball"
 

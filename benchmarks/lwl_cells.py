@@ -14,10 +14,10 @@ from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.segmenter import default_options
-from innerloop_vos.lwl.stages import LWLTrainingSettings
-from innerloop_vos.lwl.training import WEIGHTS, LWLTraining
-from innerloop_vos.training import CHECKPOINT, run
-from innerloop_vos.validation import Validation
+from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
+from innerloop_vos.lwl.training.stages import LWLTrainingSettings
+from innerloop_vos.training.loop import CHECKPOINT, run
+from innerloop_vos.training.validation import Validation
 
 _SIZES = LIGHT_SIZES | {"label_widths": (8, 16, 32), "decoder_widths": (32, 32, 24, 16)}
 _SETTINGS = LWLTrainingSettings(

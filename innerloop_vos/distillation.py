@@ -21,13 +21,13 @@ from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
-from innerloop_vos.processes import average_gradients
-from innerloop_vos.training import Figures, Training, check_settings, cosine_rate, run
-from innerloop_vos.training_options import (
+from innerloop_vos.training.loop import Figures, Training, check_settings, cosine_rate, run
+from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
     read_settings,
 )
+from innerloop_vos.training.processes import average_gradients
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")

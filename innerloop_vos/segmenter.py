@@ -112,7 +112,7 @@ class Segmenter(ABC):
         if new:
             self.add(encoded, drawn)
         labels = torch.tensor([0, *self.ids], dtype=torch.uint8)
-        return labels[self.probabilities.argmax(0).cpu()]
+        return labels[self.probabilities.max(0).indices.cpu()]  # argmax: ten times slower on a CPU
 
     def merge(self, scores: Tensor) -> Tensor:
         """Merge the scores (O, H, W) of all objects into one distribution, as `soft_aggregate`."""

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from innerloop_vos import processes
-from innerloop_vos.training import Training, run
+from innerloop_vos.training import processes
+from innerloop_vos.training.loop import Training, run
 
 SEED, STEPS = 7, 6
 

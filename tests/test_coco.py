@@ -14,7 +14,7 @@ from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.errors import InputError
-from innerloop_vos.training_data import add_data_arguments, open_data
+from innerloop_vos.training.data import add_data_arguments, open_data
 
 # Of pycocotools and NumPy 2 between themselves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

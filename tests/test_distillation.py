@@ -21,7 +21,7 @@ from innerloop_vos.distillation import (
     unexplained_variance,
 )
 from innerloop_vos.errors import InputError
-from innerloop_vos.training import run
+from innerloop_vos.training.loop import run
 
 TINY = DistillationSettings(iterations=4, batch_size=2, crop=48, warmup=1)
 CPU = torch.device("cpu")

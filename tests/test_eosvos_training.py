@@ -32,8 +32,8 @@ from innerloop_vos.eosvos.tasks import TaskSampler
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
 from innerloop_vos.eosvos.training import WEIGHTS, EOSVOSTraining
 from innerloop_vos.errors import InputError
-from innerloop_vos.training import CHECKPOINT, run
-from innerloop_vos.validation import Validation
+from innerloop_vos.training.loop import CHECKPOINT, run
+from innerloop_vos.training.validation import Validation
 
 CPU = torch.device("cpu")
 SIZES = {

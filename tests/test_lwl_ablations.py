@@ -10,7 +10,7 @@ from davis_layout import write_davis
 
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.errors import InputError
-from innerloop_vos.lwl.training import WEIGHTS
+from innerloop_vos.lwl.training.end_to_end import WEIGHTS
 
 lwl_ablations = import_module("lwl_ablations")
 lwl_cells = import_module("lwl_cells")

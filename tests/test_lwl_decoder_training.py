@@ -15,16 +15,16 @@ from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
-from innerloop_vos.lwl.decoder_command import (
+from innerloop_vos.lwl.options import STRIDE_8_OPTIONS
+from innerloop_vos.lwl.training.decoder import DecoderTraining, DecoderTrainingSettings
+from innerloop_vos.lwl.training.decoder_command import (
     add_lwl_decoder_arguments,
     train_lwl_decoder_from_arguments,
 )
-from innerloop_vos.lwl.decoder_training import DecoderTraining, DecoderTrainingSettings
-from innerloop_vos.lwl.options import STRIDE_8_OPTIONS
-from innerloop_vos.lwl.replay import Replay
-from innerloop_vos.lwl.training import WEIGHTS
-from innerloop_vos.training import run
-from innerloop_vos.validation import Validation
+from innerloop_vos.lwl.training.end_to_end import WEIGHTS
+from innerloop_vos.lwl.training.replay import Replay
+from innerloop_vos.training.loop import run
+from innerloop_vos.training.validation import Validation
 
 SIZES = {
     "stride": 8,
@@ -104,7 +104,7 @@ def test_windows_cut_image_scores_and_mask_alike(clips, monkeypatch):
             clip[index] = replace(found, scores=shrunk)
     flips = set()
     monkeypatch.setattr(
-        "innerloop_vos.lwl.replay.choice",
+        "innerloop_vos.lwl.training.replay.choice",
         lambda items: flips.add(str(items)) or items[int(torch.randint(len(items), ()))],
     )
     images, scores, masks = replay.batch(6)

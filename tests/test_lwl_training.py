@@ -26,11 +26,11 @@ from innerloop_vos.errors import InputError
 from innerloop_vos.guided_filter import guided_upsample
 from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl import LWL, load_lwl, lwl_resnet50, save_lwl
-from innerloop_vos.lwl.stages import STAGES, LWLTrainingSettings, parameter_groups
-from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
-from innerloop_vos.lwl.training import WEIGHTS, LWLTraining
-from innerloop_vos.training import run
-from innerloop_vos.validation import Validation
+from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
+from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
+from innerloop_vos.lwl.training.stages import STAGES, LWLTrainingSettings, parameter_groups
+from innerloop_vos.training.loop import run
+from innerloop_vos.training.validation import Validation
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -208,7 +208,7 @@ def test_processes_share_their_gradients_before_the_optimizer(clips, monkeypatch
         for parameter in parameters:
             parameter.grad.zero_()
 
-    monkeypatch.setattr("innerloop_vos.lwl.training.average_gradients", cancel)
+    monkeypatch.setattr("innerloop_vos.lwl.training.end_to_end.average_gradients", cancel)
     task.step(0)
     assert all(torch.equal(before[n], v) for n, v in task.network.state_dict().items())
 

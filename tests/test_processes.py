@@ -10,9 +10,9 @@ from davis_layout import write_davis
 from parallel_training import SEED, STEPS, Regression
 from torchrun import torchrun
 
-from innerloop_vos import processes
 from innerloop_vos.errors import InputError
-from innerloop_vos.training import CHECKPOINT, run
+from innerloop_vos.training import processes
+from innerloop_vos.training.loop import CHECKPOINT, run
 
 CPU = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.training import CHECKPOINT, Figures, Training, cosine_rate, run
+from innerloop_vos.training.loop import CHECKPOINT, Figures, Training, cosine_rate, run
 
 
 class Walk(Training):

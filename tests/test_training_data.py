@@ -9,8 +9,8 @@ from davis_layout import write_davis
 
 from innerloop_vos.errors import InputError
 from innerloop_vos.segmenter import Segmenter
-from innerloop_vos.training_data import add_data_arguments, open_data
-from innerloop_vos.validation import Validation
+from innerloop_vos.training.data import add_data_arguments, open_data
+from innerloop_vos.training.validation import Validation
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.training_options import (
+from innerloop_vos.training.options import (
     TrainingParser,
     add_run_arguments,
     add_settings_arguments,

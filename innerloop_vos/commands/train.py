@@ -8,14 +8,14 @@ import torch
 
 from innerloop_vos.distillation import add_arguments, train_from_arguments
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
-from innerloop_vos.lwl.decoder_command import (
+from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
+from innerloop_vos.lwl.training.decoder_command import (
     add_lwl_decoder_arguments,
     train_lwl_decoder_from_arguments,
 )
-from innerloop_vos.lwl.train_command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.methods import add_device_argument, parse_device
-from innerloop_vos.processes import connected
-from innerloop_vos.training_options import TrainingParser
+from innerloop_vos.training.options import TrainingParser
+from innerloop_vos.training.processes import connected
 
 _SHARED = (
     "Options may come from a file (--config). An interrupted run goes on with --resume. Several "

@@ -16,8 +16,8 @@ from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.training import EOSVOSTraining
 from innerloop_vos.eosvos.weights import load_eosvos
 from innerloop_vos.errors import InputError
-from innerloop_vos.training_data import add_data_arguments, open_data
-from innerloop_vos.training_options import (
+from innerloop_vos.training.data import add_data_arguments, open_data
+from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
     option,

@@ -24,9 +24,9 @@ from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
 from innerloop_vos.eosvos.tasks import TaskSampler
 from innerloop_vos.eosvos.weights import save_eosvos
 from innerloop_vos.errors import InputError
-from innerloop_vos.processes import average_gradients
-from innerloop_vos.training import Figures, Training, check_settings, cosine_rate
-from innerloop_vos.validation import Validation
+from innerloop_vos.training.loop import Figures, Training, check_settings, cosine_rate
+from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.validation import Validation
 
 WEIGHTS = "e-osvos.safetensors"
 _BODY = "backbone.body."

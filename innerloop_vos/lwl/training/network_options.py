@@ -9,7 +9,7 @@ from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
 from innerloop_vos.lwl.weights import load_lwl
-from innerloop_vos.training_options import option
+from innerloop_vos.training.options import option
 
 _BACKBONES = ("small", "mobilenet_v2")
 _SIZES = (

@@ -12,7 +12,7 @@ from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.errors import InputError
-from innerloop_vos.validation import Validation
+from innerloop_vos.training.validation import Validation
 
 
 def numbers(text: str) -> tuple[float, ...]:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from innerloop_vos import processes
-from innerloop_vos.curve import Curve, Figures, open_board
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.training import processes
+from innerloop_vos.training.curve import Curve, Figures, open_board
 
 __all__ = ["Figures", "Training", "check_settings", "cosine_rate", "run"]
 
@@ -72,8 +72,8 @@ def run(
 ) -> bool:
     """Train until done or interrupted (Ctrl-C), writing checkpoints, weights and a curve.
 
-    In several processes (`innerloop_vos.processes`) each draws batches of its own; the first one
-    alone evaluates and writes.
+    In several processes (see `processes`) each draws batches of its own; the first one alone
+    evaluates and writes.
 
     Args:
         training: What to train; the same in every process.

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from innerloop_vos.training import Training, run
+from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
 
@@ -106,7 +106,7 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: See `innerloop_vos.training.run`.
+        InputError: See `innerloop_vos.training.loop.run`.
     """
     return run(
         training,

@@ -13,13 +13,13 @@ from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.errors import InputError
 from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl.network import LWL
-from innerloop_vos.lwl.replay import Replay
 from innerloop_vos.lwl.segmenter import LWLSegmenter
-from innerloop_vos.lwl.training import WEIGHTS
+from innerloop_vos.lwl.training.end_to_end import WEIGHTS
+from innerloop_vos.lwl.training.replay import Replay
 from innerloop_vos.lwl.weights import save_lwl
-from innerloop_vos.processes import average_gradients
-from innerloop_vos.training import Figures, Training, check_settings, cosine_rate
-from innerloop_vos.validation import Validation
+from innerloop_vos.training.loop import Figures, Training, check_settings, cosine_rate
+from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.validation import Validation
 
 
 @dataclass(frozen=True)

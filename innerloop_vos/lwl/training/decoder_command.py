@@ -4,10 +4,10 @@ import argparse
 
 import torch
 
-from innerloop_vos.lwl.decoder_training import DecoderTraining, DecoderTrainingSettings
-from innerloop_vos.lwl.network_options import add_network_arguments, network_from_arguments
-from innerloop_vos.training_data import add_data_arguments, open_clips
-from innerloop_vos.training_options import (
+from innerloop_vos.lwl.training.decoder import DecoderTraining, DecoderTrainingSettings
+from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments
+from innerloop_vos.training.data import add_data_arguments, open_clips
+from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
     read_settings,

@@ -5,15 +5,15 @@ import argparse
 import torch
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.lwl.network_options import (
+from innerloop_vos.lwl.training.end_to_end import LWLTraining
+from innerloop_vos.lwl.training.network_options import (
     add_network_arguments,
     network_from_arguments,
     with_box_encoder,
 )
-from innerloop_vos.lwl.stages import STAGES
-from innerloop_vos.lwl.training import LWLTraining
-from innerloop_vos.training_data import add_data_arguments, open_data
-from innerloop_vos.training_options import (
+from innerloop_vos.lwl.training.stages import STAGES
+from innerloop_vos.training.data import add_data_arguments, open_data
+from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
     read_settings,
