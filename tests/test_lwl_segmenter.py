@@ -11,7 +11,14 @@ from shared import needs_shared
 import innerloop as il
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.errors import InputError
-from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_resnet50, lwl_small
+from innerloop_vos.lwl import (
+    LWLOptions,
+    LWLSegmenter,
+    lwl_mobilenet_v2,
+    lwl_resnet50,
+    lwl_small,
+)
+from innerloop_vos.lwl.segmenter import default_options
 from innerloop_vos.lwl.target_state import target_state
 from innerloop_vos.masks import box_to_mask
 
@@ -288,6 +295,34 @@ def test_the_object_in_a_box_is_looked_for_in_a_region_around_it(clip):
     assert images.shape == (1, 3, 64, 96)
     # The frame bounds the region, else the box would cover a quarter of it.
     assert 0.25 <= boxes.mean() < 0.4
+
+
+def test_updates_learn_from_what_the_target_model_finds_where_asked(clip):
+    torch.manual_seed(0)
+    network = lwl_small(outputs=2, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
+    torch.nn.init.normal_(network.decoder.project.conv3.weight)
+    options = LWLOptions(output=(96, 160), capacity=3, init_steps=4, learn_from="scores")
+    segmenter = LWLSegmenter(network, options)
+    frames, masks = clip
+    segmenter.start(frames[0], masks[0])
+    encoded, learned = [], network.label_encoder.forward
+    network.label_encoder.forward = lambda masks: encoded.append(masks) or learned(masks)
+    segmenter.step(frames[1])
+    found = network.decoder.uncorrected(
+        segmenter.scores,
+        torch.stack([region.crop(frames[1] / 255) for region in segmenter.regions]),
+    )
+    for region, logits, seen in zip(segmenter.regions, found, encoded[0], strict=True):
+        expected = region.crop_mask(region.paste(logits, (90, 150)).sigmoid())
+        torch.testing.assert_close(seen, expected)
+    released = lwl_small(mask_label=False, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
+    with pytest.raises(InputError, match="learn_from: 'scores' needs a network with mask_label"):
+        LWLSegmenter(released, options)
+
+
+def test_the_small_network_learns_from_its_scores():
+    assert default_options(lwl_small()).learn_from == "scores"
+    assert default_options(lwl_mobilenet_v2()).learn_from == "decoder"
 
 
 def test_a_box_needs_a_box_encoder(clip):

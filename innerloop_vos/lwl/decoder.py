@@ -219,6 +219,17 @@ class Decoder(nn.Module):
         logits: Tensor = self.project(refined, _upsample(scores[:, 0], images), images)
         return logits
 
+    def uncorrected(self, scores: Tensor, images: Tensor) -> Tensor:
+        """Segment images by the first of the target scores alone, as `forward` before correcting.
+
+        Args:
+            scores, images: as in `forward`.
+
+        Returns:
+            Logits of the target, shape (B, H, W).
+        """
+        return _upsample(calibrate(scores[:, 0]), images)
+
     def _refine(self, scores: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         x: Tensor | None = None
         for level in LEVELS:

@@ -4,6 +4,9 @@ from dataclasses import dataclass, replace
 
 from innerloop_vos.lwl.search_region import BORDERS
 
+SOURCES = ("decoder", "scores")
+"""Where the masks come from that updates learn from."""
+
 
 @dataclass(frozen=True)
 class LWLOptions:
@@ -27,6 +30,9 @@ class LWLOptions:
         init_steps: solver steps on the first frame of an object.
         update_steps: solver steps at an update.
         update_interval: frames from update to update.
+        learn_from: the masks that an update learns from, one of `SOURCES`: the merged "decoder"
+            masks, as released; or those that the target model itself finds, "scores", before the
+            decoder corrects them (`mask_label`), which drifts less where features are weak.
         box_factor: side of the region that the mask in a box is looked for in, in units of the
             box's. None: the whole frame, at its own resolution.
         box_output: height and width that this region is resized to.
@@ -45,12 +51,17 @@ class LWLOptions:
     init_steps: int = 20
     update_steps: int = 3
     update_interval: int = 1
+    learn_from: str = "decoder"
     box_factor: float | None = None
     box_output: tuple[int, int] = (256, 448)
 
     def __post_init__(self) -> None:
         if self.border not in BORDERS:
             raise ValueError(f"border: {self.border!r}, should be one of {', '.join(BORDERS)}")
+        if self.learn_from not in SOURCES:
+            raise ValueError(
+                f"learn_from: {self.learn_from!r}, should be one of {', '.join(SOURCES)}"
+            )
         if self.capacity < 2:
             raise ValueError(f"capacity: {self.capacity}, should be at least 2")
         if not 0 < self.learning_rate < 1:

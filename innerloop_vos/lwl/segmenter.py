@@ -1,9 +1,12 @@
 """Segmentation of video by LWL: the networks, and the state that they are run with."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 import innerloop as il
+from innerloop_vos.backbones import SmallBackbone
 from innerloop_vos.backbones.joining import check_finite
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.memory import TargetMemory
@@ -24,7 +27,11 @@ from innerloop_vos.segmenter import Segmenter
 def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
     """Return the settings that a network runs with: the released system's at stride 16."""
     if network.joined:
-        return STRIDE_8_BOX_OPTIONS if from_box else STRIDE_8_OPTIONS
+        options = STRIDE_8_BOX_OPTIONS if from_box else STRIDE_8_OPTIONS
+        if network.decoder.corrects and isinstance(network.feature_extractor, SmallBackbone):
+            # Chosen on whole held-out clips of DAVIS's train split, where it drifts without.
+            options = replace(options, learn_from="scores", update_steps=3)
+        return options
     return BOX_OPTIONS if from_box else LWLOptions()
 
 
@@ -44,6 +51,9 @@ class LWLSegmenter(Segmenter):
         regions: where the tracked objects were looked for in the latest frame.
         scores: their target scores there, shape (O, D, h, w).
 
+    Raises:
+        InputError: the options ask for what the network does not have.
+
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
     """
@@ -60,6 +70,9 @@ class LWLSegmenter(Segmenter):
         self.network = network.eval().to(self.device)
         self.mask_options = options or default_options(network)
         self.box_options = box_options or default_options(network, from_box=True)
+        sources = {self.mask_options.learn_from, self.box_options.learn_from}
+        if "scores" in sources and not network.decoder.corrects:
+            raise InputError("learn_from: 'scores' needs a network with mask_label")
         self._autocast = torch.autocast(
             self.device.type, dtype=autocast, enabled=autocast is not None
         )
@@ -122,10 +135,20 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
+        if self.options.learn_from == "scores":
+            self._uncorrected = self._paste(
+                self.network.decoder.uncorrected(scores, patches[shared]), size
+            )
+        return self._paste(logits, size)
+
+    def _paste(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (O, H, W) in the frame of logits (O, *output) in the objects' regions."""
         pasted = zip(self.regions, logits, strict=True)
         return torch.stack([region.paste(score, size) for region, score in pasted])
 
     def update(self, encoded: Tensor, probabilities: Tensor) -> None:
+        if self.options.learn_from == "scores":
+            probabilities = self._uncorrected.sigmoid()
         found = zip(self.regions, probabilities, strict=True)
         cropped = torch.stack([region.crop_mask(mask) for region, mask in found])
         learned = self.network.label_encoder(cropped)
