@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import matplotlib
 
@@ -86,9 +85,7 @@ MetaStep = Callable[[], object]
 """Leaves the gradient with the parameters of a net and takes an outer step."""
 
 
-def innerloop_step(
-    net: nn.Module, batch: list[Task], setting: Setting, mode: Literal["loop", "compile"]
-) -> MetaStep:
+def innerloop_step(net: nn.Module, batch: list[Task], setting: Setting, compile: bool) -> MetaStep:
     """A meta-step with this library."""
     model = il.Adapted(net, buffers="batch_statistics")
     optimizer = torch.optim.Adam(net.parameters(), lr=OUTER_RATE)
@@ -100,11 +97,12 @@ def innerloop_step(
             il.GradientDescent(setting.rate),
             init=init,
             steps=setting.steps,
+            compile=compile,
         )
         return setting.loss(adapted(query), answers)
 
     init = dict(net.named_parameters())
-    return lambda: il.meta_train(task_loss, init, [batch], optimizer, mode=mode)
+    return lambda: il.meta_train(task_loss, init, [batch], optimizer)
 
 
 def peer_step(net: nn.Module, batch: list[Task], setting: Setting, peer: Peer) -> MetaStep:
@@ -148,12 +146,12 @@ def meta_steps(
     torch.manual_seed(0)
     start, batch = setting.net(), setting.batch()
     makers: dict[str, Callable[[nn.Module, list[Task], Setting], MetaStep]] = {
-        "innerloop": partial(innerloop_step, mode="loop"),
+        "innerloop": partial(innerloop_step, compile=False),
         **{name: partial(peer_step, peer=peer) for name, peer in PEERS.items()},
         "torch.func": functional_step,
     }
     if compiled:
-        makers["innerloop compiled"] = partial(innerloop_step, mode="compile")
+        makers["innerloop compiled"] = partial(innerloop_step, compile=True)
     nets = {name: copy.deepcopy(start) for name in makers}
     return {name: make(nets[name], batch, setting) for name, make in makers.items()}, nets
 
@@ -204,7 +202,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--tasks", type=int, default=16, help="tasks a meta-step (default 16)")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--compile", action="store_true", help="and mode='compile': minutes more")
+    parser.add_argument(
+        "--compile", action="store_true", help="and compiled gradients of the steps"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     out = prepare_output(arguments.out)

@@ -44,8 +44,9 @@ def task_gradients(
         tasks: a list of tasks, or all tasks stacked: a tensor, or a dict or tuple of tensors, whose
             first axis counts tasks.
         mode: "loop" (the default) takes one task after the other, at the memory of one; "vmap"
-            computes many tiny ones at once; "compile" loops over one compiled task, which pays from
-            the second batch on.
+            computes many tiny ones at once; "compile" loops over one task that is compiled whole,
+            which takes minutes for deep nets and many steps: `Adapted.adapt(..., compile=True)`
+            compiles a step instead.
         chunk_size: tasks computed at once under "vmap". Default: all.
         seed: makes the random numbers reproducible: task i draws from `seed + i`, the same ones
             under "loop" and "compile"; under "vmap" a chunk draws at once, so other ones. Default:

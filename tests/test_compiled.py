@@ -1,0 +1,116 @@
+"""Compiled gradients of inner losses: the gradients of eager code, compiled once for all tasks."""
+
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+from torch.nn import functional as F
+
+import innerloop as il
+from innerloop.compiled import _max_pool2d
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler():
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.BatchNorm2d(4, track_running_stats=False),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 3, 2),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(12, 3),
+    ).double()
+
+
+def task(seed):
+    make = torch.Generator().manual_seed(seed)
+    images = torch.randn(2, 6, 1, 7, 7, generator=make, dtype=torch.float64)
+    return images[0], torch.arange(6) % 3, images[1], torch.arange(6) % 3
+
+
+def outer_loss(model, batch, init, compile, **options):
+    support, labels, query, answers = batch
+    adapted = model.adapt(
+        lambda model: F.cross_entropy(model(support), labels),
+        il.GradientDescent(0.3),
+        init=init,
+        compile=compile,
+        **options,
+    )
+    return F.cross_entropy(adapted(query), answers)
+
+
+@pytest.mark.parametrize("adjoint", [il.Unroll(), il.FirstOrder()])
+def test_gradients_are_those_of_eager_code_and_tasks_share_what_was_compiled(adjoint):
+    module = net()
+    model = il.Adapted(module, ["4.*", "7.*"])  # so that others receive gradients as constants
+    init = dict(module.named_parameters())
+    for seed in range(3):
+        options = {"steps": 3, "adjoint": adjoint}
+        results = []
+        for compile in (False, True):
+            loss = outer_loss(model, task(seed), init, compile, **options)
+            gradients = torch.autograd.grad(
+                loss, list(init.values()), allow_unused=True, materialize_grads=True
+            )
+            results.append((loss.detach(), *gradients))
+        for eager, compiled in zip(*results, strict=True):
+            assert (compiled - eager).abs().max() <= 1e-12
+        assert results[0][1].abs().max() > 1e-4
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_under_vmap_and_without_gradients_it_computes_the_same():
+    module = net()
+    model = il.Adapted(module)
+    init = dict(module.named_parameters())
+    batch = task(0)
+    with torch.no_grad():
+        eager, compiled = (outer_loss(model, batch, init, c, steps=2) for c in (False, True))
+    assert compiled == pytest.approx(eager.item(), rel=1e-12)
+
+    def loss(init, batch):
+        return outer_loss(model, batch, init, True, steps=2)
+
+    stacked = tuple(part[None] for part in batch)
+    losses = il.task_gradients(loss, init, stacked, mode="vmap").losses
+    assert losses.item() == pytest.approx(eager.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 2},
+        {"kernel_size": (3, 2), "stride": (3, 2)},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 2, "ceil_mode": True},
+        {"kernel_size": 2, "dilation": 2},
+    ],
+)
+def test_pooling_is_that_of_torch(options):
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 7, 9, dtype=torch.float64, requires_grad=True)
+    pooled, expected = _max_pool2d(x, **options), F.max_pool2d(x, **options)
+    assert torch.equal(pooled, expected)
+    weights = torch.randn_like(expected)
+    gradients = (torch.autograd.grad((out * weights).sum(), x)[0] for out in (pooled, expected))
+    assert torch.equal(*gradients)
+
+
+def test_what_cannot_be_compiled_says_so():
+    def loss(model):
+        value = model(task(0)[0]).square().mean()
+        return value if value.item() > 0 else -value
+
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        il.Adapted(net()).adapt(loss, il.GradientDescent(0.1), compile=True)
