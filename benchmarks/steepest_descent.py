@@ -223,7 +223,7 @@ def main() -> None:
             rows += compare(setting, threads, take_turns(runs, arguments.rounds))
     memory = []
     print(f"\n{'peak memory of training, MB':30}{PLAIN:>10}{OURS:>10}{'ratio':>8}")
-    for frames in (1, 8):
+    for frames in (1, 8, 32):
         plain, ours = (memory_of(case, frames, 5) for case in (PLAIN, OURS))
         memory.append({"frames": frames, "plain_mb": plain, "ours_mb": ours})
         print(f"{f'{frames} frames, 5 steps':30}{plain:10.1f}{ours:10.1f}{ours / plain:8.2f}")

@@ -2,10 +2,13 @@
 
 import math
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop.autodiff import transforming
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
+from innerloop.problems.collect import Collected, Collector
 from innerloop.problems.coordinates import Coordinates, DualCoordinates, PrimalCoordinates
 from innerloop.problems.gram import patch_gram
 from innerloop.problems.linear import RidgeProblem
@@ -60,6 +63,10 @@ class ConvLeastSquares(RidgeProblem):
             and 0 not in self.batch_shape
         )
         self.features = channels_last(features) if self._convolves else features
+        self._collector: Collector | None = None
+        if self._convolves and _differentiated(self.features):
+            self._collector = Collector()
+            self.features = Collected.apply(self.features, self._collector)
 
     def check(self, params: Tensor) -> None:
         if not isinstance(params, Tensor):
@@ -78,19 +85,28 @@ class ConvLeastSquares(RidgeProblem):
 
     def predict(self, params: Tensor) -> Tensor:
         if self._convolves:
-            return Convolve.apply(self._seen(), params)  # type: ignore[no-any-return]
+            features, collector = self._seen()
+            return Convolve.apply(features, params, collector)  # type: ignore[no-any-return]
         return multiply(self.features, params)
 
     def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
         kernel = like.shape[-1]
         if self._convolves:
-            return Correlate.apply(self._seen(), residual, kernel)  # type: ignore[no-any-return]
+            features, collector = self._seen()
+            return Correlate.apply(features, residual, kernel, collector)  # type: ignore[no-any-return]
         return multiply_transposed(self.features, residual, kernel)
 
-    def _seen(self) -> Tensor:
-        """The features through a torch function: checkpoints find what code closes over by these,
-        of which an autograd Function is none."""
-        return self.features.view_as(self.features)
+    def _seen(self) -> tuple[Tensor, Collector | None]:
+        """The features through a torch function, and what collects their gradient.
+
+        Checkpoints find what code closes over by torch functions, of which an autograd Function is
+        none, and put other tensors in its place, whose gradient is not collected.
+        """
+        seen = self.features[...]
+        if seen.grad_fn is None or not _differentiated(seen):
+            return seen, None
+        own = seen.grad_fn.next_functions[0][0] is self.features.grad_fn
+        return seen, self._collector if own else None
 
     def coordinates(
         self, init: Tensor, steps: int, prediction: Tensor | None = None
@@ -132,6 +148,11 @@ class ConvLeastSquares(RidgeProblem):
             weights = weights.movedim(-3, -4).reshape(*batch, distinct, pixels, 1)
             patches, targets = weights * patches, weights * targets
         return patches, targets
+
+
+def _differentiated(features: Tensor) -> bool:
+    """Whether eager code will want the gradient of features."""
+    return features.requires_grad and torch.is_grad_enabled() and not transforming()
 
 
 def _check_data(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:

@@ -10,6 +10,7 @@ from innerloop.autodiff import Operator
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
 from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
+from innerloop.problems.weighted import WeightedSquare
 
 
 class RidgeProblem(QuadraticProblem):
@@ -96,9 +97,11 @@ class RidgeProblem(QuadraticProblem):
 
     def weighted_square(self, residual: Tensor) -> Tensor:
         """|W residual|² per problem."""
-        if self.weights is not None:
-            residual = self.weights * residual
-        return residual.square().flatten(len(self.batch_shape)).sum(-1)
+        if self.weights is None:
+            square = residual.square()
+        else:
+            square = WeightedSquare.apply(self.weights, residual)
+        return square.flatten(len(self.batch_shape)).sum(-1)
 
 
 class LinearLeastSquares(RidgeProblem):

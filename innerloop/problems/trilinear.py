@@ -5,7 +5,7 @@ derivatives of each are the other two, so that an unrolled solver keeps nothing 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,26 +21,34 @@ def channels_last(features: Tensor) -> Tensor:
     return features.movedim(-3, -1).contiguous().movedim(-1, -3)
 
 
+class Collects(Protocol):
+    """Takes what would be spread over features, and does so for many convolutions at once."""
+
+    def add(self, responses: Tensor, filters: Tensor) -> None: ...
+
+
 class Convolve(torch.autograd.Function):
     """x * τ for features (*batch, N, C, H, W) and filters (*batch, D, C, K, K)."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(features: Tensor, filters: Tensor) -> Tensor:
+    def forward(features: Tensor, filters: Tensor, collector: Collects | None = None) -> Tensor:
         return _each(_convolve, features, filters)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*inputs[:2])
+        ctx.collector = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         features, filters = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         return (
-            Spread.apply(outer, filters) if wanted[0] else None,
-            Correlate.apply(features, outer, filters.shape[-1]) if wanted[1] else None,
+            _spread_or_collect(ctx.collector, outer, filters) if wanted[0] else None,
+            Correlate.apply(features, outer, filters.shape[-1], None) if wanted[1] else None,
+            None,
         )
 
 
@@ -50,7 +58,9 @@ class Correlate(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(features: Tensor, responses: Tensor, kernel: int) -> Tensor:
+    def forward(
+        features: Tensor, responses: Tensor, kernel: int, collector: Collects | None = None
+    ) -> Tensor:
         def correlate(features: Tensor, responses: Tensor) -> Tensor:
             shape = (responses.shape[-3], features.shape[-3], kernel, kernel)
             filters: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
@@ -63,14 +73,16 @@ class Correlate(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(*inputs[:2])
+        ctx.collector = inputs[3]
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         features, responses = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         return (
-            Spread.apply(responses, outer) if wanted[0] else None,
-            Convolve.apply(features, outer) if wanted[1] else None,
+            _spread_or_collect(ctx.collector, responses, outer) if wanted[0] else None,
+            Convolve.apply(features, outer, None) if wanted[1] else None,
+            None,
             None,
         )
 
@@ -93,9 +105,19 @@ class Spread(torch.autograd.Function):
         responses, filters = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         return (
-            Convolve.apply(outer, filters) if wanted[0] else None,
-            Correlate.apply(outer, responses, filters.shape[-1]) if wanted[1] else None,
+            Convolve.apply(outer, filters, None) if wanted[0] else None,
+            Correlate.apply(outer, responses, filters.shape[-1], None) if wanted[1] else None,
         )
+
+
+def _spread_or_collect(
+    collector: Collects | None, responses: Tensor, filters: Tensor
+) -> Tensor | None:
+    # What is differentiated again cannot wait: its graph has to lead to each convolution.
+    if collector is None or torch.is_grad_enabled():
+        return Spread.apply(responses, filters)  # type: ignore[no-any-return]
+    collector.add(responses, filters)
+    return None
 
 
 def _each(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
@@ -123,6 +145,35 @@ def _convolve(features: Tensor, filters: Tensor) -> Tensor:
 
 
 def _spread(responses: Tensor, filters: Tensor) -> Tensor:
-    transposed = filters.flip(-2, -1).transpose(0, 1)
-    kernel = filters.shape[-1]
-    return F.conv2d(channels_last(responses), channels_last(transposed), padding=kernel // 2)
+    left, right = spread_factors(responses, filters)
+    frames, _, height, width = responses.shape
+    return (left @ right).reshape(frames, height, width, -1).movedim(-1, -3)
+
+
+def spread_factors(responses: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices whose product is the responses spread over the features by the filters.
+
+    Args:
+        responses: shape (*batch, N, D, H, W).
+        filters: shape (*batch, D, C, K, K).
+
+    Returns:
+        The patches of responses, shape (*batch, N·H·W, K·K·D), and the filters turned about, shape
+        (*batch, K·K·D, C); their product has the channels of a pixel side by side.
+    """
+    *batch, frames, _, height, width = responses.shape
+    reach, kernel = filters.shape[-1] // 2, filters.shape[-1]
+    padded = F.pad(responses.movedim(-3, -1), (0, 0, reach, reach, reach, reach))
+    patches = torch.cat(
+        [
+            padded[..., row : row + height, column : column + width, :]
+            for row in range(kernel)
+            for column in range(kernel)
+        ],
+        -1,
+    )
+    turned = filters.flip(-2, -1).movedim((-2, -1), (-4, -3))
+    return (
+        patches.reshape(*batch, frames * height * width, -1),
+        turned.reshape(*batch, -1, filters.shape[-3]),
+    )

@@ -1,0 +1,62 @@
+"""The gradient of features that many convolutions share, summed in place.
+
+Each convolution of an unrolled solve sends the features a gradient of their size. Here none is
+made: each is a product of matrices that is added to the sum as it is computed.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.problems.trilinear import spread_factors
+
+
+class Collector:
+    """Sums what responses and filters spread over features, within a backward pass."""
+
+    def __init__(self) -> None:
+        self._pass = -1
+        self._total: Tensor | None = None
+
+    def add(self, responses: Tensor, filters: Tensor) -> None:
+        """Add the features whose inner product with any x is that of the responses with x * τ.
+
+        Args:
+            responses: shape (*batch, N, D, H, W).
+            filters: τ, shape (*batch, D, C, K, K).
+        """
+        responses, filters = (t.reshape(-1, *t.shape[-4:]) for t in (responses, filters))
+        current = torch._C._current_graph_task_id()
+        if self._total is None or self._pass != current:
+            # A pass that did not ask for the features has left its sum behind.
+            batch, frames, _, height, width = responses.shape
+            self._total = responses.new_zeros(batch, frames, height * width, filters.shape[-3])
+            self._pass = current
+        for total, shown, filter_ in zip(self._total, responses, filters, strict=True):
+            # Frame by frame: the patches of all would take the memory that is saved here.
+            for frame, response in zip(total, shown.split(1), strict=True):
+                frame.addmm_(*spread_factors(response, filter_))
+
+    def take(self) -> Tensor | None:
+        """The sum of this pass, shape (batch, N, H·W, C), and forget it; None if there is none."""
+        total, self._total = self._total, None
+        return total if self._pass == torch._C._current_graph_task_id() else None
+
+
+class Collected(torch.autograd.Function):
+    """The features, whose gradient is what comes back plus what the collector summed."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, collector: Collector) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.collector, ctx.shape = collector, features.movedim(-3, -1).shape
+        return features[...]
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor | None) -> Any:
+        total = ctx.collector.take()
+        if total is None:
+            return outer, None
+        collected = total.reshape(ctx.shape).movedim(-1, -3)
+        return (collected if outer is None else outer + collected), None

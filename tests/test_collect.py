@@ -1,0 +1,98 @@
+"""Gradients of features that a solve convolves many times, and what they must not cost."""
+
+import pytest
+import torch
+from test_problems import problem_tensors
+
+import innerloop as il
+from innerloop.problems.conv import ConvLeastSquares
+from innerloop.problems.trilinear import channels_last
+from innerloop.problems.weighted import WeightedSquare
+
+
+class Separate(ConvLeastSquares):
+    """The problem whose convolutions each send the features a gradient."""
+
+    def _seen(self):
+        return super()._seen()[0], None
+
+
+def tensors(batch=()):
+    """Features, targets, weights, λ and a start, of so many outputs that convolutions pay."""
+    x, y, w, tau = problem_tensors(batch, frames=2, channels=3, outputs=8, size=(6, 5))
+    decay = torch.tensor(0.1, dtype=torch.float64)
+    return [tensor.requires_grad_() for tensor in (x, y, w, decay, tau)]
+
+
+def reached(problem, parts, steps=3, adjoint=None):
+    *data, init = parts
+    adjoint = adjoint or il.Unroll()
+    return il.solve(problem(*data), init, il.SteepestDescent(), steps=steps, adjoint=adjoint).value
+
+
+def assert_close(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("adjoint", [il.Unroll(), il.Unroll(checkpoint=2), il.Truncate(2)])
+def test_collected_gradients_are_the_sum_of_separate_ones(batch, adjoint):
+    parts = tensors(batch)
+    results = []
+    for problem in (ConvLeastSquares, Separate):
+        # Twice the features: what reaches them elsewhere is added.
+        outer = reached(problem, parts, adjoint=adjoint).square().sum() + parts[0].sum()
+        results.append(torch.autograd.grad(outer, parts, materialize_grads=True))
+    assert_close(*results)
+    assert (results[0][0] - 1).abs().max() > 1e-3
+
+
+def test_passes_that_want_no_features_and_repeated_passes_leave_nothing_behind():
+    parts = tensors()
+    outer = reached(ConvLeastSquares, parts).square().sum()
+    (first,) = torch.autograd.grad(outer, parts[0], retain_graph=True)
+    torch.autograd.grad(outer, parts[1], retain_graph=True)
+    (second,) = torch.autograd.grad(outer, parts[0], retain_graph=True)
+    (third,) = torch.autograd.grad(outer, parts[0])
+    assert torch.equal(first, second)
+    assert torch.equal(first, third)
+
+
+def test_the_gradient_can_be_differentiated_again():
+    parts = tensors()
+    results = []
+    for problem in (ConvLeastSquares, Separate):
+        outer = reached(problem, parts, steps=2).square().sum()
+        first = torch.autograd.grad(outer, parts, create_graph=True)
+        second = torch.autograd.grad(sum(part.square().sum() for part in first), parts)
+        results.append([*first, *second])
+    assert_close(*results)
+
+
+def test_under_a_transform_the_gradient_is_the_same():
+    parts = tensors()
+
+    def outer(x):
+        return reached(ConvLeastSquares, [x, *parts[1:]]).square().sum()
+
+    (expected,) = torch.autograd.grad(outer(parts[0]), parts[0])
+    assert_close([torch.func.grad(outer)(parts[0].detach())], [expected])
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_channels_stay_last_so_that_no_step_copies_the_features(frames):
+    x, y, *_ = problem_tensors(frames=frames, outputs=8)
+    features, _ = ConvLeastSquares(x.requires_grad_(), y)._seen()
+    assert features.stride() == channels_last(x).stride()
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 1, 2, 2), (2, 1, 1, 1)])
+def test_weighted_squares_have_right_derivatives_of_two_orders(shape):
+    torch.manual_seed(0)
+    weights = torch.rand(shape, dtype=torch.float64, requires_grad=True)
+    residual = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
+    square = WeightedSquare.apply(weights, residual)
+    torch.testing.assert_close(square, (weights * residual).square())
+    assert torch.autograd.gradcheck(WeightedSquare.apply, (weights, residual))
+    assert torch.autograd.gradgradcheck(WeightedSquare.apply, (weights, residual))
