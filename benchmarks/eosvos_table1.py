@@ -80,7 +80,7 @@ def main() -> None:
     add_data_arguments(parser)
     parser.add_argument("--measured", help="of the held-out ones, by commas (default: all)")
     parser.add_argument("--steps", type=int, default=10, help="T, at test time")
-    parser.add_argument("--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2])
     parser.add_argument("--meta-steps", type=int, default=50, help="of meta-training")
     parser.add_argument("--batch-size", type=int, default=2, help="tasks of a meta-step")
     parser.add_argument("--inner-steps", type=int, default=5, help="T, in meta-training")
