@@ -95,11 +95,33 @@ def _max_pool2d(
     return windows.amax((2, 4)).permute(0, 3, 1, 2)
 
 
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """By the statistics of the batch, step by step: torch's own derivatives take more passes."""
+    if not training or running_mean is not None or weight is None or bias is None:
+        return functional.batch_norm(
+            input, running_mean, running_var, weight, bias, training, momentum, eps
+        )
+    axes = [0, 2, 3]
+    centered = input - input.mean(axes, keepdim=True)
+    scale = (centered.square().mean(axes, keepdim=True) + eps).rsqrt()
+    return centered * (scale * weight[:, None, None]) + bias[:, None, None]
+
+
 def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
 _ON_CPU: dict[Any, Callable[..., Any]] = {
+    functional.batch_norm: _batch_norm,
     torch.conv2d: _conv2d,
     functional.max_pool2d: _max_pool2d,
     torch.max_pool2d: _max_pool2d,

@@ -7,7 +7,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop.compiled import _max_pool2d
+from innerloop.compiled import _batch_norm, _max_pool2d
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +85,23 @@ def test_under_vmap_and_without_gradients_it_computes_the_same():
     stacked = tuple(part[None] for part in batch)
     losses = il.task_gradients(loss, init, stacked, mode="vmap").losses
     assert losses.item() == pytest.approx(eager.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize(("track", "training"), [(True, True), (True, False), (False, True)])
+def test_batch_norm_is_that_of_torch(affine, track, training):
+    torch.manual_seed(0)
+    x = torch.randn(4, 3, 5, 2, dtype=torch.float64, requires_grad=True)
+    statistics = (torch.randn(3).double(), torch.rand(3).double()) if track else (None, None)
+    scales = (torch.randn(3).double(), torch.randn(3).double()) if affine else (None, None)
+    weights = torch.randn(x.shape, dtype=torch.float64)
+    found = []
+    for batch_norm in (_batch_norm, F.batch_norm):
+        copies = [None if s is None else s.clone() for s in statistics]
+        out = batch_norm(x, *copies, *scales, training=training, eps=1e-3)
+        found.append([out, *torch.autograd.grad((out * weights).sum(), x), *copies])
+    for actual, expected in zip(*found, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(
