@@ -49,7 +49,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--backbone", default="small")
     parser.add_argument("--backbone-weights", nargs="+", default=["default"], metavar="FILE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100, help="of a training")
+    parser.add_argument("--steps", type=int, default=600, help="of a training")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--loss", choices=LOSSES, default="cross-entropy")
     parser.add_argument("--decoder-rate", type=float, default=3e-4)

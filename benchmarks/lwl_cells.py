@@ -27,7 +27,7 @@ _SETTINGS = LWLTrainingSettings(
     loss_weight=1.0,
     regularization_rate=1e-4,
     projection_rate=1e-4,
-    label_encoder_rate=1e-3,
+    label_encoder_rate=2e-4,
     clip=1.0,
 )
 """The light networks start from a mask found by ridge regression; these keep them near it."""
