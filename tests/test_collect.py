@@ -48,6 +48,15 @@ def test_collected_gradients_are_the_sum_of_separate_ones(batch, adjoint):
     assert (results[0][0] - 1).abs().max() > 1e-3
 
 
+def test_checkpoints_find_the_weights_and_the_features():
+    parts = tensors()
+    results = []
+    for adjoint in (il.Unroll(), il.Unroll(checkpoint=2)):
+        outer = reached(ConvLeastSquares, parts, adjoint=adjoint).square().sum()
+        results.append(torch.autograd.grad(outer, parts))
+    assert_close(*results)
+
+
 def test_passes_that_want_no_features_and_repeated_passes_leave_nothing_behind():
     parts = tensors()
     outer = reached(ConvLeastSquares, parts).square().sum()
