@@ -49,6 +49,7 @@ def compiled_value_and_gradient() -> ValueAndGradient:
 
 
 def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+    """Inductor, with what it compiles badly for processors put in other words."""
     for node in graph.graph.nodes:
         value = node.meta.get("example_value")
         if isinstance(value, Tensor) and value.ndim == 4 and value.device.type == "cpu":

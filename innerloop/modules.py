@@ -96,13 +96,16 @@ class Adapted:
             compile: compute gradients of the loss by a compiled function, which is made once for
                 all steps, and for all tasks whose losses run the same code on tensors of the same
                 shapes; it is kept with this model. The gradient through the steps then takes little
-                more memory than one step. Worth it where a training lasts minutes. Default False.
+                more memory than one step. Worth it where a training lasts minutes. On a processor,
+                equal greatest values of a pooling window share its gradient. Default False.
 
         Returns:
             The adapted model; this one stays as it is.
 
         Raises:
             ValueError: `init` names no parameter of the module.
+            torch._dynamo.exc.Unsupported: `compile` is set, and the loss does what cannot be
+                compiled, such as branching on a tensor's value; the message names the line.
         """
         adapted = copy.copy(self)
         adapted._replace(init or {})

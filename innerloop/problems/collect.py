@@ -45,7 +45,7 @@ class Collector:
 
 
 class Collected(torch.autograd.Function):
-    """The features, whose gradient is what comes back plus what the collector summed."""
+    """The features (*batch, N, C, H, W); their gradient is what comes back plus what was summed."""
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, collector: Collector) -> Tensor:
