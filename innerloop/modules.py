@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
+from threading import current_thread, get_ident, main_thread
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -65,7 +66,8 @@ class Adapted:
         self.values: dict[str, Tensor] = _select(module, parameters)
         self._others: dict[str, Tensor] = {}
         self._statistics: dict[str, Tensor] = {}
-        self._skeletons: dict[bool, nn.Module] = {}  # made when first needed, shared by copies
+        # Made when first needed, shared by copies.
+        self._skeletons: dict[tuple[int, bool], nn.Module] = {}
         self._gradients: list[ValueAndGradient] = []  # so is this
         self._tied = _shares_parameters(module)
 
@@ -153,9 +155,11 @@ class Adapted:
         self._others = {**self._others, **rest}
 
     def _skeleton(self, *, batch_statistics: bool) -> nn.Module:
-        if batch_statistics not in self._skeletons:
-            self._skeletons[batch_statistics] = _skeleton(self.module, batch_statistics)
-        return self._skeletons[batch_statistics]
+        # One a thread, as a module is changed while it is called with other tensors.
+        key = (get_ident(), batch_statistics)
+        if key not in self._skeletons:
+            self._skeletons[key] = _skeleton(self.module, batch_statistics)
+        return self._skeletons[key]
 
     def _compiled(self) -> ValueAndGradient:
         if not self._gradients:
@@ -251,7 +255,8 @@ def _shares_parameters(module: nn.Module) -> bool:
 
 def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
     """The module, or a copy that shares its tensors, its BatchNorm using one kind of statistics."""
-    if not any(isinstance(layer, _BatchNorm) for layer in module.modules()):
+    normalised = any(isinstance(layer, _BatchNorm) for layer in module.modules())
+    if not normalised and current_thread() is main_thread():
         return module
     shared: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
     skeleton = copy.deepcopy(module, shared)

@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from innerloop import trees
 from innerloop.adjoints.base import check_count
+from innerloop.threads import thread_map
 from innerloop.trees import Tree
 
 TaskLoss = Callable[[Tree, Any], Tensor]
+Mode: TypeAlias = Literal["loop", "threads", "vmap", "compile"]
 
 
 class TaskGradients(NamedTuple):
@@ -28,7 +30,7 @@ def task_gradients(
     meta_parameters: Tree,
     tasks: Any,
     *,
-    mode: Literal["loop", "vmap", "compile"] = "loop",
+    mode: Mode = "loop",
     chunk_size: int | None = None,
     seed: int | None = None,
     randomness: Literal["different", "same"] = "different",
@@ -43,14 +45,18 @@ def task_gradients(
         meta_parameters: a tree of tensors.
         tasks: a list of tasks, or all tasks stacked: a tensor, or a dict or tuple of tensors, whose
             first axis counts tasks.
-        mode: "loop" (the default) takes one task after the other, at the memory of one; "vmap"
-            computes many tiny ones at once; "compile" loops over one task that is compiled whole,
-            which takes minutes for deep nets and many steps: `Adapted.adapt(..., compile=True)`
-            compiles a step instead.
+        mode: "loop" (the default) takes one task after the other, at the memory of one; "threads"
+            as many side by side as `torch.get_num_threads()`, each on one core, which is faster for
+            small nets on a processor: `task_loss` must not change what tasks share (`Adapted`
+            modules do not; a module under `torch.func.functional_call` does); "vmap" computes many
+            tiny ones at once; "compile" loops over one task that is compiled whole, which takes
+            minutes for deep nets and many steps: `Adapted.adapt(..., compile=True)` compiles a step
+            instead.
         chunk_size: tasks computed at once under "vmap". Default: all.
         seed: makes the random numbers reproducible: task i draws from `seed + i`, the same ones
-            under "loop" and "compile"; under "vmap" a chunk draws at once, so other ones. Default:
-            the global generator as it is.
+            under "loop" and "compile"; under "vmap" a chunk draws at once, so other ones; under
+            "threads" there is none, as threads share one generator. Default: the global generator
+            as it is.
         randomness: "same" lets all tasks draw the same numbers, in every mode. Default "different".
 
     Returns:
@@ -63,6 +69,9 @@ def task_gradients(
         raise ValueError(f"randomness: {randomness!r}, should be 'different' or 'same'")
     if chunk_size is not None:
         check_count("chunk_size", chunk_size)
+    if mode == "threads" and (seed is not None or randomness == "same"):
+        name, value = ("seed", seed) if seed is not None else ("randomness", randomness)
+        raise ValueError(f"{name}: {value!r}, should be left out: threads share one generator")
     count = _count(tasks)
     meta_parameters = trees.detach(meta_parameters)
     if mode == "vmap":
@@ -73,16 +82,18 @@ def task_gradients(
             for at in range(0, count, size)
         ]
         differentiate = _vmapped(task_loss, randomness)
-    elif mode in ("loop", "compile"):
+    elif mode in ("loop", "threads", "compile"):
         groups = [(_task(tasks, i), i) for i in range(count)]
-        differentiate = _eager(task_loss) if mode == "loop" else _compiled(task_loss)
+        differentiate = _compiled(task_loss) if mode == "compile" else _eager(task_loss)
     else:
-        raise ValueError(f"mode: {mode!r}, should be 'loop', 'vmap' or 'compile'")
+        raise ValueError(f"mode: {mode!r}, should be 'loop', 'threads', 'vmap' or 'compile'")
+
+    def of_group(group: tuple[Any, int]) -> tuple[Tree, Tensor]:
+        with _seeded(seed, 0 if randomness == "same" else group[1]):
+            return differentiate(meta_parameters, group[0])
 
     losses, total = [], trees.zeros_like(meta_parameters)
-    for group, index in groups:
-        with _seeded(seed, 0 if randomness == "same" else index):
-            gradients, loss = differentiate(meta_parameters, group)
+    for gradients, loss in (thread_map if mode == "threads" else map)(of_group, groups):
         total = trees.add(total, trees.detach(gradients))
         losses.append(loss.detach().reshape(-1))
     return TaskGradients(torch.cat(losses), trees.tree_map(lambda leaf: leaf / count, total))
@@ -94,7 +105,7 @@ def meta_train(
     batches: Iterable[Any],
     optimizer: torch.optim.Optimizer,
     *,
-    mode: Literal["loop", "vmap", "compile"] = "loop",
+    mode: Mode = "loop",
     chunk_size: int | None = None,
     seed: int | None = None,
     after_step: Callable[[], None] | None = None,

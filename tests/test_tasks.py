@@ -1,5 +1,7 @@
 """Gradients over batches of tasks: one by one, vmapped and compiled agree through every layer."""
 
+import threading
+
 import pytest
 import torch
 from torch import nn
@@ -101,6 +103,64 @@ def test_vmap_is_the_loop(name, chunk_size):
     )
     assert_equal(at_once, loop)
     assert any(g.abs().max() > 1e-3 for g in trees.leaves(loop.gradients))
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name != "dropout"])
+def test_threads_are_the_loop(name, two_threads):
+    net, _ = make(name)
+    tasks = trees.tree_map(lambda t: t.repeat(8, *[1] * (t.ndim - 1)), make(name)[1])
+    state = {key: value.clone() for key, value in net.state_dict().items()}
+    loss, init = task_loss_of(name, net), dict(net.named_parameters())
+    loop = il.task_gradients(loss, init, tasks)
+    for _ in range(3):
+        assert_equal(il.task_gradients(loss, init, tasks, mode="threads"), loop)
+    assert torch.get_num_threads() == 2
+    assert_equal(net.state_dict(), state, tolerance=0)
+
+
+def test_threads_keep_the_order_and_work_side_by_side(two_threads):
+    together, ids = threading.Barrier(2, timeout=60), set()
+
+    def loss(p, task):
+        together.wait()
+        ids.add(threading.get_ident())
+        assert torch.get_num_threads() == 1
+        return p * task
+
+    tasks = torch.arange(6.0)
+    assert torch.equal(
+        il.task_gradients(loss, torch.tensor(1.0), tasks, mode="threads").losses, tasks
+    )
+    assert len(ids) == 2
+
+
+def test_threads_pass_on_what_goes_wrong(two_threads):
+    def loss(p, task):
+        if task == 1:
+            raise RuntimeError("the second task")
+        return p * task
+
+    with pytest.raises(RuntimeError, match="the second task"):
+        il.task_gradients(loss, torch.tensor(1.0), torch.arange(4.0), mode="threads")
+    assert torch.get_num_threads() == 2
+
+
+def test_threads_work_under_the_autocast_of_the_caller(two_threads):
+    def loss(p, task):
+        product = p @ task
+        assert product.dtype == torch.bfloat16
+        return product.float().sum()
+
+    with torch.autocast("cpu", torch.bfloat16):
+        il.task_gradients(loss, torch.eye(2), torch.ones(3, 2, 2), mode="threads")
 
 
 @pytest.mark.slow
@@ -207,6 +267,8 @@ def test_the_last_gradient_makes_room_for_the_next():
     ("message", "options"),
     [
         ("^mode: 'map'", {"mode": "map"}),
+        ("^seed: 3", {"mode": "threads", "seed": 3}),
+        ("^randomness: 'same'", {"mode": "threads", "randomness": "same"}),
         ("^chunk_size: 0", {"chunk_size": 0}),
         ("^randomness: 'none'", {"randomness": "none"}),
         ("^tasks: none", {"tasks": []}),

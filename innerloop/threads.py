@@ -1,0 +1,50 @@
+"""Work on independent tasks side by side, on the processor's cores."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_DEVICES = ("cpu", "cuda")
+
+
+def thread_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Map over items in as many threads as torch computes with, each of which computes alone.
+
+    The small operations of small tasks gain little from being split among cores; whole tasks side
+    by side keep all cores busy.
+
+    Args:
+        function: is called from several threads at once, under the caller's autocast.
+        items: what it is called with.
+
+    Yields:
+        The results in the order of the items.
+    """
+    count = torch.get_num_threads()
+    # Autocast belongs to a thread.
+    autocast = [
+        (device, torch.get_autocast_dtype(device))
+        for device in _DEVICES
+        if torch.is_autocast_enabled(device)
+    ]
+    cached = torch.is_autocast_cache_enabled()
+
+    def call(item: Item) -> Result:
+        with ExitStack() as stack:
+            for device, dtype in autocast:
+                stack.enter_context(torch.autocast(device, dtype, cache_enabled=cached))
+            return function(item)
+
+    # Each thread has a number of its own, and new ones take that which was set last.
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield from pool.map(call, items)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(count)
