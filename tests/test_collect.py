@@ -7,7 +7,7 @@ from test_problems import problem_tensors
 import innerloop as il
 from innerloop.problems.conv import ConvLeastSquares
 from innerloop.problems.trilinear import channels_last
-from innerloop.problems.weighted import WeightedSquare
+from innerloop.problems.weighted import SquareWeighted, WeightedSquare
 
 
 class Separate(ConvLeastSquares):
@@ -101,7 +101,10 @@ def test_weighted_squares_have_right_derivatives_of_two_orders(shape):
     torch.manual_seed(0)
     weights = torch.rand(shape, dtype=torch.float64, requires_grad=True)
     residual = torch.randn(2, 3, 2, 2, dtype=torch.float64, requires_grad=True)
-    square = WeightedSquare.apply(weights, residual)
-    torch.testing.assert_close(square, (weights * residual).square())
-    assert torch.autograd.gradcheck(WeightedSquare.apply, (weights, residual))
-    assert torch.autograd.gradgradcheck(WeightedSquare.apply, (weights, residual))
+    for function, plain in (
+        (WeightedSquare.apply, lambda w, r: (w * r).square()),
+        (SquareWeighted.apply, lambda w, r: w * w * r),
+    ):
+        torch.testing.assert_close(function(weights, residual), plain(weights, residual))
+        assert torch.autograd.gradcheck(function, (weights, residual))
+        assert torch.autograd.gradgradcheck(function, (weights, residual))

@@ -10,7 +10,7 @@ from innerloop.autodiff import Operator
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
 from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
-from innerloop.problems.weighted import WeightedSquare
+from innerloop.problems.weighted import SquareWeighted, WeightedSquare
 
 
 class RidgeProblem(QuadraticProblem):
@@ -28,7 +28,6 @@ class RidgeProblem(QuadraticProblem):
         self.targets = targets
         self.weights = weights
         self.regularization = regularization
-        self._squared_weights = None if weights is None else weights.square()
 
     @abstractmethod
     def predict(self, params: Tensor) -> Tensor:
@@ -93,14 +92,16 @@ class RidgeProblem(QuadraticProblem):
 
     def weigh(self, residual: Tensor) -> Tensor:
         """W² residual."""
-        return residual if self._squared_weights is None else self._squared_weights * residual
+        if self.weights is None:
+            return residual
+        # Through a torch function, by which checkpoints find what code closes over.
+        return SquareWeighted.apply(self.weights[...], residual)  # type: ignore[no-any-return]
 
     def weighted_square(self, residual: Tensor) -> Tensor:
         """|W residual|² per problem."""
         if self.weights is None:
             square = residual.square()
         else:
-            # Through a torch function, by which checkpoints find what code closes over.
             square = WeightedSquare.apply(self.weights[...], residual)
         return square.flatten(len(self.batch_shape)).sum(-1)
 

@@ -1,4 +1,4 @@
-"""The square of a weighted residual, keeping nothing but its factors."""
+"""Squared weights on a residual, keeping nothing but the factors, which other steps keep too."""
 
 from typing import Any
 
@@ -26,4 +26,27 @@ class WeightedSquare(Function):
         return (
             (weighted * residual).sum_to_size(weights.shape) if ctx.needs_input_grad[0] else None,
             weighted * weights if ctx.needs_input_grad[1] else None,
+        )
+
+
+class SquareWeighted(Function):
+    """W² r for weights that broadcast to the residual; W² is made anew each time."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(weights: Tensor, residual: Tensor) -> Tensor:
+        return weights.square() * residual
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Any:
+        weights, residual = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        return (
+            (2 * weights * residual * outer).sum_to_size(weights.shape) if wanted[0] else None,
+            SquareWeighted.apply(weights, outer) if wanted[1] else None,
         )
