@@ -21,13 +21,14 @@ from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
-from innerloop_vos.training.loop import Figures, Training, check_settings, cosine_rate, run
+from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate, run
 from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
     read_settings,
 )
 from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.settings import require_positive, require_share
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")
@@ -66,12 +67,8 @@ class DistillationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "crop", "rate", "warmup"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} should be positive, got {getattr(self, name)}")
-        for name in ("average", "synthetic"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise InputError(f"{name} should be in 0..1, got {getattr(self, name)}")
+        require_positive(self, "iterations batch_size crop rate warmup")
+        require_share(self, "average synthetic")
 
 
 class Distillation(Training):
@@ -163,21 +160,17 @@ class Distillation(Training):
         with atomic_path(folder / WEIGHTS) as temporary:
             save_file(state, temporary)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on."""
-        return {
-            "settings": asdict(self.settings),
-            "student": self.student.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return the settings."""
+        return {"settings": asdict(self.settings)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict`` of a training with the same settings."""
-        check_settings(asdict(self.settings), state["settings"])
-        self.student.load_state_dict(state["student"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def parts(self) -> dict[str, Stateful]:
+        """Return student, averaged student and optimizer."""
+        return {
+            "student": self.student,
+            "averaged": self.averaged,
+            "optimizer": self.optimizer,
+        }
 
     def _crop(self) -> Tensor:
         made_up = torch.rand(()).item() < self.settings.synthetic

@@ -47,12 +47,11 @@ class Regression(Training):
             file.write(f"{processes.rank()}\n")
         torch.save(self.network.state_dict(), folder / "weights.pt")
 
-    def state_dict(self):
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+    def configuration(self):
+        return {}
 
-    def load_state_dict(self, state):
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def parts(self):
+        return {"network": self.network, "optimizer": self.optimizer}
 
 
 def _gradients_that_differ() -> None:

@@ -122,11 +122,13 @@ def test_the_gradient_of_a_step_is_the_mean_over_its_tasks(davis):
 
 def test_fine_tuned_networks_learn_over_training(davis):
     # The first steps of RAdam are as long as the gradient is.
-    task = training(davis, replace(TINY, inner_steps=1, init_rate=5e-3, batch_size=1, clip=5.0))
+    settings = replace(TINY, inner_steps=1, init_rate=5e-3, batch_size=1, clip=5.0, seed=1)
+    task = training(davis, settings)
     drawn = task.tasks.sample()
     task.tasks.sample = lambda: drawn
-    losses = [task.step(iteration)["train/loss"] for iteration in range(20)]
-    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    losses = [task.step(iteration)["train/loss"] for iteration in range(30)]
+    # Which boxes a loss is of is drawn in each step.
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
 
 
 def test_a_task_that_diverges_is_left_out(davis):

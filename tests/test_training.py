@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.training.loop import CHECKPOINT, Figures, Training, cosine_rate, run
+from innerloop_vos.training.loop import CHECKPOINT, Figures, Stateful, Training, cosine_rate, run
 
 
 class Walk(Training):
@@ -21,11 +21,15 @@ class Walk(Training):
 
     def __init__(self, interrupt_at: int | None = None, broken_at: int | None = None) -> None:
         torch.manual_seed(3)
-        self.place = torch.zeros(2)
+        self.state = nn.ParameterDict({"place": torch.zeros(2)}).requires_grad_(False)
         self.interrupt_at, self.broken_at = interrupt_at, broken_at
 
+    @property
+    def place(self) -> Tensor:
+        return self.state["place"]
+
     def step(self, iteration: int) -> Figures:
-        self.place = 0.9 * self.place + torch.randn(2)
+        self.place.copy_(0.9 * self.place + torch.randn(2))
         if iteration == self.interrupt_at:
             os.kill(os.getpid(), signal.SIGINT)
         loss = self.place.norm().item()
@@ -43,11 +47,11 @@ class Walk(Training):
     def export(self, folder: Path) -> None:
         torch.save(self.place, folder / "place.pt")
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"place": self.place}
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.place = state["place"]
+    def parts(self) -> dict[str, Stateful]:
+        return {"state": self.state}
 
 
 def history(folder: Path) -> list[Figures]:

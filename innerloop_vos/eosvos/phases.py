@@ -4,15 +4,15 @@ import math
 from dataclasses import dataclass
 
 from innerloop_vos.eosvos.finetuning import RATE
-from innerloop_vos.errors import InputError
+from innerloop_vos.training.settings import (
+    require,
+    require_not_negative,
+    require_positive,
+    require_share,
+)
 
 PER = ("model", "tensor", "neuron", "parameter")
 SCHEDULES = ("constant", "cosine")
-
-
-def _check(name: str, value: object, should: str, fine: bool) -> None:
-    if not fine:
-        raise InputError(f"{name} should be {should}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,17 @@ class EOSVOSTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "init_rate", "rate", "window", "clip"):
-            _check(name, getattr(self, name), "positive", getattr(self, name) > 0)
-        least_0 = "inner_steps init_decay rates_rate backbone_factor rotation"
-        for name in least_0.split():
-            _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
-        for name in ("paste", "jitter"):
-            _check(name, getattr(self, name), "in 0..1", 0 <= getattr(self, name) <= 1)
+        require_positive(self, "iterations batch_size init_rate rate window clip")
+        require_not_negative(self, "inner_steps init_decay rates_rate backbone_factor rotation")
+        require_share(self, "paste jitter")
         for name, known in (("schedule", SCHEDULES), ("per", PER)):
-            fine = getattr(self, name) in known
-            _check(name, getattr(self, name), f"one of {', '.join(known)}", fine)
-        fine = len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1]
-        _check("scale", self.scale, "two factors, the least first", fine)
+            require(self, name, f"one of {', '.join(known)}", known.__contains__)
+        require(
+            self,
+            "scale",
+            "two factors, the least first",
+            lambda scale: len(scale) == 2 and 0 < scale[0] <= scale[1],
+        )
 
 
 PHASES = {

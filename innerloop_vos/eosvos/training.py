@@ -24,7 +24,7 @@ from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
 from innerloop_vos.eosvos.tasks import TaskSampler
 from innerloop_vos.eosvos.weights import save_eosvos
 from innerloop_vos.errors import InputError
-from innerloop_vos.training.loop import Figures, Training, check_settings, cosine_rate
+from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.validation import Validation
 
@@ -170,20 +170,14 @@ class EOSVOSTraining(Training):
         """Write the network with its rates, as `load_eosvos` reads them."""
         save_eosvos(self.network, self.inner_rates, folder / WEIGHTS)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on."""
-        return {
-            "settings": asdict(self.settings),
-            "sizes": self.network.sizes,
-            "network": self.network.state_dict(),
-            "rates": self.inner_rates.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return the settings and the sizes of the network."""
+        return {"settings": asdict(self.settings), "sizes": self.network.sizes}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict`` of a training with the same settings and sizes."""
-        check_settings(asdict(self.settings), state["settings"])
-        check_settings(self.network.sizes, state["sizes"])
-        self.network.load_state_dict(state["network"])
-        self.inner_rates.load_state_dict(state["rates"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def parts(self) -> dict[str, Stateful]:
+        """Return network, its learning rates and optimizer."""
+        return {
+            "network": self.network,
+            "rates": self.inner_rates,
+            "optimizer": self.optimizer,
+        }

@@ -8,7 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from pickle import UnpicklingError
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +19,18 @@ from innerloop_vos.files import atomic_path, prepare_output
 from innerloop_vos.training import processes
 from innerloop_vos.training.curve import Curve, Figures, open_board
 
-__all__ = ["Figures", "Training", "check_settings", "cosine_rate", "run"]
+__all__ = ["Figures", "Stateful", "Training", "check_settings", "cosine_rate", "run"]
 
 CHECKPOINT = "checkpoint.pt"
 _LOG_EVERY = 50
+
+
+class Stateful(Protocol):
+    """Has a state: a network, an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any: ...
 
 
 class Training(ABC):
@@ -53,12 +61,28 @@ class Training(ABC):
         """Write the weights that a user of the trained network needs."""
 
     @abstractmethod
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on, as tensors and plain values."""
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return groups of settings that a training to resume must have had too, by name."""
 
     @abstractmethod
+    def parts(self) -> dict[str, Stateful]:
+        """Return all whose state the next step depends on, by name."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next step depends on, as tensors and plain values."""
+        states = {name: part.state_dict() for name, part in self.parts().items()}
+        return self.configuration() | states
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict``, or raise InputError if it is another training's."""
+        """Continue from a ``state_dict``.
+
+        Raises:
+            InputError: It is of a training with other settings; the message names them.
+        """
+        for name, settings in self.configuration().items():
+            check_settings(settings, state[name])
+        for name, part in self.parts().items():
+            part.load_state_dict(state[name])
 
 
 def run(

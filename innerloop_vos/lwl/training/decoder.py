@@ -17,8 +17,9 @@ from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
 from innerloop_vos.lwl.training.replay import Replay
 from innerloop_vos.lwl.weights import save_lwl
-from innerloop_vos.training.loop import Figures, Training, check_settings, cosine_rate
+from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
 from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.settings import require, require_not_negative, require_positive
 from innerloop_vos.training.validation import Validation
 
 
@@ -62,19 +63,13 @@ class DecoderTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = "iterations batch_size record_every tracked_clips interval rate warmup clip"
-        for name in positive.split():
-            self._check(name, "positive", getattr(self, name) > 0)
-        for name in ("weight_decay", "cross_entropy"):
-            self._check(name, "0 or more", getattr(self, name) >= 0)
-        self._check("tracked_frames", "at least 2", self.tracked_frames >= 2)
-        for name in ("height", "width"):
-            side = getattr(self, name)
-            self._check(name, "a positive multiple of 16", side > 0 and side % 16 == 0)
-
-    def _check(self, name: str, should: str, fine: bool) -> None:
-        if not fine:
-            raise InputError(f"{name} should be {should}, got {getattr(self, name)}")
+        require_positive(
+            self, "iterations batch_size record_every tracked_clips interval rate warmup clip"
+        )
+        require_not_negative(self, "weight_decay cross_entropy")
+        require(self, "tracked_frames", "at least 2", lambda count: count >= 2)
+        multiple = "a positive multiple of 16"
+        require(self, "height width", multiple, lambda side: side > 0 and side % 16 == 0)
 
 
 class DecoderTraining(Training):
@@ -170,20 +165,10 @@ class DecoderTraining(Training):
         """Write the network with all it needs, as `load_lwl` reads it."""
         save_lwl(self.network, folder / WEIGHTS)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on."""
-        return {
-            "settings": asdict(self.settings),
-            "sizes": self.network.sizes,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "replay": self.replay.state_dict(),
-        }
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return the settings and the sizes of the network."""
+        return {"settings": asdict(self.settings), "sizes": self.network.sizes}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict`` of a training with the same settings and sizes."""
-        check_settings(asdict(self.settings), state["settings"])
-        check_settings(self.network.sizes, state["sizes"])
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.replay.load_state_dict(state["replay"])
+    def parts(self) -> dict[str, Stateful]:
+        """Return network, optimizer and what was tracked."""
+        return {"network": self.network, "optimizer": self.optimizer, "replay": self.replay}

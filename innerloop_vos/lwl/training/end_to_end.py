@@ -17,7 +17,7 @@ from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.masks import box_to_mask, mask_to_box
-from innerloop_vos.training.loop import Figures, Training, check_settings
+from innerloop_vos.training.loop import Figures, Stateful, Training
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.validation import Validation
 
@@ -137,21 +137,13 @@ class LWLTraining(Training):
         """Write the network with all it needs, as `load_lwl` reads it."""
         save_lwl(self.network, folder / WEIGHTS)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return all that the next step depends on."""
-        return {
-            "settings": asdict(self.settings),
-            "sizes": self.network.sizes,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return the settings and the sizes of the network."""
+        return {"settings": asdict(self.settings), "sizes": self.network.sizes}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict`` of a training with the same settings and sizes."""
-        check_settings(asdict(self.settings), state["settings"])
-        check_settings(self.network.sizes, state["sizes"])
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+    def parts(self) -> dict[str, Stateful]:
+        """Return network and optimizer."""
+        return {"network": self.network, "optimizer": self.optimizer}
 
 
 def _boxes(masks: Tensor) -> Tensor:

@@ -11,6 +11,12 @@ from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.network import LWL
+from innerloop_vos.training.settings import (
+    require,
+    require_not_negative,
+    require_positive,
+    require_share,
+)
 
 LOSSES = ("lovasz", "cross-entropy")
 
@@ -34,11 +40,6 @@ _ALWAYS_FROZEN: dict[type[nn.Module], tuple[str, ...]] = {
 
 def _rate_name(part: str) -> str:
     return f"{part}_rate"
-
-
-def _check(name: str, value: object, should: str, fine: bool) -> None:
-    if not fine:
-        raise InputError(f"{name} should be {should}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,17 @@ class LWLTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        positive = "iterations batch_size window search_factor init_steps loss_weight clip"
-        for name in positive.split():
-            _check(name, getattr(self, name), "positive", getattr(self, name) > 0)
-        for name in ("height", "width"):
-            _check(name, getattr(self, name), "at least 32", getattr(self, name) >= 32)
-        fine = self.test_frames > 0 or (self.test_frames == 0 and self.box_encoder_rate > 0)
-        _check("test_frames", self.test_frames, "positive, or 0 for the box encoder", fine)
-        for name in ("update_steps", *map(_rate_name, _PARTS)):
-            _check(name, getattr(self, name), "0 or more", getattr(self, name) >= 0)
-        _check("zoom", self.zoom, "1 or more", self.zoom >= 1)
-        _check("jitter", self.jitter, "0 or more", self.jitter >= 0)
-        _check("paste", self.paste, "in 0..1", 0 <= self.paste <= 1)
-        _check("loss", self.loss, f"one of {', '.join(LOSSES)}", self.loss in LOSSES)
+        require_positive(
+            self, "iterations batch_size window search_factor init_steps loss_weight clip"
+        )
+        require(self, "height width", "at least 32", lambda side: side >= 32)
+        least = 0 if self.box_encoder_rate > 0 else 1
+        should = "positive, or 0 for the box encoder"
+        require(self, "test_frames", should, lambda count: count >= least)
+        require_not_negative(self, " ".join(("update_steps jitter", *map(_rate_name, _PARTS))))
+        require(self, "zoom", "1 or more", lambda zoom: zoom >= 1)
+        require_share(self, "paste")
+        require(self, "loss", f"one of {', '.join(LOSSES)}", lambda loss: loss in LOSSES)
         if not self.trained_parts:
             raise InputError("learning rates: all are 0, so nothing would be trained")
 
