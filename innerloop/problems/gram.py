@@ -1,5 +1,6 @@
 """The Gram matrix of the patches of frames, without making the patches."""
 
+import math
 from itertools import pairwise
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 # Of so many blocks of rows, but the upper half is computed, and mirrored.
-_BLOCKS = 3
+_BLOCKS = 6
 
 
 def patch_gram(features: Tensor, kernel: int) -> Tensor:
@@ -35,14 +36,19 @@ class _PatchGram(torch.autograd.Function):
     @staticmethod
     def forward(features: Tensor, kernel: int) -> Tensor:
         sides = features.shape[-3:]
-        pixels = features.flatten(-3)
-        gram = pixels.new_empty(*pixels.shape[:-2], sides.numel(), sides.numel())
+        batch = features.shape[:-4]
+        pixels = features.reshape(math.prod(batch), -1, sides.numel())
+        gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
         edges = [sides.numel() * block // _BLOCKS for block in range(_BLOCKS + 1)]
         for start, end in pairwise(edges):
-            gram[..., start:end, start:] = pixels[..., start:end].mT @ pixels[..., start:]
-            gram[..., end:, start:end] = gram[..., start:end, end:].mT
+            # In place: the products are too large to be copied for nothing.
+            gram[:, start:end, start:].baddbmm_(
+                pixels[..., start:end].mT, pixels[..., start:], beta=0
+            )
+            gram[:, end:, start:end] = gram[:, start:end, end:].mT
+        gram = gram.reshape(*batch, sides.numel(), sides.numel())
         if kernel > 1:
-            pairs = gram.reshape(*pixels.shape[:-2], *sides, *sides)
+            pairs = gram.reshape(*batch, *sides, *sides)
             gram = _shifted_sum(pairs, kernel).reshape(gram.shape)
         return gram
 

@@ -10,7 +10,7 @@ from innerloop.autodiff import Operator
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
 from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
-from innerloop.problems.weighted import SquareWeighted, WeightedSquare
+from innerloop.problems.weighted import square_weighted, weighted_square
 
 
 class RidgeProblem(QuadraticProblem):
@@ -94,15 +94,14 @@ class RidgeProblem(QuadraticProblem):
         """W² residual."""
         if self.weights is None:
             return residual
-        # Through a torch function, by which checkpoints find what code closes over.
-        return SquareWeighted.apply(self.weights[...], residual)  # type: ignore[no-any-return]
+        return square_weighted(self.weights, residual)
 
     def weighted_square(self, residual: Tensor) -> Tensor:
         """|W residual|² per problem."""
         if self.weights is None:
             square = residual.square()
         else:
-            square = WeightedSquare.apply(self.weights[...], residual)
+            square = weighted_square(self.weights, residual)
         return square.flatten(len(self.batch_shape)).sum(-1)
 
 

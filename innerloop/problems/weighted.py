@@ -6,8 +6,27 @@ from torch import Tensor
 from torch.autograd import Function
 
 
+def weighted_square(weights: Tensor, residual: Tensor) -> Tensor:
+    """(W r)² for weights that broadcast to the residual."""
+    return _apply(WeightedSquare, weights, residual)
+
+
+def square_weighted(weights: Tensor, residual: Tensor) -> Tensor:
+    """W² r for weights that broadcast to the residual."""
+    return _apply(SquareWeighted, weights, residual)
+
+
+def _apply(function: type[Function], weights: Tensor, residual: Tensor) -> Tensor:
+    # Through a torch function, by which checkpoints find what code closes over.
+    weights = weights[...]
+    if weights.requires_grad or residual.requires_grad:
+        return function.apply(weights, residual)  # type: ignore[no-any-return]
+    # Applying one takes longer than the work in a small problem.
+    return function.forward(weights, residual)  # type: ignore[no-any-return]
+
+
 class WeightedSquare(Function):
-    """(W r)² for weights that broadcast to the residual; written out, it would keep W r as well."""
+    """(W r)²; written out, it would keep W r as well."""
 
     generate_vmap_rule = True
 
@@ -30,7 +49,7 @@ class WeightedSquare(Function):
 
 
 class SquareWeighted(Function):
-    """W² r for weights that broadcast to the residual; W² is made anew each time."""
+    """W² r; written out, it would keep W² as well."""
 
     generate_vmap_rule = True
 
