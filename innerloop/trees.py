@@ -87,7 +87,7 @@ def scale(values: Tensor, tree: Tree) -> Tree:
 
 def add_scaled(tree: Tree, values: Tensor, direction: Tree) -> Tree:
     """`tree + values * direction` with one value a problem."""
-    return tree_map(lambda a, b: torch.addcmul(a, per_problem(values, b), b), tree, direction)
+    return tree_map(lambda a, b: a + per_problem(values, b) * b, tree, direction)
 
 
 def dot(tree: Tree, other: Tree, batch_dims: int) -> Tensor:
