@@ -95,6 +95,7 @@ def task_gradients(
     losses, total = [], trees.zeros_like(meta_parameters)
     for gradients, loss in (thread_map if mode == "threads" else map)(of_group, groups):
         total = trees.add(total, trees.detach(gradients))
+        del gradients  # makes room for the next ones
         losses.append(loss.detach().reshape(-1))
     return TaskGradients(torch.cat(losses), trees.tree_map(lambda leaf: leaf / count, total))
 
