@@ -40,7 +40,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--davis", required=True, metavar="ROOT")
     parser.add_argument("--held-out", default=HELD_OUT, help="names (default: %(default)s)")
     parser.add_argument("--every", type=int, default=2, help="frames of a clip: each such one")
-    parser.add_argument("--frames", type=int, default=10, help="that each is measured on")
+    parser.add_argument("--frames", type=int, default=20, help="that each is measured on")
     parser.add_argument("--clip-height", type=int, default=192, help="of the frames, in pixels")
     parser.add_argument("--height", type=int, default=128, help="of the crops")
     parser.add_argument("--width", type=int, default=224, help="of the crops")

@@ -27,7 +27,6 @@ _SETTINGS = LWLTrainingSettings(
     loss_weight=1.0,
     regularization_rate=1e-4,
     projection_rate=1e-4,
-    label_encoder_rate=2e-4,
     clip=1.0,
 )
 """The light networks start from a mask found by ridge regression; these keep them near it."""
@@ -66,8 +65,6 @@ def trained(row: Row, seed: int, clips: Sequence[Clip], arguments: argparse.Name
         return network
     sampler = ClipSampler(clips, 1 + settings.test_frames)
     training = LWLTraining(network, sampler, Validation([], 1), settings)
-    if row.unit_weights:
-        network.label_encoder.samp_w_pred.requires_grad_(False)
     folder = arguments.work / f"{row.training}-{Path(weights).stem}-{seed}"
     resume = (folder / CHECKPOINT).exists()
     if not run(training, folder, settings.iterations, every=settings.iterations, resume=resume):

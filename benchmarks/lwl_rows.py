@@ -5,7 +5,14 @@ from typing import Any
 
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 
-_DECODER_ALONE = {"projection_rate": 0.0, "regularization_rate": 0.0, "label_encoder_rate": 0.0}
+_UNIT_WEIGHTS = {"weight_predictor_rate": 0.0}
+"""The weights of the labels stay those that training starts from, 1."""
+
+_DECODER_ALONE = _UNIT_WEIGHTS | {
+    "projection_rate": 0.0,
+    "regularization_rate": 0.0,
+    "label_encoder_rate": 0.0,
+}
 """No gradient passes through the inner solver, as nothing that it reads is trained."""
 
 _MASK_ALONE = {"outputs": 1}
@@ -24,7 +31,6 @@ class Row:
             network as it starts.
         sizes: Of the network, where they differ.
         settings: Of the training, where they differ.
-        unit_weights: Whether the weight predictor is not trained, so that its weights stay 1.
         options: Of the segmenter, where they differ.
         backbone_weights: Which of the given files of weights the backbone has.
     """
@@ -33,7 +39,6 @@ class Row:
     training: str | None = "full"
     sizes: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
-    unit_weights: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     backbone_weights: int = 0
 
@@ -55,7 +60,7 @@ ABLATIONS: dict[str, list[Row]] = {
         Row("(before training)", None, _MASK_ALONE),
         Row("baseline", "decoder-alone", _MASK_ALONE, _DECODER_ALONE),
         Row("+ end-to-end training", "end-to-end", _MASK_ALONE),
-        Row("+ label encoder", "unit-weights", unit_weights=True),
+        Row("+ label encoder", "unit-weights", settings=_UNIT_WEIGHTS),
         Row("+ weight predictor"),
     ],
     "table6": [

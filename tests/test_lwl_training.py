@@ -1,6 +1,7 @@
 """LWL's training: what a stage trains, exact resumption, guards, and the command."""
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -91,10 +92,10 @@ def test_a_stage_changes_its_parts_and_no_other(clips, stage, trained):
 
 def test_the_rates_of_the_stages_are_the_released_ones():
     groups = parameter_groups(lwl_resnet50(**SIZES), STAGES["1"])
-    assert [group["lr"] for group in groups] == [1e-4, 2e-5, 1e-4, 2e-4]
+    assert [group["lr"] for group in groups] == [1e-4, 2e-5, 1e-4, 2e-4, 2e-4]
     net = lwl_resnet50(**SIZES)
     groups = parameter_groups(net, STAGES["2"])
-    assert [group["lr"] for group in groups] == [2e-5] * 5
+    assert [group["lr"] for group in groups] == [2e-5] * 6
     frozen = {n.split(".")[1] for n, p in net.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1"}
     with pytest.raises(InputError, match=r"box_encoder_rate is 0\.001, but the network has no"):
@@ -108,8 +109,30 @@ def test_rates_fall_to_a_fifth(clips):
         task.step(iteration)
         rates.append(task.optimizer.param_groups[2]["lr"])
     assert rates == pytest.approx([1e-3, 1e-3, 2e-4])
-    parts = {"regularization": 2e-5, "projection": 4e-6, "decoder": 2e-4, "label_encoder": 4e-5}
+    parts = {"regularization": 2e-5, "projection": 4e-6, "decoder": 2e-4}
+    parts |= {"label_encoder": 4e-5, "weight_predictor": 4e-5}
     assert task.rates() == pytest.approx({f"rate/{part}": rate for part, rate in parts.items()})
+
+
+def test_each_part_is_clipped_by_itself(clips):
+    task = training(clips, replace(TINY, clip=1e-3))
+    task.step(0)
+    norms = [
+        torch.cat([p.grad.flatten() for p in group["params"] if p.grad is not None]).norm().item()
+        for group in task.optimizer.param_groups
+    ]
+    assert max(norms) < 1.001e-3
+    assert sum(norm > 0.999e-3 for norm in norms) >= 3
+
+
+def test_weights_that_are_not_trained_stay_one(clips):
+    task = training(clips, replace(TINY, weight_predictor_rate=0.0, label_encoder_rate=1e-2))
+    before = copy.deepcopy(task.network.label_encoder)
+    task.step(0)
+    _, weights = task.network.label_encoder(torch.rand(1, 64, 64).round())
+    assert (weights == 1).all()
+    after = task.network.label_encoder
+    assert not torch.equal(after.label_pred[0].weight, before.label_pred[0].weight)
 
 
 @pytest.mark.parametrize("loss", ["lovasz", "cross-entropy"])

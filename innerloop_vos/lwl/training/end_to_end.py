@@ -81,10 +81,11 @@ class LWLTraining(Training):
         loss = self._loss(images, masks)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters)
+        parts = [group["params"] for group in self.optimizer.param_groups]
+        average_gradients([parameter for part in parts for parameter in part])
         # The unrolled solver divides by norms that may vanish; one such step would spoil all.
-        finite = bool(torch.nn.utils.clip_grad_norm_(parameters, settings.clip).isfinite())
+        norms = [torch.nn.utils.clip_grad_norm_(part, settings.clip) for part in parts]
+        finite = bool(torch.stack(norms).isfinite().all())
         if finite:
             self.optimizer.step()
         return {"train/loss": loss.item(), "left out/share": float(not finite)}

@@ -25,10 +25,14 @@ _PARTS = {
     "projection": "target_model.feature_extractor.",
     "decoder": "decoder.",
     "label_encoder": "label_encoder.",
+    "weight_predictor": "label_encoder.samp_w_pred.",
     "box_encoder": "box_label_encoder.",
     "backbone": "feature_extractor.",
 }
-"""The parts that have a learning rate of their own, by the names of their parameters."""
+"""The parts that have a learning rate of their own, by the names of their parameters.
+
+A parameter belongs to the longest name.
+"""
 
 _ALWAYS_FROZEN: dict[type[nn.Module], tuple[str, ...]] = {
     CaffeResNet50: ("conv1.", "bn1.", "layer1."),
@@ -65,11 +69,13 @@ class LWLTrainingSettings:
         regularization_rate: Learning rate of the target model's regularization; 0 freezes a part.
         projection_rate: Learning rate of the projection to target features.
         decoder_rate: Learning rate of the decoder.
-        label_encoder_rate: Learning rate of the label encoder.
+        label_encoder_rate: Learning rate of the label encoder without its weight predictor.
+        weight_predictor_rate: Learning rate of the last layer of the weights.
         box_encoder_rate: Learning rate of the box encoder.
         backbone_rate: Learning rate of the backbone, all but its first layers.
         decay_at: Steps at which the learning rates fall to a fifth.
-        clip: Greatest norm of the gradient, which is scaled down to it. Default: any.
+        clip: Greatest norm of the gradient of a part, which is scaled down to it: those of the
+            weights are at times a hundred times the others. Default: any.
         seed: Of the first weights, the mini-sequences and their augmentation.
 
     Raises:
@@ -94,6 +100,7 @@ class LWLTrainingSettings:
     projection_rate: float = 2e-5
     decoder_rate: float = 1e-4
     label_encoder_rate: float = 2e-4
+    weight_predictor_rate: float = 2e-4
     box_encoder_rate: float = 0.0
     backbone_rate: float = 0.0
     decay_at: tuple[int, ...] = (40_000,)
@@ -129,6 +136,7 @@ STAGES = {
         projection_rate=2e-5,
         decoder_rate=2e-5,
         label_encoder_rate=2e-5,
+        weight_predictor_rate=2e-5,
         backbone_rate=2e-5,
         decay_at=(25_000, 75_000),
     ),
@@ -141,6 +149,7 @@ STAGES = {
         projection_rate=0.0,
         decoder_rate=0.0,
         label_encoder_rate=0.0,
+        weight_predictor_rate=0.0,
         box_encoder_rate=1e-3,
         decay_at=(20_000, 40_000),
     ),
@@ -180,5 +189,10 @@ def _parameters(network: LWL, part: str) -> Iterator[nn.Parameter]:
         always = _ALWAYS_FROZEN[type(network.feature_extractor)]
         frozen = tuple(_PARTS[part] + name for name in always)
     for name, parameter in network.named_parameters():
-        if name.startswith(_PARTS[part]) and not name.startswith(frozen):
+        if _part_of(name) == part and not name.startswith(frozen):
             yield parameter
+
+
+def _part_of(name: str) -> str | None:
+    parts = [part for part, prefix in _PARTS.items() if name.startswith(prefix)]
+    return max(parts, key=lambda part: len(_PARTS[part]), default=None)
