@@ -1,5 +1,7 @@
 """Compiled gradients of inner losses: the gradients of eager code, compiled once for all tasks."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -85,6 +87,26 @@ def test_under_vmap_and_without_gradients_it_computes_the_same():
     stacked = tuple(part[None] for part in batch)
     losses = il.task_gradients(loss, init, stacked, mode="vmap").losses
     assert losses.item() == pytest.approx(eager.item(), rel=1e-12)
+
+
+def test_threads_share_what_was_compiled():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    module = net()
+    model = il.Adapted(module)
+    init = dict(module.named_parameters())
+
+    def loss(init, batch, compile=True):
+        return outer_loss(model, batch, init, compile, steps=2)
+
+    tasks = [task(seed) for seed in range(5)]
+    eager = il.task_gradients(partial(loss, compile=False), init, tasks).gradients
+    for _ in range(3):  # each with threads of its own
+        found = il.task_gradients(loss, init, tasks, mode="threads").gradients
+        for name, gradient in eager.items():
+            assert (found[name] - gradient).abs().max() <= 1e-12
+    torch.set_num_threads(before)
+    assert counters["stats"]["unique_graphs"] <= 2  # both threads may find nothing compiled yet
 
 
 @pytest.mark.parametrize("affine", [True, False])
