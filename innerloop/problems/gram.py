@@ -35,9 +35,9 @@ class _PatchGram(torch.autograd.Function):
 
     @staticmethod
     def forward(features: Tensor, kernel: int) -> Tensor:
+        *batch, channels = features.shape[:-3]
         sides = features.shape[-3:]
-        batch = features.shape[:-4]
-        pixels = features.reshape(math.prod(batch), -1, sides.numel())
+        pixels = features.reshape(math.prod(batch), channels, sides.numel())
         gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
         edges = [sides.numel() * block // _BLOCKS for block in range(_BLOCKS + 1)]
         for start, end in pairwise(edges):
