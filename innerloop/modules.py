@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
 from threading import current_thread, get_ident, main_thread
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from innerloop.adjoints import Adjoint
-from innerloop.compiled import CompiledObjective, ValueAndGradient, compiled_value_and_gradient
+from innerloop.autodiff import transforming
+from innerloop.compiled import CompiledObjective, compiled_call, compiled_value_and_gradient
 from innerloop.normalization import use_batch_statistics
 from innerloop.problems import Objective
 from innerloop.solve import Solution, solve
@@ -23,6 +24,7 @@ from innerloop.solvers.base import Solver
 Selection: TypeAlias = str | Iterable[str] | Callable[[str, nn.Parameter], bool]
 BufferPolicy: TypeAlias = Literal["frozen", "per_task", "batch_statistics"]
 Model: TypeAlias = Callable[..., Any]
+Made = TypeVar("Made")
 
 
 class Adapted:
@@ -68,11 +70,15 @@ class Adapted:
         self._statistics: dict[str, Tensor] = {}
         # Made when first needed, shared by copies.
         self._skeletons: dict[tuple[int, bool], nn.Module] = {}
-        self._gradients: list[ValueAndGradient] = []  # so is this
+        self._compiled: dict[Callable[..., Any], Any] = {}  # so is this
+        self._compile = False
         self._tied = _shares_parameters(module)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         skeleton = self._skeleton(batch_statistics=self._policy == "batch_statistics")
+        if self._compile and not transforming():
+            run = self._made_once(compiled_call)
+            return run(self._run, skeleton, self.values, args, kwargs)
         return self._run(skeleton, self.values, args, kwargs)
 
     def adapt(
@@ -95,11 +101,12 @@ class Adapted:
             init: tensors to take in place of any parameters, adapting or not, by name. Default:
                 none.
             steps, adjoint, tolerance, throw: as of `solve`.
-            compile: compute gradients of the loss by a compiled function, which is made once for
-                all steps, and for all tasks whose losses run the same code on tensors of the same
-                shapes; it is kept with this model. The gradient through the steps then takes little
-                more memory than one step. Worth it where a training lasts minutes. On a processor,
-                equal greatest values of a pooling window share its gradient. Default False.
+            compile: compute gradients of the loss, and calls of the adapted model, by compiled
+                functions, which are made once for all steps, and for all tasks that run the same
+                code on tensors of the same shapes; they are kept with this model. The gradient
+                through the steps then takes about half of the memory. Worth it where a training
+                lasts minutes. On a processor, equal greatest values of a pooling window share its
+                gradient. Default False.
 
         Returns:
             The adapted model; this one stays as it is.
@@ -111,6 +118,7 @@ class Adapted:
         """
         adapted = copy.copy(self)
         adapted._replace(init or {})
+        adapted._compile = compile
         skeleton = self._skeleton(batch_statistics=self._policy != "frozen")
 
         def model(values: dict[str, Tensor]) -> Model:
@@ -120,7 +128,9 @@ class Adapted:
             return loss(model(values))
 
         adapted.solution = solve(
-            CompiledObjective(values_loss, self._compiled()) if compile else Objective(values_loss),
+            CompiledObjective(values_loss, self._made_once(compiled_value_and_gradient))
+            if compile
+            else Objective(values_loss),
             adapted.values,
             solver,
             steps=steps,
@@ -161,10 +171,11 @@ class Adapted:
             self._skeletons[key] = _skeleton(self.module, batch_statistics)
         return self._skeletons[key]
 
-    def _compiled(self) -> ValueAndGradient:
-        if not self._gradients:
-            self._gradients.append(compiled_value_and_gradient())
-        return self._gradients[0]
+    def _made_once(self, make: Callable[[], Made]) -> Made:
+        if make not in self._compiled:
+            self._compiled[make] = make()
+        made: Made = self._compiled[make]
+        return made
 
     def _run(
         self, skeleton: nn.Module, values: Mapping[str, Tensor], args: Any, kwargs: Any

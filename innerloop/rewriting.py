@@ -1,0 +1,116 @@
+"""Operations that inductor compiles badly for processors, in other words."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional
+
+
+def rewrite_for_processors(graph: fx.GraphModule) -> None:
+    """Replace what is slow among the operations on four-dimensional tensors of processors.
+
+    Args:
+        graph: as torch.compile hands it to a backend; changed in place.
+    """
+    nodes = [node for node in graph.graph.nodes if _on_processor(node)]
+    for node in nodes:
+        _pool_before_relu(node)
+    for node in nodes:
+        node.target = _IN_OTHER_WORDS.get(node.target, node.target)
+    graph.recompile()
+
+
+def _on_processor(node: fx.Node) -> bool:
+    value = node.meta.get("example_value")
+    return isinstance(value, Tensor) and value.ndim == 4 and value.device.type == "cpu"
+
+
+def _pool_before_relu(pool: fx.Node) -> None:
+    """Swap a pooling with the ReLU that it follows, which then has fewer values to look at."""
+    if pool.target not in _POOLINGS or pool.kwargs.get("return_indices"):
+        return
+    relu, *window = pool.args
+    if not isinstance(relu, fx.Node) or relu.target not in _RELUS or len(relu.users) > 1:
+        return
+    # What works in place changes a tensor that others may read.
+    if any(relu.args[1:]) or relu.kwargs.get("inplace"):
+        return
+    pool.replace_all_uses_with(relu)
+    pool.args = (relu.args[0], *window)
+    relu.args = (pool,)
+    pool.append(relu)
+
+
+def _conv2d(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Channels last, so that what lies between convolutions treats neighbours in memory alike."""
+    # `contiguous` leaves a tensor of one channel, which is in either order, in the other.
+    input, weight = (t.clone(memory_format=torch.channels_last) for t in (input, weight))
+    return functional.conv2d(input, weight, *args, **kwargs)
+
+
+def _max_pool2d(
+    input: Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    """Without indices or truth values where windows do not overlap: inductor is slow with both.
+
+    Equal greatest values of a window share the gradient, which torch gives to the first of them.
+    """
+    height, width = _pair(kernel_size)
+    if (
+        _pair(stride or kernel_size) != (height, width)
+        or _pair(padding) != (0, 0)
+        or _pair(dilation) != (1, 1)
+        or ceil_mode
+        or return_indices
+    ):
+        original: Callable[..., Any] = functional.max_pool2d
+        return original(input, kernel_size, stride, padding, dilation, ceil_mode, return_indices)
+    rows, columns = input.shape[-2] // height, input.shape[-1] // width
+    whole = input[..., : rows * height, : columns * width].permute(0, 2, 3, 1)
+    windows = whole.reshape(len(input), rows, height, columns, width, input.shape[1])
+    values = windows.detach()
+    greatest = 1 - (values.amax((2, 4), keepdim=True) - values).sign()
+    share = greatest / greatest.sum((2, 4), keepdim=True)
+    return (windows * share).sum((2, 4)).permute(0, 3, 1, 2)
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """By the statistics of the batch, step by step: torch's own derivatives take more passes."""
+    if not training or running_mean is not None or weight is None or bias is None:
+        return functional.batch_norm(
+            input, running_mean, running_var, weight, bias, training, momentum, eps
+        )
+    axes = [0, 2, 3]
+    centered = input - input.mean(axes, keepdim=True)
+    scale = (centered.square().mean(axes, keepdim=True) + eps).rsqrt()
+    return centered * (scale * weight[:, None, None]) + bias[:, None, None]
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+_RELUS = (functional.relu, torch.relu)
+_POOLINGS = (functional.max_pool2d, torch.max_pool2d)
+_IN_OTHER_WORDS: dict[Any, Any] = {
+    functional.batch_norm: _batch_norm,
+    torch.conv2d: _conv2d,
+    **dict.fromkeys(_POOLINGS, _max_pool2d),
+}
