@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch._inductor.config
 from torch import Tensor, fx
 from torch._dynamo.backends.registry import lookup_backend
 
@@ -61,6 +60,11 @@ def _compiled(function: Callable[..., Any], *, fullgraph: bool) -> Callable[...,
 def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
     """Inductor, on a graph that suits it."""
     rewrite_for_processors(graph)
-    with torch._inductor.config.patch(joint_custom_post_pass=JointGraphPass()):
-        compiled: Callable[..., Any] = lookup_backend("inductor")(graph, inputs)
+    inductor: Callable[..., Any] = lookup_backend("inductor")
+    patches = {
+        "joint_custom_post_pass": JointGraphPass(),
+        # Not taken for granted in a backward pass, whose convolutions are other operations.
+        "force_layout_optimization": True,
+    }
+    compiled: Callable[..., Any] = inductor(graph, inputs, config_patches=patches)
     return compiled
