@@ -5,11 +5,13 @@ from torch import Tensor, fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 from torch.utils.checkpoint import CheckpointPolicy
 
+aten = torch.ops.aten
+
 _SMALL = 4096
 """Values of a tensor that costs nothing to keep, such as statistics of channels."""
 
 _COSTLY = {f"aten::{name}" for name in ("convolution", "mm", "addmm", "bmm", "baddbmm")}
-_REDUCTIONS = (torch.ops.aten.sum.dim_IntList, torch.ops.aten.mean.dim)
+_REDUCTIONS = (aten.sum.dim_IntList, aten.mean.dim)
 
 
 class JointGraphPass(CustomGraphPass):
@@ -18,6 +20,7 @@ class JointGraphPass(CustomGraphPass):
     def __call__(self, graph: fx.Graph) -> None:
         for node in list(graph.nodes):
             _reduce_rows_first(node)
+            _numbers_for_truth_values(node)
         for node in graph.nodes:
             _keep_what_is_costly(node)
 
@@ -42,6 +45,29 @@ def _reduce_rows_first(node: fx.Node) -> None:
         rows = node.graph.call_function(node.target, (input, [3], True))
     rows.meta = {**node.meta, "val": node.target(value, [3], True)}
     node.args = (rows, axes, *keep)
+
+
+def _numbers_for_truth_values(node: fx.Node) -> None:
+    """Mark by 1 and 0 which values are the greatest: truth values are slow to store and to load."""
+    if node.target != aten.eq.Tensor or not isinstance(node.args[0], fx.Node):
+        return
+    dtype = node.args[0].meta["val"].dtype
+    counts = [user for user in node.users if user.target == aten.sum.dim_IntList]
+    factors = [user for user in node.users if user.target == aten.mul.Tensor]
+    as_in_amax = len(counts) + len(factors) == len(node.users) and all(
+        user.target == aten.div.Tensor for count in counts for user in count.users
+    )
+    if not as_in_amax or not dtype.is_floating_point:
+        return
+    with node.graph.inserting_after(node):
+        number = node.graph.call_function(
+            torch.ops.prims.convert_element_type.default, (node, dtype)
+        )
+    number.meta = {**node.meta, "val": node.meta["val"].to(dtype)}
+    for user in (*counts, *factors):
+        user.replace_input_with(node, number)
+    for count in counts:
+        count.meta["val"] = count.meta["val"].to(dtype)
 
 
 def _keep_what_is_costly(node: fx.Node) -> None:

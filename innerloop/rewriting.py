@@ -59,7 +59,7 @@ def _max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Without indices or truth values where windows do not overlap: inductor is slow with both.
+    """Without indices where windows do not overlap: inductor's scatter along them is slow.
 
     Equal greatest values of a window share the gradient, which torch gives to the first of them.
     """
@@ -76,10 +76,7 @@ def _max_pool2d(
     rows, columns = input.shape[-2] // height, input.shape[-1] // width
     whole = input[..., : rows * height, : columns * width].permute(0, 2, 3, 1)
     windows = whole.reshape(len(input), rows, height, columns, width, input.shape[1])
-    values = windows.detach()
-    greatest = 1 - (values.amax((2, 4), keepdim=True) - values).sign()
-    share = greatest / greatest.sum((2, 4), keepdim=True)
-    return (windows * share).sum((2, 4)).permute(0, 3, 1, 2)
+    return windows.amax((2, 4)).permute(0, 3, 1, 2)
 
 
 def _batch_norm(
