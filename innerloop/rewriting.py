@@ -29,10 +29,12 @@ def _on_processor(node: fx.Node) -> bool:
 
 def _pool_before_relu(pool: fx.Node) -> None:
     """Swap a pooling with the ReLU that it follows, which then has fewer values to look at."""
-    if pool.target not in _POOLINGS or pool.kwargs.get("return_indices"):
+    if pool.target not in _POOLINGS or not pool.args:  # all may be given by name
         return
     relu, *window = pool.args
-    if not isinstance(relu, fx.Node) or relu.target not in _RELUS or len(relu.users) > 1:
+    if not isinstance(relu, fx.Node) or relu.target not in _RELUS or not relu.args:
+        return
+    if len(relu.users) > 1:
         return
     # What works in place changes a tensor that others may read.
     if any(relu.args[1:]) or relu.kwargs.get("inplace"):

@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop.rewriting import _batch_norm, _max_pool2d
+from innerloop.rewriting import _batch_norm, _max_pool2d, rewrite_for_processors
 
 pytestmark = pytest.mark.slow
 
@@ -175,6 +175,25 @@ def test_pooling_before_a_relu_changes_nothing(inplace):
         results.append((loss, *torch.autograd.grad(loss, list(init.values()))))
     for eager, compiled in zip(*results, strict=True):
         torch.testing.assert_close(compiled, eager, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "pooled",
+    [
+        lambda x: F.max_pool2d(F.relu(x), 2),
+        lambda x: F.max_pool2d(torch.relu(x), kernel_size=3, stride=2, padding=1),
+        lambda x: F.max_pool2d(input=F.relu(x), kernel_size=2),
+        lambda x: F.max_pool2d(F.relu(input=x), 2),
+        lambda x: F.max_pool2d(F.relu(x), 2, return_indices=True)[0],
+    ],
+)
+def test_rewriting_takes_arguments_in_any_form(pooled):
+    def backend(graph, inputs):
+        rewrite_for_processors(graph)
+        return graph
+
+    x = torch.randn(2, 3, 6, 7, dtype=torch.float64)
+    assert torch.equal(torch.compile(pooled, backend=backend)(x), pooled(x))
 
 
 def test_what_cannot_be_compiled_says_so():
