@@ -14,11 +14,14 @@ flatten = pytree.tree_flatten
 unflatten = pytree.tree_unflatten
 
 
-# Tensors and flat dicts are by far the most frequent trees, and the traversal of others is slow.
+# Tensors and flat dicts and tuples are by far the most frequent trees, and the traversal of others
+# is slow.
 
 
 def leaves(tree: Tree) -> list[Any]:
     """The leaves of a tree, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
     return list(tree.values()) if _is_flat_dict(tree) else pytree.tree_leaves(tree)
 
 
@@ -30,11 +33,20 @@ def tree_map(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
         return {
             key: function(leaf, *(other[key] for other in others)) for key, leaf in tree.items()
         }
+    if _is_flat_tuple(tree) and all(type(other) is type(tree) for other in others):
+        mapped = [function(*parts) for parts in zip(tree, *others, strict=True)]
+        return tree._make(mapped) if hasattr(tree, "_make") else tuple(mapped)
     return pytree.tree_map(function, tree, *others)
 
 
 def _is_flat_dict(tree: Tree) -> bool:
     return type(tree) is dict and all(isinstance(leaf, Tensor) for leaf in tree.values())
+
+
+def _is_flat_tuple(tree: Tree) -> bool:
+    # A tuple or a named tuple; torch's own structures are neither.
+    plain = type(tree) is tuple or hasattr(tree, "_make")
+    return plain and all(isinstance(leaf, Tensor) for leaf in tree)
 
 
 def _has_keys(tree: Tree, other: dict[Any, Any]) -> bool:
@@ -87,7 +99,7 @@ def scale(values: Tensor, tree: Tree) -> Tree:
 
 def add_scaled(tree: Tree, values: Tensor, direction: Tree) -> Tree:
     """`tree + values * direction` with one value a problem."""
-    return tree_map(lambda a, b: a + per_problem(values, b) * b, tree, direction)
+    return tree_map(lambda a, b: torch.addcmul(a, per_problem(values, b), b), tree, direction)
 
 
 def dot(tree: Tree, other: Tree, batch_dims: int) -> Tensor:

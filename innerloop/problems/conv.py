@@ -12,6 +12,7 @@ from innerloop.problems.collect import Collected, Collector
 from innerloop.problems.coordinates import Coordinates, DualCoordinates, PrimalCoordinates
 from innerloop.problems.gram import patch_gram
 from innerloop.problems.linear import RidgeProblem
+from innerloop.problems.packed import multiplier
 from innerloop.problems.products import multiply, multiply_transposed
 from innerloop.problems.trilinear import Convolve, Correlate, channels_last
 
@@ -118,12 +119,11 @@ class ConvLeastSquares(RidgeProblem):
         pixels = frames * height * width
         if pixels * (channels + 2 * steps * outputs) >= 2 * steps * outputs * channels * kernel**2:
             return PrimalCoordinates(self, init, prediction)
-        gram = patch_gram(self.features, kernel)
+        multiply = multiplier(patch_gram(self.features, kernel), outputs)
 
         def multiply_gram(dual: Tensor) -> Tensor:
             by_output = dual.movedim(-3, -4)
-            # The matrix is symmetric; transposed, the product is the faster one.
-            product = by_output.flatten(-3) @ gram.mT
+            product = multiply(by_output.flatten(-3))
             return product.reshape(by_output.shape).movedim(-3, -4)
 
         return DualCoordinates(self, multiply_gram, init, prediction)

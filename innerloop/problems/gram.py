@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Of so many blocks of rows, but the upper half is computed, and mirrored.
 _BLOCKS = 6
+"""Parts that a matrix is worked on in."""
 
 
 def patch_gram(features: Tensor, kernel: int) -> Tensor:
@@ -39,6 +39,7 @@ class _PatchGram(torch.autograd.Function):
         sides = features.shape[-3:]
         pixels = features.reshape(math.prod(batch), channels, sides.numel())
         gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
+        # Of blocks of rows, but the upper half is computed, and mirrored.
         edges = [sides.numel() * block // _BLOCKS for block in range(_BLOCKS + 1)]
         for start, end in pairwise(edges):
             # In place: the products are too large to be copied for nothing.
@@ -86,15 +87,15 @@ class _ShiftedSum(torch.autograd.Function):
 
 
 def _shifted_sum(pairs: Tensor, kernel: int) -> Tensor:
-    """Sum the shifts of both pixels of pairs (*batch, N, H, W, N, H, W), which are overwritten."""
-    total = torch.empty_like(pairs)
-    for axis in (-2, -1):
-        total.copy_(pairs)
-        for offset in range(1, min(kernel // 2 + 1, pairs.shape[axis])):
-            first, last = (_shifted(pairs, axis, start, offset) for start in (0, offset))
-            _shifted(total, axis, 0, offset).add_(last)
-            _shifted(total, axis, offset, offset).add_(first)
-        pairs, total = total, pairs
+    """Sum the shifts of both pixels of pairs (*batch, N, H, W, N, H, W) in place."""
+    for axis, other in ((-2, -1), (-1, -2)):
+        # Part by part, the copies stay in the nearest cache.
+        for part in pairs.chunk(_BLOCKS, other - 3):
+            copy = part.clone()
+            for offset in range(1, min(kernel // 2 + 1, pairs.shape[axis])):
+                first, last = (_shifted(copy, axis, start, offset) for start in (0, offset))
+                _shifted(part, axis, 0, offset).add_(last)
+                _shifted(part, axis, offset, offset).add_(first)
     return pairs
 
 
