@@ -94,15 +94,15 @@ class _Gradient(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
-        ctx.save_for_backward(*inputs, *output[1:])
+        ctx.save_for_backward(*inputs, output[1])
 
     @staticmethod
     def backward(ctx: Any, u: Tensor, u_along: Tensor, u_total: Tensor) -> Any:
-        grad_y, weight, z, r, along, total = ctx.saved_tensors
+        grad_y, weight, z, r, along = ctx.saved_tensors
         count, axes = z.numel() / r.numel(), _axes(z)
         wr = weight * r
         uz, sum_u = (u * z).sum(axes), u.sum(axes)
-        inner = (u * grad_y).sum(axes) - (sum_u * total + uz * along) / count
+        inner = (u * grad_y).sum(axes) - (sum_u * grad_y.sum(axes) + uz * along) / count
         by_z = u_along - wr * uz / count
         return (
             _combine(wr, u, by_z, z, u_total - wr * sum_u / count),
