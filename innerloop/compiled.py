@@ -65,9 +65,9 @@ def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
         "joint_custom_post_pass": JointGraphPass(),
         # Not taken for granted in a backward pass, whose convolutions are other operations.
         "force_layout_optimization": True,
-        # A normalised value is read from five tensors, four of them one value a channel: above so
-        # many, inductor would write all values down.
-        "realize_reads_threshold": 8,
+        # A normalised value is read from five tensors, four of them one value a channel: from fewer
+        # on, inductor would write all values down; more make more code to compile.
+        "realize_reads_threshold": 5,
         # Values a thread: below that, waking a second one takes longer than it saves.
         "cpp.min_chunk_size": 16384,
     }
