@@ -119,11 +119,11 @@ class ConvLeastSquares(RidgeProblem):
         pixels = frames * height * width
         if pixels * (channels + 2 * steps * outputs) >= 2 * steps * outputs * channels * kernel**2:
             return PrimalCoordinates(self, init, prediction)
-        multiply = multiplier(patch_gram(self.features, kernel), outputs)
+        times_gram = multiplier(patch_gram(self.features, kernel), outputs)
 
         def multiply_gram(dual: Tensor) -> Tensor:
             by_output = dual.movedim(-3, -4)
-            product = multiply(by_output.flatten(-3))
+            product = times_gram(by_output.flatten(-3))
             return product.reshape(by_output.shape).movedim(-3, -4)
 
         return DualCoordinates(self, multiply_gram, init, prediction)
