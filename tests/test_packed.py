@@ -58,7 +58,8 @@ def test_products_have_their_gradient():
     matrix = symmetric().requires_grad_()
     rows = rows_like(matrix).requires_grad_()
     multiplier(matrix, 5)(rows).square().sum().backward()
-    torch.testing.assert_close(rows.grad, 2 * (rows @ matrix) @ matrix)
+    exact = 2 * (rows.double() @ matrix.double()) @ matrix.double()
+    assert (rows.grad - exact).norm() < 1e-5 * exact.norm()
     assert matrix.grad is not None
 
 
@@ -67,7 +68,8 @@ def test_products_under_a_transform():
     matrix = symmetric(2)
     rows = rows_like(matrix)
     found = torch.vmap(lambda matrix, rows: multiplier(matrix, 5)(rows))(matrix, rows)
-    torch.testing.assert_close(found, rows @ matrix)
+    exact = rows.double() @ matrix.double()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-3)
 
 
 def test_no_problems_at_all():
