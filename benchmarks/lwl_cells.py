@@ -49,6 +49,7 @@ def trained(row: Row, seed: int, clips: Sequence[Clip], arguments: argparse.Name
         _SETTINGS,
         iterations=arguments.steps,
         decay_at=(3 * arguments.steps // 4,),
+        weight_predictor_start=arguments.steps // 2,
         batch_size=arguments.batch_size,
         height=arguments.height,
         width=arguments.width,
@@ -84,6 +85,7 @@ def measured(
         default_options(network),
         output=(arguments.height, arguments.width),
         search_factor=arguments.search_factor,
+        mirror=False,  # as in the paper
     )
     figures = validation.figures(LWLSegmenter(network, replace(options, **row.options)))
     return {name.rpartition("/")[2]: 100 * value for name, value in figures.items()}

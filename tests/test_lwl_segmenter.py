@@ -320,9 +320,30 @@ def test_updates_learn_from_what_the_target_model_finds_where_asked(clip):
         LWLSegmenter(released, options)
 
 
-def test_the_small_network_learns_from_its_scores():
-    assert default_options(lwl_small()).learn_from == "scores"
-    assert default_options(lwl_mobilenet_v2()).learn_from == "decoder"
+def test_the_small_network_learns_from_its_scores_and_a_mirrored_first_frame():
+    small, large = default_options(lwl_small()), default_options(lwl_mobilenet_v2())
+    assert (small.learn_from, large.learn_from) == ("scores", "decoder")
+    assert (small.mirror, large.mirror) == (True, False)
+
+
+def test_a_mirrored_first_frame_finds_the_object_mirrored_as_well():
+    torch.manual_seed(0)
+    network = lwl_small(outputs=1, mask_label=True, decoder_widths=(8, 8, 8, 8))
+    frames, masks = synthetic_clip(1, (96, 160), objects=1, seed=1)
+    options = LWLOptions(output=(96, 160), search_factor=None, init_steps=20, half_cell_shift=False)
+    agreement = []
+    for mirror in (False, True):
+        segmenter = LWLSegmenter(network, replace(options, mirror=mirror))
+        segmenter.start(frames[0], masks[0])
+        assert segmenter.memory.samples()[0].shape[1] == 1 + mirror
+        segmenter.step(frames[0].flip(-1))
+        mirrored = torch.nn.functional.avg_pool2d(masks[:1].flip(-1).float(), 8)
+        pair = torch.stack([segmenter.scores.flatten(), mirrored.flatten()])
+        agreement.append(torch.corrcoef(pair)[0, 1])
+    assert agreement[1] > agreement[0] > 0
+    assert agreement[1] > 0.9
+    with pytest.raises(ValueError, match="mirror: True, should be False where first_weight"):
+        replace(options, mirror=True, first_weight=None)
 
 
 def test_a_box_needs_a_box_encoder(clip):

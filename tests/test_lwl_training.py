@@ -135,6 +135,19 @@ def test_weights_that_are_not_trained_stay_one(clips):
     assert not torch.equal(after.label_pred[0].weight, before.label_pred[0].weight)
 
 
+def test_until_they_start_to_learn_weights_are_as_if_they_never_did(clips):
+    late = training(clips, replace(TINY, weight_predictor_start=2, iterations=3))
+    never = training(clips, replace(TINY, weight_predictor_rate=0.0, iterations=3))
+    torch.manual_seed(0)
+    batches = [late.crops.batch(2) for _ in range(3)]
+    for iteration, batch in enumerate(batches):
+        for task in (late, never):
+            task.crops.batch = lambda count, batch=batch: batch
+            task.step(iteration)
+        pairs = zip(late.network.parameters(), never.network.parameters(), strict=True)
+        assert all(torch.equal(*pair) for pair in pairs) == (iteration < 2)
+
+
 @pytest.mark.parametrize("loss", ["lovasz", "cross-entropy"])
 def test_the_network_learns(clips, loss):
     torch.manual_seed(0)

@@ -64,19 +64,23 @@ class TargetMemory:
     def __init__(self, capacity: int, learning_rate: float, first_weight: float | None) -> None:
         self._rule = (capacity, learning_rate, first_weight)
         self.weights: list[SampleWeights] = []
+        self._copies = 1
         self._parts: list[Tensor] = []
 
     def add_objects(self, *firsts: Tensor) -> None:
-        """Add objects with their first sample: parts of shape (new, ...).
+        """Add objects with what is learned from their first frame: parts of shape (new, F, ...).
+
+        These F samples, as many for every object, count as the first one, each with its weight.
 
         The part that comes first should be the features: with the channels of a pixel side by side
         in memory, as the solver reads them.
         """
+        self._copies = firsts[0].shape[1]
         grown = []
         for index, first in enumerate(firsts):
             # Zero, for the slots without a sample are there too, with weight zero.
-            room = first.new_zeros(len(first), self._rule[0], *first.shape[1:])
-            room[:, 0] = first
+            room = first.new_zeros(len(first), self._rule[0] - 1 + self._copies, *first.shape[2:])
+            room[:, : self._copies] = first
             grown.append(torch.cat([self._parts[index], room]) if self._parts else room)
         if grown[0].ndim == 5:
             flat = grown[0].flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -87,7 +91,7 @@ class TargetMemory:
     def add_samples(self, *samples: Tensor) -> None:
         """Add a sample of every object: parts of shape (O, ...)."""
         for index, weights in enumerate(self.weights):
-            slot = weights.add()
+            slot = weights.add() - 1 + self._copies
             for stored, part in zip(self._parts, samples, strict=True):
                 stored[index, slot] = part[index]
 
@@ -95,7 +99,8 @@ class TargetMemory:
         """Return each part, shape (O, N, ...), and the weights (O, N), where N is the greatest
         number of samples of an object; the weights are zero where there is no sample. The parts
         are no copies: what is written to them is remembered."""
-        count = max(weights.count for weights in self.weights)
+        values = torch.stack([weights.values for weights in self.weights])
+        values = torch.cat([values[:, :1].expand(-1, self._copies), values[:, 1:]], dim=1)
+        count = max(weights.count for weights in self.weights) - 1 + self._copies
         parts = [part[:, :count] for part in self._parts]
-        values = torch.stack([weights.values[:count] for weights in self.weights])
-        return (*parts, values.to(parts[0]))
+        return (*parts, values[:, :count].to(parts[0]))

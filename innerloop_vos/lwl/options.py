@@ -27,6 +27,7 @@ class LWLOptions:
         first_weight: least weight of the first sample. None: it can be replaced.
         squared_weights: whether a sample's weight multiplies W, and so enters the loss squared,
             as in the released system; or its root does, and it enters the loss as it is.
+        mirror: whether the first frame is learned from mirrored too; the two share its weight.
         init_steps: solver steps on the first frame of an object.
         update_steps: solver steps at an update.
         update_interval: frames from update to update.
@@ -48,6 +49,7 @@ class LWLOptions:
     learning_rate: float = 0.1
     first_weight: float | None = 0.25
     squared_weights: bool = True
+    mirror: bool = False
     init_steps: int = 20
     update_steps: int = 3
     update_interval: int = 1
@@ -68,6 +70,8 @@ class LWLOptions:
             raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
         if self.first_weight is not None and not 0 <= self.first_weight < 1:
             raise ValueError(f"first_weight: {self.first_weight}, should be None or in [0, 1)")
+        if self.mirror and self.first_weight is None:
+            raise ValueError("mirror: True, should be False where first_weight is None")
         least = {"update_interval": 1, "init_steps": 1, "update_steps": 0, "min_area": 0}
         for name, limit in least.items():
             if getattr(self, name) < limit:

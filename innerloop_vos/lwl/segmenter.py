@@ -1,5 +1,6 @@
 """Segmentation of video by LWL: the networks, and the state that they are run with."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -30,7 +31,7 @@ def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
         options = STRIDE_8_BOX_OPTIONS if from_box else STRIDE_8_OPTIONS
         if network.decoder.corrects and isinstance(network.feature_extractor, SmallBackbone):
             # Chosen on whole held-out clips of DAVIS's train split, where it drifts without.
-            options = replace(options, learn_from="scores", update_steps=3)
+            options = replace(options, learn_from="scores", update_steps=3, mirror=True)
         return options
     return BOX_OPTIONS if from_box else LWLOptions()
 
@@ -95,23 +96,23 @@ class LWLSegmenter(Segmenter):
     def add(self, encoded: Tensor, masks: Tensor) -> None:
         targets = [Target(self.options, mask) for mask in masks]
         samples = [
-            target.first_sample(encoded, mask.float())
+            target.first_samples(encoded, mask.float())
             for target, mask in zip(targets, masks, strict=True)
         ]
+        # (O, F, 3, H, W) and (O, F, H, W)
         images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
         with self._autocast:
-            _, features = self.network.extract(images)
+            _, features = self.network.extract(images.flatten(0, 1))
         check_finite(features)
+        features = features.unflatten(0, images.shape[:2])
         labels, weights = self.network.label_encoder(cropped)
+        # Together they weigh as much as one.
+        weights = weights / math.sqrt(images.shape[1])
         solution = self.network.target_model.solve(
-            features[:, None],
-            labels[:, None],
-            weights[:, None],
-            steps=self.options.init_steps,
-            adjoint=il.Detach(),
+            features, labels, weights, steps=self.options.init_steps, adjoint=il.Detach()
         )
-        scores = self._scores_of(solution, features[:, None])
-        self.memory.add_objects(features, labels, weights, scores[:, 0])
+        scores = self._scores_of(solution, features)
+        self.memory.add_objects(features, labels, weights, scores)
         self.filters = torch.cat([self.filters, solution.value])
         self.targets += targets
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from innerloop_vos.lwl.options import LWLOptions
@@ -44,13 +45,27 @@ class Target:
         """Height and width: those of the first frame, scaled."""
         return self.base_size[0] * self.scale, self.base_size[1] * self.scale
 
-    def first_sample(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Cut the first frame (3, H, W) and its mask (H, W) to the size of the output."""
+    def first_samples(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Cut out what is learned from the first frame.
+
+        Args:
+            image: the frame, shape (3, H, W).
+            mask: of the object, shape (H, W).
+
+        Returns:
+            Images (F, 3, *output) and masks (F, *output): the object's surroundings, and with
+            `mirror` those mirrored.
+        """
         options = self.options
         if options.search_factor is None:
             region = whole_frame(self.frame, options.output)
-            return region.crop(image), region.crop_mask(mask)
-        return first_sample(image, mask, self.box, options.output, options.search_factor)
+            pair = region.crop(image), region.crop_mask(mask)
+        else:
+            pair = first_sample(image, mask, self.box, options.output, options.search_factor)
+        if not options.mirror:
+            return pair[0][None], pair[1][None]
+        patch, there = (torch.stack([part, part.flip(-1)]) for part in pair)
+        return patch, there
 
     def move(self, centre: Sequence[float], size: Sequence[float], area: float) -> None:
         """Follow the object's mask, by its `target_state`; a mask too small is not followed."""

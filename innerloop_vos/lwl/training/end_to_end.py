@@ -74,9 +74,8 @@ class LWLTraining(Training):
             The loss, and the share of gradients that were left out.
         """
         settings = self.settings
-        decay = _DECAY ** sum(iteration >= step for step in settings.decay_at)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * decay
+        for name, group in zip(settings.trained_parts, self.optimizer.param_groups, strict=True):
+            group["lr"] = group["base"] * self._schedule(name, iteration)
         images, masks = (part.to(self.device) for part in self.crops.batch(settings.batch_size))
         loss = self._loss(images, masks)
         self.optimizer.zero_grad()
@@ -89,6 +88,13 @@ class LWLTraining(Training):
         if finite:
             self.optimizer.step()
         return {"train/loss": loss.item(), "left out/share": float(not finite)}
+
+    def _schedule(self, part: str, iteration: int) -> float:
+        """What the learning rate of a part is multiplied by."""
+        settings = self.settings
+        if part == "weight_predictor" and iteration < settings.weight_predictor_start:
+            return 0.0  # The optimizer knows by then how large its gradients are.
+        return _DECAY ** sum(iteration >= step for step in settings.decay_at)
 
     def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
         """Loss of images (S, F, 3, H, W) with their masks (S, F, H, W)."""

@@ -71,6 +71,8 @@ class LWLTrainingSettings:
         decoder_rate: Learning rate of the decoder.
         label_encoder_rate: Learning rate of the label encoder without its weight predictor.
         weight_predictor_rate: Learning rate of the last layer of the weights.
+        weight_predictor_start: Steps before it learns: until the labels make sense, the loss is so
+            sensitive to their weights that all else learns less.
         box_encoder_rate: Learning rate of the box encoder.
         backbone_rate: Learning rate of the backbone, all but its first layers.
         decay_at: Steps at which the learning rates fall to a fifth.
@@ -101,6 +103,7 @@ class LWLTrainingSettings:
     decoder_rate: float = 1e-4
     label_encoder_rate: float = 2e-4
     weight_predictor_rate: float = 2e-4
+    weight_predictor_start: int = 0
     box_encoder_rate: float = 0.0
     backbone_rate: float = 0.0
     decay_at: tuple[int, ...] = (40_000,)
@@ -115,7 +118,8 @@ class LWLTrainingSettings:
         least = 0 if self.box_encoder_rate > 0 else 1
         should = "positive, or 0 for the box encoder"
         require(self, "test_frames", should, lambda count: count >= least)
-        require_not_negative(self, " ".join(("update_steps jitter", *map(_rate_name, _PARTS))))
+        rates = map(_rate_name, _PARTS)
+        require_not_negative(self, " ".join(("update_steps jitter weight_predictor_start", *rates)))
         require(self, "zoom", "1 or more", lambda zoom: zoom >= 1)
         require_share(self, "paste")
         require(self, "loss", f"one of {', '.join(LOSSES)}", lambda loss: loss in LOSSES)
