@@ -4,9 +4,10 @@ Starts from a parent network (`innerloop-vos train e-osvos --phase parent`), fin
 that fine-tunes it best on the held-out sequences (which favours this baseline), and adds component
 by component: meta-learned initialisation and one rate, a rate a neuron, another network (as a rule
 with GroupNorm and the Lovász hinge, where --parent has neither), box propagation, online
-adaptation. Every row is measured for several seeds, of meta-training and of fine-tuning. As in the
-paper, first frames are not augmented. A call that was interrupted goes on where it was. Prints a
-table and writes table1.json and, with matplotlib, table1.png.
+adaptation. Every row is measured for several seeds, of meta-training and of fine-tuning. With
+--objects 2, as in the paper's DAVIS 2017, a clip has several objects: that of the next one moves
+over it. As in the paper, first frames are not augmented. A call that was interrupted goes on where
+it was. Prints a table and writes table1.json and, with matplotlib, table1.png.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/eosvos_table1.py --parent FILE --work FOLDER \\
         --davis ROOT --held-out NAMES [--meta-steps N] [--seeds N] [--output FOLDER]
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from eosvos_clips import two_object_clips
 from eosvos_measure import Figures, measure, plain_options
 
 import innerloop as il
@@ -79,6 +81,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for the trainings")
     add_data_arguments(parser)
     parser.add_argument("--measured", help="of the held-out ones, by commas (default: all)")
+    parser.add_argument(
+        "--objects", type=int, choices=(1, 2), default=1, help="of a measured clip (default: 1)"
+    )
     parser.add_argument("--steps", type=int, default=10, help="T, at test time")
     parser.add_argument("--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2])
     parser.add_argument("--meta-steps", type=int, default=50, help="of meta-training")
@@ -108,6 +113,9 @@ def main() -> None:
     if arguments.measured:
         chosen = [c for c in validation.clips if c.name in arguments.measured.split(",")]
         validation = replace(validation, clips=chosen)
+    if arguments.objects == 2:
+        joined = two_object_clips(validation.clips, validation.frames)
+        validation = replace(validation, clips=joined)
     plain = plain_options(arguments.steps)
 
     def options(row: str, seed: int) -> EOSVOSOptions:

@@ -104,7 +104,7 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             _, features = self.network.extract(images.flatten(0, 1))
         check_finite(features)
-        features = features.unflatten(0, images.shape[:2])
+        features = features.reshape(*images.shape[:2], *features.shape[1:])
         labels, weights = self.network.label_encoder(cropped)
         # Together they weigh as much as one.
         weights = weights / math.sqrt(images.shape[1])
