@@ -320,10 +320,34 @@ def test_updates_learn_from_what_the_target_model_finds_where_asked(clip):
         LWLSegmenter(released, options)
 
 
-def test_the_small_network_learns_from_its_scores_and_a_mirrored_first_frame():
+def test_the_small_network_has_settings_of_its_own():
     small, large = default_options(lwl_small()), default_options(lwl_mobilenet_v2())
     assert (small.learn_from, large.learn_from) == ("scores", "decoder")
     assert (small.mirror, large.mirror) == (True, False)
+    assert (small.reach, large.reach) == (1.0, None)
+
+
+@pytest.mark.parametrize("reach", [None, 1.0])
+def test_what_appears_out_of_reach_is_neither_found_nor_learned(reach):
+    network = lwl_small(outputs=2, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
+    frames, _ = synthetic_clip(2, (96, 160), objects=1, seed=1)
+    mask = torch.zeros(96, 160, dtype=torch.uint8)
+    mask[56:88, 8:40] = 1
+    double = mask.flip(0, 1).bool()
+    # Whatever the target model says, the decoder finds the object and its double far from it.
+    logits = torch.where(mask.bool() | double, 5.0, -5.0)[None]
+    network.decoder.forward = lambda *seen: logits.clone()
+    network.decoder.uncorrected = lambda *seen: logits.clone()
+    options = LWLOptions(output=(96, 160), search_factor=None, half_cell_shift=False, reach=reach)
+    segmenter = LWLSegmenter(network, replace(options, learn_from="scores"))
+    segmenter.start(frames[0], mask)
+    labels = segmenter.step(frames[1])
+    learned = segmenter.memory.samples()[1][0, 1:, :1]
+    learned = torch.nn.functional.interpolate(learned, (96, 160))[0, 0]
+    for seen in (labels.float(), learned):
+        assert seen[mask.bool()].mean() > 0.9
+        assert (seen[double].mean() > 0.9) == (reach is None)
+    assert reach is None or not labels[double].any()
 
 
 def test_a_mirrored_first_frame_finds_the_object_mirrored_as_well():

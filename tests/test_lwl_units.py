@@ -7,6 +7,7 @@ import torch
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
 
+from innerloop_vos.lwl.continuity import far_parts
 from innerloop_vos.lwl.memory import SampleWeights, TargetMemory
 from innerloop_vos.lwl.search_region import first_sample, paste, search_region
 from innerloop_vos.lwl.target_state import target_state
@@ -130,3 +131,33 @@ def test_cropping_and_pasting_undo_each_other():
     region = search_region((30, 40), (40, 60), (60, 80), (80, 120))
     back = region.paste(20 * region.crop(mask[None])[0] - 10, (60, 80)) > 0
     assert (back != mask.bool()).sum() <= 2 * (20 + 20)
+
+
+def blobs(*boxes):
+    logits = torch.full((1, 96, 160), -5.0)
+    for top, left, side in boxes:
+        logits[0, top : top + side, left : left + side] = 5.0
+    return logits
+
+
+def test_parts_far_from_where_the_object_was_are_found():
+    before = blobs((40, 20, 24)) > 0
+    near, far, there = (44, 28, 24), (8, 120, 16), (40, 60, 8)
+    found = far_parts(blobs(near, far), before, 0.5, 100)
+    assert found[0, 8:24, 120:136].all()
+    assert not found[0, :, :80].any()
+    # 16 pixels from the object, whose area has the root 24.
+    assert not far_parts(blobs(near, there), before, 1.0, 100).any()
+    assert far_parts(blobs(near, there), before, 0.5, 100)[0, 40:48, 60:68].all()
+
+
+@pytest.mark.parametrize(
+    ("before", "parts"),
+    [
+        ((40, 20, 8), [(40, 20, 8), (8, 120, 16)]),  # an object that is hardly seen
+        ((40, 20, 24), [(8, 120, 16)]),  # one that is nowhere else
+        ((40, 20, 24), []),
+    ],
+)
+def test_an_object_may_come_back_anywhere(before, parts):
+    assert not far_parts(blobs(*parts), blobs(before) > 0, 0.5, 100).any()

@@ -22,6 +22,8 @@ class LWLOptions:
         half_cell_shift: whether the region is moved by half a feature pixel down and right.
         scale_change: least and greatest factor by which the region may scale from frame to frame.
         min_area: pixels below which an object's mask does not move its region.
+        reach: how far from where an object was, in units of the root of its area, a part of its
+            mask may appear. None: anywhere in the search region.
         capacity: greatest number of samples per object.
         learning_rate: of the samples' weights.
         first_weight: least weight of the first sample. None: it can be replaced.
@@ -45,6 +47,7 @@ class LWLOptions:
     half_cell_shift: bool = True
     scale_change: tuple[float, float] = (0.95, 1.1)
     min_area: int = 100
+    reach: float | None = None
     capacity: int = 32
     learning_rate: float = 0.1
     first_weight: float | None = 0.25
@@ -76,7 +79,7 @@ class LWLOptions:
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
-        for name in ("search_factor", "box_factor"):
+        for name in ("search_factor", "box_factor", "reach"):
             factor = getattr(self, name)
             if factor is not None and factor <= 0:
                 raise ValueError(f"{name}: {factor}, should be None or positive")

@@ -10,6 +10,7 @@ import innerloop as il
 from innerloop_vos.backbones import SmallBackbone
 from innerloop_vos.backbones.joining import check_finite
 from innerloop_vos.errors import InputError
+from innerloop_vos.lwl.continuity import far_parts
 from innerloop_vos.lwl.memory import TargetMemory
 from innerloop_vos.lwl.network import LWL
 from innerloop_vos.lwl.options import (
@@ -24,6 +25,9 @@ from innerloop_vos.lwl.target_state import target_state
 from innerloop_vos.masks import box_to_mask
 from innerloop_vos.segmenter import Segmenter
 
+_ABSENT = -6.0
+"""Greatest logit of a part that is too far to be of the object."""
+
 
 def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
     """Return the settings that a network runs with: the released system's at stride 16."""
@@ -31,7 +35,7 @@ def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
         options = STRIDE_8_BOX_OPTIONS if from_box else STRIDE_8_OPTIONS
         if network.decoder.corrects and isinstance(network.feature_extractor, SmallBackbone):
             # Chosen on whole held-out clips of DAVIS's train split, where it drifts without.
-            options = replace(options, learn_from="scores", update_steps=3, mirror=True)
+            options = replace(options, learn_from="scores", update_steps=3, mirror=True, reach=1.0)
         return options
     return BOX_OPTIONS if from_box else LWLOptions()
 
@@ -136,11 +140,18 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
+        found = self._paste(logits, size)
         if self.options.learn_from == "scores":
             self._uncorrected = self._paste(
                 self.network.decoder.uncorrected(scores, patches[shared]), size
             )
-        return self._paste(logits, size)
+        if self.options.reach is not None:
+            before = self.probabilities[1:] > 0.5
+            far = far_parts(found, before, self.options.reach, self.options.min_area)
+            found[far] = found[far].clamp(max=_ABSENT)
+            if self.options.learn_from == "scores":
+                self._uncorrected[far] = self._uncorrected[far].clamp(max=_ABSENT)
+        return found
 
     def _paste(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (O, H, W) in the frame of logits (O, *output) in the objects' regions."""

@@ -1,0 +1,54 @@
+"""Parts of a mask that lie too far from where the object was to be of it."""
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+_SUBSAMPLING = 4  # pixels of the frame per pixel looked at
+_FAINT = -1.0
+"""Logit above which a pixel belongs to a part; below 0, for what is not quite the object yet."""
+
+_MARGIN = 2  # pixels looked at, around a part
+
+
+def far_parts(logits: Tensor, previous: Tensor, reach: float, least: float) -> Tensor:
+    """Find the parts of masks that appear far from where the objects were.
+
+    A part is connected, also over corners. Where the object was hardly to be seen, or all parts are
+    far from it, none counts as far: it may have come back, or moved fast.
+
+    Args:
+        logits: of the objects, shape (O, H, W).
+        previous: masks of the previous frame, shape (O, H, W), bool.
+        reach: greatest distance of a part from the mask before, in units of the root of its area.
+        least: pixels from which on an object can be seen.
+
+    Returns:
+        Where the far parts are, shape (O, H, W), bool.
+    """
+    every = (..., slice(None, None, _SUBSAMPLING), slice(None, None, _SUBSAMPLING))
+    found = (logits > _FAINT)[every].cpu().numpy()
+    before = previous[every].cpu().numpy()
+    least = least / _SUBSAMPLING**2
+    far = torch.from_numpy(
+        np.stack([_far(*pair, reach, least) for pair in zip(found, before, strict=True)])
+    ).to(logits.device)
+    for axis in (-2, -1):
+        far = far.repeat_interleave(_SUBSAMPLING, axis).narrow(axis, 0, logits.shape[axis])
+    return far
+
+
+def _far(found: np.ndarray, before: np.ndarray, reach: float, least: float) -> np.ndarray:
+    parts, count = ndimage.label(found, np.ones((3, 3)))
+    area = np.count_nonzero(before)
+    if count < 2 or area < max(least, 1):
+        return np.zeros_like(found)
+    distances = ndimage.minimum(ndimage.distance_transform_edt(~before), parts, range(1, count + 1))
+    far = np.isin(parts, 1 + np.flatnonzero(distances > reach * np.sqrt(area)))
+    near = found & ~far
+    if not near.any():
+        return np.zeros_like(found)
+    around: np.ndarray = ndimage.binary_dilation(far, iterations=_MARGIN)
+    around &= ~ndimage.binary_dilation(near)
+    return around
