@@ -85,7 +85,9 @@ def measured(
         default_options(network),
         output=(arguments.height, arguments.width),
         search_factor=arguments.search_factor,
-        mirror=False,  # as in the paper
+        # The paper has neither.
+        mirror=False,
+        reach=None,
     )
     figures = validation.figures(LWLSegmenter(network, replace(options, **row.options)))
     return {name.rpartition("/")[2]: 100 * value for name, value in figures.items()}
