@@ -56,7 +56,7 @@ def network():
     )
     optimizer = torch.optim.Adam(network.parameters(), 2e-3)
     generator = torch.Generator().manual_seed(1)
-    for step in range(120):
+    for step in range(240):
         batch = Batch([], [])
         for index in range(2):
             id_ = 1 + int(torch.randint(4, (), generator=generator))
