@@ -7,7 +7,8 @@ from torch.nn import functional as F
 
 import innerloop as il
 from innerloop.problems.conv import ConvLeastSquares
-from innerloop.problems.coordinates import DualCoordinates, PrimalCoordinates
+from innerloop.problems.coordinates import PrimalCoordinates
+from innerloop.problems.dual import DualCoordinates
 from innerloop.problems.gram import patch_gram
 from innerloop.problems.products import multiply, multiply_transposed
 from innerloop.problems.trilinear import Convolve, Correlate, Spread, channels_last
@@ -191,3 +192,20 @@ def test_a_prediction_that_does_not_fit_is_refused():
         il.solve(problem, init, il.SteepestDescent(), prediction=e[:1])
     with pytest.raises(TypeError, match=r"^prediction: Objective"):
         il.solve(lambda p: p.square().sum(), init, il.GradientDescent(0.1), prediction=e)
+
+
+def test_steps_in_single_precision_are_those_in_double():
+    make = torch.Generator().manual_seed(0)
+    sizes = [(2, 1, 300, 33, 34), (2, 1, 9, 33, 34), (2, 9, 300, 3, 3)]
+    features, targets, init = (torch.randn(size, generator=make) for size in sizes)
+    features, init = features / 34, init / 34
+
+    def solved(*tensors):
+        problem = ConvLeastSquares(*tensors[:2], regularization=0.1)
+        assert isinstance(problem.coordinates(tensors[2], 60), DualCoordinates)
+        solver = il.SteepestDescent()
+        return il.solve(problem, tensors[2], solver, steps=60, adjoint=il.Detach()).value
+
+    single = solved(features, targets, init)
+    double = solved(features.double(), targets.double(), init.double())
+    assert (single - double).norm() < 1e-5 * double.norm()

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 from innerloop.autodiff import transforming
 from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
 from innerloop.problems.collect import Collected, Collector
-from innerloop.problems.coordinates import Coordinates, DualCoordinates, PrimalCoordinates
+from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
+from innerloop.problems.dual import DualCoordinates
 from innerloop.problems.gram import patch_gram
 from innerloop.problems.linear import RidgeProblem
-from innerloop.problems.packed import multiplier
 from innerloop.problems.products import multiply, multiply_transposed
 from innerloop.problems.trilinear import Convolve, Correlate, channels_last
 
@@ -119,14 +119,19 @@ class ConvLeastSquares(RidgeProblem):
         pixels = frames * height * width
         if pixels * (channels + 2 * steps * outputs) >= 2 * steps * outputs * channels * kernel**2:
             return PrimalCoordinates(self, init, prediction)
-        times_gram = multiplier(patch_gram(self.features, kernel), outputs)
+        gram = patch_gram(self.features, kernel)
+        return DualCoordinates(self, gram, init, prediction)
 
-        def multiply_gram(dual: Tensor) -> Tensor:
-            by_output = dual.movedim(-3, -4)
-            product = times_gram(by_output.flatten(-3))
-            return product.reshape(by_output.shape).movedim(-3, -4)
+    def rows(self, responses: Tensor) -> Tensor:
+        """Responses (*batch, N, D, H, W), or weights, as rows (*batch, N·H·W, D)."""
+        sides = self.features.shape[-2:]
+        responses = responses.expand(*responses.shape[:-2], *sides)
+        return responses.movedim(-3, -1).flatten(-4, -2).contiguous()
 
-        return DualCoordinates(self, multiply_gram, init, prediction)
+    def responses(self, rows: Tensor) -> Tensor:
+        """Undo `rows`."""
+        frames, _, *sides = self.features.shape[-4:]
+        return rows.reshape(*rows.shape[:-2], frames, *sides, rows.shape[-1]).movedim(-1, -3)
 
     def design(self, like: Tensor) -> tuple[Tensor, Tensor]:
         *batch, frames, channels, height, width = self.features.shape

@@ -8,7 +8,6 @@ problem like any other; it takes sums and inner products, in whatever coordinate
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from innerloop import trees
@@ -33,27 +32,37 @@ class Coordinates(QuadraticProblem):
         self.batch_shape = problem.batch_shape
 
     @abstractmethod
-    def lift(self, vector: Any) -> Tensor:
-        """The parameters of the problem that a vector stands for."""
+    def lift(self, vector: Any) -> tuple[Tensor, Tensor]:
+        """The parameters of the problem that a vector stands for, and what they predict."""
 
     @abstractmethod
-    def pull(self, residual: Tensor, vector: Any) -> Any:
-        """A' residual + λ vector, where A is the problem's linear map."""
+    def pull(self, response: Tensor, vector: Any) -> Any:
+        """A' response + λ vector, where A is the problem's linear map."""
+
+    @abstractmethod
+    def residual(self, params: Any) -> tuple[Tensor, Tensor]:
+        """W² r and |W r|² per problem, for the residual r."""
+
+    @abstractmethod
+    def weighed(self, direction: Any) -> Tensor:
+        """W² times the prediction of a vector."""
+
+    @abstractmethod
+    def weighted_square(self, direction: Any) -> Tensor:
+        """|W times the prediction of a vector|² per problem."""
 
     def loss(self, params: Any) -> Tensor:
-        fit = self.problem.weighted_square(params.prediction - self.problem.targets)
+        return self._penalized(self.residual(params)[1], params)
+
+    def _penalized(self, fit: Tensor, params: Any) -> Tensor:
         return 0.5 * (fit + self.problem.regularization * self.dot(params, params))
 
     def predict(self, params: Any) -> None:
         return None
 
     def evaluate(self, params: Any, prediction: Tensor | None = None) -> tuple[Tensor, Any]:
-        residual = params.prediction - self.problem.targets
-        weighed = self.problem.weigh(residual)
-        # Half the loss that a step reports is at hand; its weighted residual would be another.
-        fit = self.problem.dot(residual, weighed)
-        loss = 0.5 * (fit + self.problem.regularization * self.dot(params, params))
-        return loss, self.pull(weighed, params)
+        weighed, fit = self.residual(params)
+        return self._penalized(fit, params), self.pull(weighed, params)
 
     def respond(self, params: Any, direction: Any) -> Tensor:
         response: Tensor = direction.prediction
@@ -61,10 +70,10 @@ class Coordinates(QuadraticProblem):
 
     def curvature(self, direction: Any, response: Tensor) -> Tensor:
         square = self.dot(direction, direction)
-        return self.problem.weighted_square(response) + self.problem.regularization * square
+        return self.weighted_square(direction) + self.problem.regularization * square
 
     def gauss_newton_operator(self, params: Any) -> Operator:
-        return lambda direction: self.pull(self.problem.weigh(direction.prediction), direction)
+        return lambda direction: self.pull(self.weighed(direction), direction)
 
 
 class PrimalVector(NamedTuple):
@@ -89,71 +98,25 @@ class PrimalCoordinates(Coordinates):
         super().__init__(problem)
         self.start = PrimalVector(init, problem.predict(init) if prediction is None else prediction)
 
-    def lift(self, vector: PrimalVector) -> Tensor:
-        return vector.value
+    def lift(self, vector: PrimalVector) -> tuple[Tensor, Tensor]:
+        return vector.value, vector.prediction
 
-    def pull(self, residual: Tensor, vector: PrimalVector) -> PrimalVector:
+    def pull(self, response: Tensor, vector: PrimalVector) -> PrimalVector:
         decay = trees.per_problem(self.problem.regularization, vector.value) * vector.value
-        value = self.problem.transpose(residual, vector.value) + decay
+        value = self.problem.transpose(response, vector.value) + decay
         return PrimalVector(value, self.problem.predict(value))
+
+    def residual(self, params: PrimalVector) -> tuple[Tensor, Tensor]:
+        residual = params.prediction - self.problem.targets
+        weighed = self.problem.weigh(residual)
+        # With W² r at hand; W r would be another tensor.
+        return weighed, self.problem.dot(residual, weighed)
+
+    def weighed(self, direction: PrimalVector) -> Tensor:
+        return self.problem.weigh(direction.prediction)
+
+    def weighted_square(self, direction: PrimalVector) -> Tensor:
+        return self.problem.weighted_square(direction.prediction)
 
     def dot(self, a: PrimalVector, b: PrimalVector) -> Tensor:
         return self.problem.dot(a.value, b.value)
-
-
-class DualVector(NamedTuple):
-    """A combination a · init + A'β, with what it predicts."""
-
-    share: Tensor  # a, shape (*batch)
-    dual: Tensor  # β, shaped like the targets
-    prediction: Tensor
-    along_init: Tensor  # the inner product with init, shape (*batch)
-
-
-class DualCoordinates(Coordinates):
-    """The span of the start and the rows of the linear map A, which no gradient leaves.
-
-    The gradient at a · init + A'β is λ a · init + A'(W² residual + λ β), and its prediction takes
-    but the Gram matrix AA': for fewer rows than columns the cheaper one to multiply with.
-
-    Args:
-        problem: the problem.
-        gram: the map β ↦ AA'β.
-        init: parameters to start from.
-        prediction: of `init`. Default: it is computed.
-
-    Source:
-        Schölkopf et al., A Generalized Representer Theorem, COLT 2001.
-    """
-
-    def __init__(
-        self,
-        problem: "RidgeProblem",
-        gram: Operator,
-        init: Tensor,
-        prediction: Tensor | None = None,
-    ) -> None:
-        super().__init__(problem)
-        self._gram = gram
-        self._init = init
-        self._prediction = problem.predict(init) if prediction is None else prediction
-        self._square = problem.dot(init, init)
-        ones, zeros = torch.ones_like(self._square), torch.zeros_like(self._prediction)
-        self.start = DualVector(ones, zeros, self._prediction, self._square)
-
-    def lift(self, vector: DualVector) -> Tensor:
-        pulled = self.problem.transpose(vector.dual, self._init)
-        return trees.add_scaled(pulled, vector.share, self._init)  # type: ignore[no-any-return]
-
-    def pull(self, residual: Tensor, vector: DualVector) -> DualVector:
-        decay = self.problem.regularization
-        dual = trees.add_scaled(residual, decay, vector.dual)
-        share = decay * vector.share
-        prediction = trees.add_scaled(self._gram(dual), share, self._prediction)
-        along_init = self.problem.dot(self._prediction, dual) + share * self._square
-        return DualVector(share, dual, prediction, along_init)
-
-    def dot(self, a: DualVector, b: DualVector) -> Tensor:
-        product = self.problem.dot(a.dual, b.prediction) + a.share * b.along_init
-        # Rounding must not make a square negative.
-        return product.clamp(min=0.0) if a is b else product

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BLOCKS = 6
+_BLOCKS = 10
 """Parts that a matrix is worked on in."""
 
 
@@ -36,22 +36,22 @@ class _PatchGram(torch.autograd.Function):
     @staticmethod
     def forward(features: Tensor, kernel: int) -> Tensor:
         *batch, channels = features.shape[:-3]
-        sides = features.shape[-3:]
+        frames, height, width = sides = features.shape[-3:]
         pixels = features.reshape(math.prod(batch), channels, sides.numel())
         gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
-        # Of blocks of rows, but the upper half is computed, and mirrored.
-        edges = [sides.numel() * block // _BLOCKS for block in range(_BLOCKS + 1)]
-        for start, end in pairwise(edges):
+        pairs = gram.reshape(len(pixels), frames * height, width, frames * height, width)
+        # Of blocks of rows of pixels, but the upper half is computed, and mirrored.
+        edges = [frames * height * block // _BLOCKS for block in range(_BLOCKS + 1)]
+        for first, last in pairwise(edges):
+            start, end = first * width, last * width
             # In place: the products are too large to be copied for nothing.
             gram[:, start:end, start:].baddbmm_(
                 pixels[..., start:end].mT, pixels[..., start:], beta=0
             )
+            _add_shifts(pairs[:, first:last, :, first:], -3, -1, kernel)
             gram[:, end:, start:end] = gram[:, start:end, end:].mT
-        gram = gram.reshape(*batch, sides.numel(), sides.numel())
-        if kernel > 1:
-            pairs = gram.reshape(*batch, *sides, *sides)
-            gram = _shifted_sum(pairs, kernel).reshape(gram.shape)
-        return gram
+        _add_vertical_shifts(gram.reshape(-1, *sides, *sides), kernel)
+        return gram.reshape(*batch, sides.numel(), sides.numel())
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -75,7 +75,10 @@ class _ShiftedSum(torch.autograd.Function):
 
     @staticmethod
     def forward(pairs: Tensor, kernel: int) -> Tensor:
-        return _shifted_sum(pairs.clone(), kernel)
+        pairs = pairs.clone()
+        _add_shifts(pairs, -4, -1, kernel)
+        _add_vertical_shifts(pairs, kernel)
+        return pairs
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -86,20 +89,21 @@ class _ShiftedSum(torch.autograd.Function):
         return _ShiftedSum.apply(outer, ctx.kernel), None
 
 
-def _shifted_sum(pairs: Tensor, kernel: int) -> Tensor:
-    """Sum the shifts of both pixels of pairs (*batch, N, H, W, N, H, W) in place."""
-    for axis, other in ((-2, -1), (-1, -2)):
-        # Part by part, the copies stay in the nearest cache.
-        for part in pairs.chunk(_BLOCKS, other - 3):
-            copy = part.clone()
-            for offset in range(1, min(kernel // 2 + 1, pairs.shape[axis])):
-                first, last = (_shifted(copy, axis, start, offset) for start in (0, offset))
-                _shifted(part, axis, 0, offset).add_(last)
-                _shifted(part, axis, offset, offset).add_(first)
-    return pairs
+def _add_vertical_shifts(pairs: Tensor, kernel: int) -> None:
+    """Add to pairs (*batch, N, H, W, N, H, W) their copies shifted along both heights."""
+    # Part by part, the copies stay in the nearest cache.
+    for part in pairs.chunk(_BLOCKS, -4):
+        _add_shifts(part, -5, -2, kernel)
 
 
-def _shifted(pairs: Tensor, axis: int, start: int, offset: int) -> Tensor:
-    """The pairs from `start` on along an axis of both pixels, as many as there are shifted ones."""
-    count = pairs.shape[axis] - offset
-    return pairs.narrow(axis, start, count).narrow(axis - 3, start, count)
+def _add_shifts(pairs: Tensor, axis: int, other: int, kernel: int) -> None:
+    """Add to pairs, in place, their copies shifted along an axis of each of their pixels."""
+    side = pairs.shape[axis]
+    copy = pairs.clone() if kernel > 1 else pairs
+    for offset in range(1, min(kernel // 2 + 1, side)):
+
+        def shifted(pairs: Tensor, start: int, count: int = side - offset) -> Tensor:
+            return pairs.narrow(axis, start, count).narrow(other, start, count)
+
+        shifted(pairs, 0).add_(shifted(copy, offset))
+        shifted(pairs, offset).add_(shifted(copy, 0))

@@ -52,8 +52,8 @@ class Loop:
             return Outcome(progress.params, progress.reports)
         inner = replace(self, problem=coordinates)
         progress = inner.advance(inner.begin(coordinates.start), self.steps)
-        reached = progress.params
-        return Outcome(coordinates.lift(reached), progress.reports, reached.prediction)
+        params, prediction = coordinates.lift(progress.params)
+        return Outcome(params, progress.reports, prediction)
 
     def begin(self, params: Tree) -> Progress:
         return Progress(params, self.solver.init(self.problem, params))
