@@ -89,15 +89,23 @@ def main() -> None:
     parser.add_argument("--meta-steps", type=int, default=50, help="of meta-training")
     parser.add_argument("--batch-size", type=int, default=2, help="tasks of a meta-step")
     parser.add_argument("--inner-steps", type=int, default=5, help="T, in meta-training")
-    parser.add_argument("--init-rate", type=float, default=1e-3)
-    # RAdam's first steps are as long as the gradient, which a single rate has to itself.
+    parser.add_argument(
+        "--init-rates",
+        type=float,
+        nargs=2,
+        default=[3e-4, 1e-3],
+        metavar=("ONE", "NEURON"),
+        help="outer learning rate of the initialisation, with one rate and with rates of neurons",
+    )
+    # One rate that learns falls until the few steps of meta-training do least harm, and has the
+    # more steps of test time adapt too little.
     parser.add_argument(
         "--rates-rates",
         type=float,
         nargs=2,
-        default=[0.1, 1.0],
+        default=[0.0, 1.0],
         metavar=("ONE", "NEURON"),
-        help="of one rate and of the rates of neurons, in units of the best single rate",
+        help="outer learning rate of the rates themselves, in units of the best single rate",
     )
     parser.add_argument("--clip", type=float, default=1.0, help="norm of the meta-gradient")
     parser.add_argument("--paste", type=float, default=0.5)
@@ -131,7 +139,10 @@ def main() -> None:
         return table.measure(name, parent, rates, options(PARENT, seed), validation)
 
     seeds = range(arguments.seeds)
-    rates_rates = dict(zip(("model", "neuron"), arguments.rates_rates, strict=True))
+    init_rates, rates_rates = (
+        dict(zip(("model", "neuron"), pair, strict=True))
+        for pair in (arguments.init_rates, arguments.rates_rates)
+    )
     best = max(
         arguments.grid,
         key=lambda rate: statistics.fmean(of_parent(rate, seed)["J&F"] for seed in seeds),
@@ -150,7 +161,7 @@ def main() -> None:
                 iterations=arguments.meta_steps,
                 batch_size=arguments.batch_size,
                 inner_steps=arguments.inner_steps,
-                init_rate=arguments.init_rate,
+                init_rate=init_rates[per],
                 rates_rate=rates_rates[per] * best,
                 per=per,
                 rate=best,
@@ -168,7 +179,7 @@ def main() -> None:
             "frames": validation.frames,
             "meta steps": arguments.meta_steps,
             "tasks of a meta step": arguments.batch_size,
-            "outer learning rate": arguments.init_rate,
+            "outer learning rates": init_rates,
             "outer learning rates of the rates, over the best": rates_rates,
             "share of tasks with a pasted object": arguments.paste,
         }

@@ -41,8 +41,10 @@ def is_dual(problem, init):
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("outputs", [3, 9])
-def test_the_maps_of_a_convolution_are_those_of_autograd(kernel, outputs):
-    x, y, _, tau = problem_tensors(batch=(2,), outputs=outputs, kernel=kernel)
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("size", [(6, 7), (1, 2)])
+def test_the_maps_of_a_convolution_are_those_of_autograd(kernel, outputs, frames, size):
+    x, y, _, tau = problem_tensors((2,), frames, outputs=outputs, size=size, kernel=kernel)
     x.requires_grad_()
     tau.requires_grad_()
     expected = torch.stack(
@@ -59,8 +61,9 @@ def test_the_maps_of_a_convolution_are_those_of_autograd(kernel, outputs):
 
 
 @pytest.mark.parametrize("maps", [Convolve, Correlate, Spread])
-def test_the_maps_have_right_derivatives_of_two_orders(maps):
-    x, y, _, tau = problem_tensors(frames=1, channels=2, outputs=2, size=(2, 3))
+@pytest.mark.parametrize("frames", [1, 2])
+def test_the_maps_have_right_derivatives_of_two_orders(maps, frames):
+    x, y, _, tau = problem_tensors(frames=frames, channels=2, outputs=2, size=(2, 3))
     arguments = {Convolve: (x, tau), Correlate: (x, y), Spread: (y, tau)}[maps]
     arguments = [argument.requires_grad_() for argument in arguments]
     more = (3,) if maps is Correlate else ()

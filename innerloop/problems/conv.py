@@ -56,14 +56,16 @@ class ConvLeastSquares(RidgeProblem):
             weights = weights[..., None, None, None]
         decay = check_regularization(regularization, self.batch_shape, features)
         super().__init__(targets, weights, decay)
-        # A processor convolves fast what has many outputs and the channels of a pixel side by side.
-        # Few outputs are matrix products, as everything elsewhere, where convolutions may round.
+        # A processor convolves fast what has many outputs and the channels of a pixel side by side;
+        # one frame is as fast a product in either order. Few outputs are products, as everything
+        # elsewhere, where convolutions may round.
         self._convolves = (
             targets.shape[-3] >= _MANY_OUTPUTS
             and features.device.type == "cpu"
             and 0 not in self.batch_shape
         )
-        self.features = channels_last(features) if self._convolves else features
+        ordered = self._convolves and features.shape[-4] > 1
+        self.features = channels_last(features) if ordered else features
         self._collector: Collector | None = None
         if self._convolves and _differentiated(self.features):
             self._collector = Collector()

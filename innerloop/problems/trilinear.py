@@ -5,6 +5,7 @@ derivatives of each are the other two, so that an unrolled solver keeps nothing 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -61,14 +62,7 @@ class Correlate(torch.autograd.Function):
     def forward(
         features: Tensor, responses: Tensor, kernel: int, collector: Collects | None = None
     ) -> Tensor:
-        def correlate(features: Tensor, responses: Tensor) -> Tensor:
-            shape = (responses.shape[-3], features.shape[-3], kernel, kernel)
-            filters: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
-                features, shape, responses, padding=kernel // 2
-            )
-            return filters
-
-        return _each(correlate, features, responses)
+        return _each(partial(_correlate, kernel=kernel), features, responses)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -131,6 +125,8 @@ def _each(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Ten
 
 
 def _convolve(features: Tensor, filters: Tensor) -> Tensor:
+    if len(features) == 1:
+        return _convolve_frame(features, filters)
     # Each row of the filters as a filter of its own, their responses then added one row apart: the
     # more outputs, the better the library's convolutions use the processor (1.5 times at D=16).
     outputs, channels, kernel, _ = filters.shape
@@ -142,6 +138,33 @@ def _convolve(features: Tensor, filters: Tensor) -> Tensor:
         total[:, :, offset:] += above[:, :, :-offset]
         total[:, :, :-offset] += below[:, :, offset:]
     return total
+
+
+def _convolve_frame(features: Tensor, filters: Tensor) -> Tensor:
+    # One product for all taps, in whatever order the features are laid out.
+    outputs, channels, kernel, _ = filters.shape
+    height, width = features.shape[-2:]
+    taps = filters.permute(2, 3, 0, 1).reshape(-1, channels)
+    responses = (taps @ features.reshape(channels, -1)).reshape(
+        kernel, kernel, outputs, height, width
+    )
+    reach = kernel // 2
+    padded = responses.new_zeros(outputs, height + 2 * reach, width + 2 * reach)
+    for row in range(kernel):
+        for column in range(kernel):
+            place = padded[:, kernel - 1 - row :, kernel - 1 - column :]
+            place[:, :height, :width] += responses[row, column]
+    return padded[None, :, reach : reach + height, reach : reach + width].contiguous()
+
+
+def _correlate(features: Tensor, responses: Tensor, kernel: int) -> Tensor:
+    outputs, channels = responses.shape[-3], features.shape[-3]
+    if len(features) > 1:
+        shape = (outputs, channels, kernel, kernel)
+        filters: Tensor = conv2d_weight(features, shape, responses, padding=kernel // 2)  # type: ignore[no-untyped-call]
+        return filters
+    taps = _patches(responses, kernel).mT @ features.reshape(channels, -1).mT
+    return taps.reshape(kernel, kernel, outputs, channels).flip(0, 1).permute(2, 3, 0, 1)
 
 
 def _spread(responses: Tensor, filters: Tensor) -> Tensor:
@@ -161,19 +184,19 @@ def spread_factors(responses: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         The patches of responses, shape (*batch, N·H·W, K·K·D), and the filters turned about, shape
         (*batch, K·K·D, C); their product has the channels of a pixel side by side.
     """
-    *batch, frames, _, height, width = responses.shape
-    reach, kernel = filters.shape[-1] // 2, filters.shape[-1]
-    padded = F.pad(responses.movedim(-3, -1), (0, 0, reach, reach, reach, reach))
-    patches = torch.cat(
-        [
-            padded[..., row : row + height, column : column + width, :]
-            for row in range(kernel)
-            for column in range(kernel)
-        ],
-        -1,
-    )
     turned = filters.flip(-2, -1).movedim((-2, -1), (-4, -3))
-    return (
-        patches.reshape(*batch, frames * height * width, -1),
-        turned.reshape(*batch, -1, filters.shape[-3]),
-    )
+    flat = turned.reshape(*filters.shape[:-4], -1, filters.shape[-3])
+    return _patches(responses, filters.shape[-1]), flat
+
+
+def _patches(responses: Tensor, kernel: int) -> Tensor:
+    """The patches of responses (*batch, N, D, H, W), shape (*batch, N·H·W, K·K·D)."""
+    *batch, frames, _, height, width = responses.shape
+    reach = kernel // 2
+    padded = F.pad(responses.movedim(-3, -1), (0, 0, reach, reach, reach, reach))
+    patches = [
+        padded[..., row : row + height, column : column + width, :]
+        for row in range(kernel)
+        for column in range(kernel)
+    ]
+    return torch.cat(patches, -1).reshape(*batch, frames * height * width, -1)
