@@ -85,7 +85,9 @@ def main() -> None:
         "--objects", type=int, choices=(1, 2), default=1, help="of a measured clip (default: 1)"
     )
     parser.add_argument("--steps", type=int, default=10, help="T, at test time")
-    parser.add_argument("--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2, 2e-2])
+    parser.add_argument(
+        "--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 6e-3, 1e-2, 2e-2]
+    )
     parser.add_argument("--meta-steps", type=int, default=50, help="of meta-training")
     parser.add_argument("--batch-size", type=int, default=2, help="tasks of a meta-step")
     parser.add_argument("--inner-steps", type=int, default=5, help="T, in meta-training")
