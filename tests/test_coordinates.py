@@ -108,6 +108,15 @@ def test_dual_steps_are_the_primal_ones(batch, frames, kernel, weighting, floor)
         torch.testing.assert_close(found, expected, **close)
 
 
+def test_no_problems_at_all_in_the_dual():
+    x, e, w, init = (tensor[:0] for tensor in few_pixels(batch=(2,)))
+    problem = ConvLeastSquares(x, e, w)
+    assert is_dual(problem, init)
+    solution = il.solve(problem, init, il.SteepestDescent(), steps=2)
+    assert solution.value.shape == init.shape
+    assert solution.prediction.shape == e.shape
+
+
 def test_dual_steps_reach_the_solution_and_stay():
     x, e, w, init = few_pixels()
     problem = ConvLeastSquares(x, e, w, 1.0)

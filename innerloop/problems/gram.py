@@ -50,7 +50,7 @@ class _PatchGram(torch.autograd.Function):
             )
             _add_shifts(pairs[:, first:last, :, first:], -3, -1, kernel)
             gram[:, end:, start:end] = gram[:, start:end, end:].mT
-        _add_vertical_shifts(gram.reshape(-1, *sides, *sides), kernel)
+        _add_vertical_shifts(gram.reshape(len(gram), *sides, *sides), kernel)
         return gram.reshape(*batch, sides.numel(), sides.numel())
 
     @staticmethod
@@ -101,9 +101,10 @@ def _add_shifts(pairs: Tensor, axis: int, other: int, kernel: int) -> None:
     side = pairs.shape[axis]
     copy = pairs.clone() if kernel > 1 else pairs
     for offset in range(1, min(kernel // 2 + 1, side)):
+        for here, there in ((0, offset), (offset, 0)):
+            added = _narrowed(copy, axis, other, there, side - offset)
+            _narrowed(pairs, axis, other, here, side - offset).add_(added)
 
-        def shifted(pairs: Tensor, start: int, count: int = side - offset) -> Tensor:
-            return pairs.narrow(axis, start, count).narrow(other, start, count)
 
-        shifted(pairs, 0).add_(shifted(copy, offset))
-        shifted(pairs, offset).add_(shifted(copy, 0))
+def _narrowed(pairs: Tensor, axis: int, other: int, start: int, count: int) -> Tensor:
+    return pairs.narrow(axis, start, count).narrow(other, start, count)
