@@ -94,8 +94,14 @@ class CurvedProblem(Problem):
         """J d at `params`, for the direction d."""
 
     @abstractmethod
-    def curvature(self, direction: Tree, response: Tree) -> Tensor:
-        """d' J'J d per problem, shape `batch_shape`, where `response` is J d."""
+    def curvature(self, direction: Tree, response: Tree, square: Tensor | None = None) -> Tensor:
+        """d' J'J d per problem, shape `batch_shape`.
+
+        Args:
+            direction: d.
+            response: J d.
+            square: |d|² per problem, where it is known.
+        """
 
     @abstractmethod
     def gauss_newton_operator(self, params: Tree) -> Operator:
@@ -145,7 +151,7 @@ class Quadratic(QuadraticProblem):
     def respond(self, params: Tree, direction: Tree) -> Tree:
         return self.operator(direction)
 
-    def curvature(self, direction: Tree, response: Tree) -> Tensor:
+    def curvature(self, direction: Tree, response: Tree, square: Tensor | None = None) -> Tensor:
         return self.dot(direction, response)
 
     def gauss_newton_operator(self, params: Tree) -> Operator:

@@ -68,8 +68,9 @@ class Coordinates(QuadraticProblem):
         response: Tensor = direction.prediction
         return response
 
-    def curvature(self, direction: Any, response: Tensor) -> Tensor:
-        square = self.dot(direction, direction)
+    def curvature(self, direction: Any, response: Tensor, square: Tensor | None = None) -> Tensor:
+        if square is None:
+            square = self.dot(direction, direction)
         return self.weighted_square(direction) + self.problem.regularization * square
 
     def gauss_newton_operator(self, params: Any) -> Operator:
@@ -102,8 +103,8 @@ class PrimalCoordinates(Coordinates):
         return vector.value, vector.prediction
 
     def pull(self, response: Tensor, vector: PrimalVector) -> PrimalVector:
-        decay = trees.per_problem(self.problem.regularization, vector.value) * vector.value
-        value = self.problem.transpose(response, vector.value) + decay
+        pulled = self.problem.transpose(response, vector.value)
+        value: Tensor = trees.add_scaled(pulled, self.problem.regularization, vector.value)
         return PrimalVector(value, self.problem.predict(value))
 
     def residual(self, params: PrimalVector) -> tuple[Tensor, Tensor]:

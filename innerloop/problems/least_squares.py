@@ -68,8 +68,9 @@ class LeastSquares(CurvedProblem):
     def respond(self, params: Tree, direction: Tree) -> Tree:
         return torch.func.jvp(self.residual, (params,), (direction,))[1]
 
-    def curvature(self, direction: Tree, response: Tree) -> Tensor:
-        square = self.dot(direction, direction)
+    def curvature(self, direction: Tree, response: Tree, square: Tensor | None = None) -> Tensor:
+        if square is None:
+            square = self.dot(direction, direction)
         return self.dot(response, response) + self.regularization.to(square) * square
 
     def gauss_newton_operator(self, params: Tree) -> Operator:

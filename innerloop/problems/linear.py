@@ -67,8 +67,11 @@ class RidgeProblem(QuadraticProblem):
     def respond(self, params: Tensor, direction: Tensor) -> Tensor:
         return self.predict(direction)
 
-    def curvature(self, direction: Tensor, response: Tensor) -> Tensor:
-        square = self.dot(direction, direction)
+    def curvature(
+        self, direction: Tensor, response: Tensor, square: Tensor | None = None
+    ) -> Tensor:
+        if square is None:
+            square = self.dot(direction, direction)
         return self.weighted_square(response) + self.regularization * square
 
     def gauss_newton_operator(self, params: Tensor) -> Operator:
@@ -87,8 +90,8 @@ class RidgeProblem(QuadraticProblem):
 
     def _normal(self, residual: Tensor, params: Tensor) -> Tensor:
         """A' W² residual + λ params."""
-        decay = trees.per_problem(self.regularization, params) * params
-        return self.transpose(self.weigh(residual), params) + decay
+        pulled = self.transpose(self.weigh(residual), params)
+        return trees.add_scaled(pulled, self.regularization, params)  # type: ignore[no-any-return]
 
     def weigh(self, residual: Tensor) -> Tensor:
         """W² residual."""

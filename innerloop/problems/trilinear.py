@@ -164,7 +164,7 @@ def _correlate(features: Tensor, responses: Tensor, kernel: int) -> Tensor:
         filters: Tensor = conv2d_weight(features, shape, responses, padding=kernel // 2)  # type: ignore[no-untyped-call]
         return filters
     taps = _patches(responses, kernel).mT @ features.reshape(channels, -1).mT
-    return taps.reshape(kernel, kernel, outputs, channels).flip(0, 1).permute(2, 3, 0, 1)
+    return taps.reshape(kernel, kernel, outputs, channels).permute(2, 3, 0, 1)
 
 
 def _spread(responses: Tensor, filters: Tensor) -> Tensor:
@@ -181,22 +181,21 @@ def spread_factors(responses: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
         filters: shape (*batch, D, C, K, K).
 
     Returns:
-        The patches of responses, shape (*batch, N·H·W, K·K·D), and the filters turned about, shape
+        The patches of responses, shape (*batch, N·H·W, K·K·D), and the taps of the filters, shape
         (*batch, K·K·D, C); their product has the channels of a pixel side by side.
     """
-    turned = filters.flip(-2, -1).movedim((-2, -1), (-4, -3))
-    flat = turned.reshape(*filters.shape[:-4], -1, filters.shape[-3])
-    return _patches(responses, filters.shape[-1]), flat
+    taps = filters.movedim((-2, -1), (-4, -3)).reshape(*filters.shape[:-4], -1, filters.shape[-3])
+    return _patches(responses, filters.shape[-1]), taps
 
 
 def _patches(responses: Tensor, kernel: int) -> Tensor:
-    """The patches of responses (*batch, N, D, H, W), shape (*batch, N·H·W, K·K·D)."""
+    """What each tap takes the pixels of responses (*batch, N, D, H, W) to: (*batch, N·H·W, K·K·D)."""
     *batch, frames, _, height, width = responses.shape
     reach = kernel // 2
     padded = F.pad(responses.movedim(-3, -1), (0, 0, reach, reach, reach, reach))
     patches = [
         padded[..., row : row + height, column : column + width, :]
-        for row in range(kernel)
-        for column in range(kernel)
+        for row in reversed(range(kernel))
+        for column in reversed(range(kernel))
     ]
     return torch.cat(patches, -1).reshape(*batch, frames * height * width, -1)

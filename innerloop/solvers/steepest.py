@@ -40,7 +40,7 @@ class SteepestDescent(Solver):
         loss, gradient = problem.evaluate(params, state)
         response = problem.respond(params, gradient)
         square = problem.dot(gradient, gradient)
-        curvature = problem.curvature(gradient, response).clamp(min=self.floor)
+        curvature = problem.curvature(gradient, response, square).clamp(min=self.floor)
         step_size = -safe_quotient(square, curvature)
         moved = trees.add_scaled(params, step_size, gradient)
         prediction = problem.move(state, step_size, response)
