@@ -11,7 +11,13 @@ from innerloop.problems.coordinates import PrimalCoordinates
 from innerloop.problems.dual import DualCoordinates
 from innerloop.problems.gram import patch_gram
 from innerloop.problems.products import multiply, multiply_transposed
-from innerloop.problems.trilinear import Convolve, Correlate, Spread, channels_last
+from innerloop.problems.trilinear import (
+    Convolve,
+    Correlate,
+    CorrelateWeighed,
+    Spread,
+    channels_last,
+)
 
 STEPS = 6
 WEIGHTINGS = {
@@ -44,7 +50,7 @@ def is_dual(problem, init):
 @pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("size", [(6, 7), (1, 2)])
 def test_the_maps_of_a_convolution_are_those_of_autograd(kernel, outputs, frames, size):
-    x, y, _, tau = problem_tensors((2,), frames, outputs=outputs, size=size, kernel=kernel)
+    x, y, w, tau = problem_tensors((2,), frames, outputs=outputs, size=size, kernel=kernel)
     x.requires_grad_()
     tau.requires_grad_()
     expected = torch.stack(
@@ -55,18 +61,27 @@ def test_the_maps_of_a_convolution_are_those_of_autograd(kernel, outputs, frames
     for features in (x, channels_last(x)):
         torch.testing.assert_close(Convolve.apply(features, tau), expected, **close)
         torch.testing.assert_close(Correlate.apply(features, y, kernel), dtau, **close)
+        for weights in (w, w[..., :1, :1, :1]):
+            weighed = CorrelateWeighed.apply(features, weights, y, kernel)
+            plain = Correlate.apply(features, weights**2 * y, kernel)
+            torch.testing.assert_close(weighed, plain, **close)
     torch.testing.assert_close(Spread.apply(y, tau), dx, **close)
     torch.testing.assert_close(multiply(x, tau), expected, **close)
     torch.testing.assert_close(multiply_transposed(x, y, kernel), dtau, **close)
 
 
-@pytest.mark.parametrize("maps", [Convolve, Correlate, Spread])
+@pytest.mark.parametrize("maps", [Convolve, Correlate, CorrelateWeighed, Spread])
 @pytest.mark.parametrize("frames", [1, 2])
 def test_the_maps_have_right_derivatives_of_two_orders(maps, frames):
-    x, y, _, tau = problem_tensors(frames=frames, channels=2, outputs=2, size=(2, 3))
-    arguments = {Convolve: (x, tau), Correlate: (x, y), Spread: (y, tau)}[maps]
+    x, y, w, tau = problem_tensors(frames=frames, channels=2, outputs=2, size=(2, 3))
+    arguments = {
+        Convolve: (x, tau),
+        Correlate: (x, y),
+        CorrelateWeighed: (x, w, y),
+        Spread: (y, tau),
+    }[maps]
     arguments = [argument.requires_grad_() for argument in arguments]
-    more = (3,) if maps is Correlate else ()
+    more = (3,) if maps in (Correlate, CorrelateWeighed) else ()
     assert torch.autograd.gradcheck(lambda *a: maps.apply(*a, *more), arguments)
     assert torch.autograd.gradgradcheck(lambda *a: maps.apply(*a, *more), arguments)
 

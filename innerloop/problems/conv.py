@@ -14,7 +14,7 @@ from innerloop.problems.dual import DualCoordinates
 from innerloop.problems.gram import patch_gram
 from innerloop.problems.linear import RidgeProblem
 from innerloop.problems.products import multiply, multiply_transposed
-from innerloop.problems.trilinear import Convolve, Correlate, channels_last
+from innerloop.problems.trilinear import Convolve, Correlate, CorrelateWeighed, channels_last
 
 _MANY_OUTPUTS = 8
 
@@ -98,6 +98,13 @@ class ConvLeastSquares(RidgeProblem):
             features, collector = self._seen()
             return Correlate.apply(features, residual, kernel, collector)  # type: ignore[no-any-return]
         return multiply_transposed(self.features, residual, kernel)
+
+    def transpose_weighed(self, residual: Tensor, like: Tensor) -> Tensor:
+        if self._convolves and self.weights is not None:
+            features, collector = self._seen()
+            weights, kernel = self.weights[...], like.shape[-1]
+            return CorrelateWeighed.apply(features, weights, residual, kernel, collector)  # type: ignore[no-any-return]
+        return super().transpose_weighed(residual, like)
 
     def _seen(self) -> tuple[Tensor, Collector | None]:
         """The features through a torch function, and what collects their gradient.

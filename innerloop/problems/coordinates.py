@@ -37,15 +37,20 @@ class Coordinates(QuadraticProblem):
 
     @abstractmethod
     def pull(self, response: Tensor, vector: Any) -> Any:
-        """A' response + λ vector, where A is the problem's linear map."""
+        """A' W² r + λ vector, where A is the problem's linear map.
+
+        Args:
+            response: r, in the form that `residual` and `response` give.
+            vector: in these coordinates.
+        """
 
     @abstractmethod
     def residual(self, params: Any) -> tuple[Tensor, Tensor]:
-        """W² r and |W r|² per problem, for the residual r."""
+        """The residual r, in the form that `pull` takes, and |W r|² per problem."""
 
     @abstractmethod
-    def weighed(self, direction: Any) -> Tensor:
-        """W² times the prediction of a vector."""
+    def response(self, direction: Any) -> Tensor:
+        """The prediction of a vector, in the form that `pull` takes."""
 
     @abstractmethod
     def weighted_square(self, direction: Any) -> Tensor:
@@ -61,8 +66,8 @@ class Coordinates(QuadraticProblem):
         return None
 
     def evaluate(self, params: Any, prediction: Tensor | None = None) -> tuple[Tensor, Any]:
-        weighed, fit = self.residual(params)
-        return self._penalized(fit, params), self.pull(weighed, params)
+        residual, fit = self.residual(params)
+        return self._penalized(fit, params), self.pull(residual, params)
 
     def respond(self, params: Any, direction: Any) -> Tensor:
         response: Tensor = direction.prediction
@@ -74,7 +79,7 @@ class Coordinates(QuadraticProblem):
         return self.weighted_square(direction) + self.problem.regularization * square
 
     def gauss_newton_operator(self, params: Any) -> Operator:
-        return lambda direction: self.pull(self.weighed(direction), direction)
+        return lambda direction: self.pull(self.response(direction), direction)
 
 
 class PrimalVector(NamedTuple):
@@ -103,18 +108,16 @@ class PrimalCoordinates(Coordinates):
         return vector.value, vector.prediction
 
     def pull(self, response: Tensor, vector: PrimalVector) -> PrimalVector:
-        pulled = self.problem.transpose(response, vector.value)
+        pulled = self.problem.transpose_weighed(response, vector.value)
         value: Tensor = trees.add_scaled(pulled, self.problem.regularization, vector.value)
         return PrimalVector(value, self.problem.predict(value))
 
     def residual(self, params: PrimalVector) -> tuple[Tensor, Tensor]:
         residual = params.prediction - self.problem.targets
-        weighed = self.problem.weigh(residual)
-        # With W² r at hand; W r would be another tensor.
-        return weighed, self.problem.dot(residual, weighed)
+        return residual, self.problem.weighted_square(residual)
 
-    def weighed(self, direction: PrimalVector) -> Tensor:
-        return self.problem.weigh(direction.prediction)
+    def response(self, direction: PrimalVector) -> Tensor:
+        return direction.prediction
 
     def weighted_square(self, direction: PrimalVector) -> Tensor:
         return self.problem.weighted_square(direction.prediction)

@@ -29,7 +29,8 @@ class DualCoordinates(Coordinates):
     """The span of the start and the rows of the linear map A, which no gradient leaves.
 
     The gradient at a · init + A'β is λ a · init + A'(W² residual + λ β), and its prediction takes
-    but the Gram matrix AA': for fewer rows than columns the cheaper one to multiply with.
+    but the Gram matrix AA': for fewer rows than columns the cheaper one to multiply with. `pull`
+    takes r in the form W² r.
 
     Args:
         problem: the problem.
@@ -85,7 +86,7 @@ class DualCoordinates(Coordinates):
         weighed = params.weighed - self._weighed_targets
         return weighed, self.problem.dot(params.prediction - self._targets, weighed)
 
-    def weighed(self, direction: DualVector) -> Tensor:
+    def response(self, direction: DualVector) -> Tensor:
         return direction.weighed
 
     def weighted_square(self, direction: DualVector) -> Tensor:

@@ -90,14 +90,14 @@ class RidgeProblem(QuadraticProblem):
 
     def _normal(self, residual: Tensor, params: Tensor) -> Tensor:
         """A' W² residual + λ params."""
-        pulled = self.transpose(self.weigh(residual), params)
+        pulled = self.transpose_weighed(residual, params)
         return trees.add_scaled(pulled, self.regularization, params)  # type: ignore[no-any-return]
 
-    def weigh(self, residual: Tensor) -> Tensor:
-        """W² residual."""
-        if self.weights is None:
-            return residual
-        return square_weighted(self.weights, residual)
+    def transpose_weighed(self, residual: Tensor, like: Tensor) -> Tensor:
+        """Apply A' W², as `transpose` applies A'."""
+        if self.weights is not None:
+            residual = square_weighted(self.weights, residual)
+        return self.transpose(residual, like)
 
     def weighted_square(self, residual: Tensor) -> Tensor:
         """|W residual|² per problem."""

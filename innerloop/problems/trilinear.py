@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+from innerloop.problems.weighted import SquareWeighted, square_weighted_gradients
+
 
 def channels_last(features: Tensor) -> Tensor:
     """`features` (..., C, H, W) with the channels of a pixel side by side in memory."""
@@ -79,6 +81,42 @@ class Correlate(torch.autograd.Function):
             None,
             None,
         )
+
+
+class CorrelateWeighed(torch.autograd.Function):
+    """`Correlate` of W² r, for which a backward pass keeps nothing but W and r."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        features: Tensor,
+        weights: Tensor,
+        residual: Tensor,
+        kernel: int,
+        collector: Collects | None = None,
+    ) -> Tensor:
+        responses = SquareWeighted.forward(weights, residual)
+        return _each(partial(_correlate, kernel=kernel), features, responses)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.collector = inputs[4]
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> Any:
+        features, weights, residual = ctx.saved_tensors
+        wanted = ctx.needs_input_grad
+        spread = None
+        if wanted[0]:
+            responses = SquareWeighted.apply(weights, residual)
+            spread = _spread_or_collect(ctx.collector, responses, outer)
+        pulled: tuple[Tensor | None, Tensor | None] = (None, None)
+        if wanted[1] or wanted[2]:
+            convolved = Convolve.apply(features, outer, None)
+            pulled = square_weighted_gradients(weights, residual, convolved, wanted[1:3])
+        return spread, *pulled, None, None
 
 
 class Spread(torch.autograd.Function):
@@ -189,7 +227,7 @@ def spread_factors(responses: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _patches(responses: Tensor, kernel: int) -> Tensor:
-    """What each tap takes the pixels of responses (*batch, N, D, H, W) to: (*batch, N·H·W, K·K·D)."""
+    """Responses (*batch, N, D, H, W) as each tap meets them, shape (*batch, N·H·W, K·K·D)."""
     *batch, frames, _, height, width = responses.shape
     reach = kernel // 2
     padded = F.pad(responses.movedim(-3, -1), (0, 0, reach, reach, reach, reach))

@@ -1,5 +1,6 @@
 """Squared weights on a residual, keeping nothing but the factors, which other steps keep too."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -64,8 +65,14 @@ class SquareWeighted(Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         weights, residual = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        return (
-            (2 * weights * residual * outer).sum_to_size(weights.shape) if wanted[0] else None,
-            SquareWeighted.apply(weights, outer) if wanted[1] else None,
-        )
+        return square_weighted_gradients(weights, residual, outer, ctx.needs_input_grad)
+
+
+def square_weighted_gradients(
+    weights: Tensor, residual: Tensor, outer: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those of the weights and of the residual, where W² r receives `outer`."""
+    return (
+        (2 * weights * residual * outer).sum_to_size(weights.shape) if wanted[0] else None,
+        SquareWeighted.apply(weights, outer) if wanted[1] else None,
+    )
