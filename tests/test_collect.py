@@ -17,9 +17,9 @@ class Separate(ConvLeastSquares):
         return super()._seen()[0], None
 
 
-def tensors(batch=()):
+def tensors(batch=(), frames=2):
     """Features, targets, weights, λ and a start, of so many outputs that convolutions pay."""
-    x, y, w, tau = problem_tensors(batch, frames=2, channels=3, outputs=8, size=(6, 5))
+    x, y, w, tau = problem_tensors(batch, frames, channels=3, outputs=8, size=(6, 5))
     decay = torch.tensor(0.1, dtype=torch.float64)
     return [tensor.requires_grad_() for tensor in (x, y, w, decay, tau)]
 
@@ -36,9 +36,10 @@ def assert_close(actual, expected):
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("frames", [1, 2])
 @pytest.mark.parametrize("adjoint", [il.Unroll(), il.Unroll(checkpoint=2), il.Truncate(2)])
-def test_collected_gradients_are_the_sum_of_separate_ones(batch, adjoint):
-    parts = tensors(batch)
+def test_collected_gradients_are_the_sum_of_separate_ones(batch, frames, adjoint):
+    parts = tensors(batch, frames)
     results = []
     for problem in (ConvLeastSquares, Separate):
         # Twice the features: what reaches them elsewhere is added.
@@ -68,8 +69,9 @@ def test_passes_that_want_no_features_and_repeated_passes_leave_nothing_behind()
     assert torch.equal(first, third)
 
 
-def test_the_gradient_can_be_differentiated_again():
-    parts = tensors()
+@pytest.mark.parametrize("frames", [1, 2])
+def test_the_gradient_can_be_differentiated_again(frames):
+    parts = tensors(frames=frames)
     results = []
     for problem in (ConvLeastSquares, Separate):
         outer = reached(problem, parts, steps=2).square().sum()

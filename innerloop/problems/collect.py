@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop.problems.trilinear import spread_factors
+from innerloop.problems.trilinear import patches, taps
 
 
 class Collector:
@@ -19,12 +19,13 @@ class Collector:
         self._pass = -1
         self._total: Tensor | None = None
 
-    def add(self, responses: Tensor, filters: Tensor) -> None:
+    def add(self, responses: Tensor, filters: Tensor, rows: Tensor | None = None) -> None:
         """Add the features whose inner product with any x is that of the responses with x * τ.
 
         Args:
             responses: shape (*batch, N, D, H, W).
             filters: τ, shape (*batch, D, C, K, K).
+            rows: the patches of the responses to a single frame, where they are at hand.
         """
         responses, filters = (t.reshape(-1, *t.shape[-4:]) for t in (responses, filters))
         current = torch._C._current_graph_task_id()
@@ -36,7 +37,8 @@ class Collector:
         for total, shown, filter_ in zip(self._total, responses, filters, strict=True):
             # Frame by frame: the patches of all would take the memory that is saved here.
             for frame, response in zip(total, shown.split(1), strict=True):
-                frame.addmm_(*spread_factors(response, filter_))
+                left = patches(response, filter_.shape[-1]) if rows is None else rows
+                frame.addmm_(left, taps(filter_))
 
     def take(self) -> Tensor | None:
         """The sum of this pass, shape (batch, N, H·W, C), and forget it; None if there is none."""

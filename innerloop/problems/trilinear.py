@@ -27,7 +27,7 @@ def channels_last(features: Tensor) -> Tensor:
 class Collects(Protocol):
     """Takes what would be spread over features, and does so for many convolutions at once."""
 
-    def add(self, responses: Tensor, filters: Tensor) -> None: ...
+    def add(self, responses: Tensor, filters: Tensor, rows: Tensor | None = None) -> None: ...
 
 
 class Convolve(torch.autograd.Function):
@@ -48,6 +48,11 @@ class Convolve(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> Any:
         features, filters = ctx.saved_tensors
         wanted = ctx.needs_input_grad
+        if wanted[0] and wanted[1] and _collects(ctx.collector) and features.shape[:-3] == (1,):
+            # Of a single frame, both gradients are products with the same patches.
+            rows = patches(outer, filters.shape[-1])
+            ctx.collector.add(outer, filters, rows)
+            return None, _correlate_rows(features, rows, filters.shape[-1]), None
         return (
             _spread_or_collect(ctx.collector, outer, filters) if wanted[0] else None,
             Correlate.apply(features, outer, filters.shape[-1], None) if wanted[1] else None,
@@ -145,11 +150,15 @@ class Spread(torch.autograd.Function):
 def _spread_or_collect(
     collector: Collects | None, responses: Tensor, filters: Tensor
 ) -> Tensor | None:
-    # What is differentiated again cannot wait: its graph has to lead to each convolution.
-    if collector is None or torch.is_grad_enabled():
+    if collector is None or not _collects(collector):
         return Spread.apply(responses, filters)  # type: ignore[no-any-return]
     collector.add(responses, filters)
     return None
+
+
+def _collects(collector: Collects | None) -> bool:
+    # What is differentiated again cannot wait: its graph has to lead to each convolution.
+    return collector is not None and not torch.is_grad_enabled()
 
 
 def _each(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
@@ -182,8 +191,7 @@ def _convolve_frame(features: Tensor, filters: Tensor) -> Tensor:
     # One product for all taps, in whatever order the features are laid out.
     outputs, channels, kernel, _ = filters.shape
     height, width = features.shape[-2:]
-    taps = filters.permute(2, 3, 0, 1).reshape(-1, channels)
-    responses = (taps @ features.reshape(channels, -1)).reshape(
+    responses = (taps(filters) @ features.reshape(channels, -1)).reshape(
         kernel, kernel, outputs, height, width
     )
     reach = kernel // 2
@@ -196,44 +204,42 @@ def _convolve_frame(features: Tensor, filters: Tensor) -> Tensor:
 
 
 def _correlate(features: Tensor, responses: Tensor, kernel: int) -> Tensor:
-    outputs, channels = responses.shape[-3], features.shape[-3]
-    if len(features) > 1:
-        shape = (outputs, channels, kernel, kernel)
-        filters: Tensor = conv2d_weight(features, shape, responses, padding=kernel // 2)  # type: ignore[no-untyped-call]
-        return filters
-    taps = _patches(responses, kernel).mT @ features.reshape(channels, -1).mT
-    return taps.reshape(kernel, kernel, outputs, channels).permute(2, 3, 0, 1)
+    if len(features) == 1:
+        return _correlate_rows(features, patches(responses, kernel), kernel)
+    shape = (responses.shape[-3], features.shape[-3], kernel, kernel)
+    filters: Tensor = conv2d_weight(features, shape, responses, padding=kernel // 2)  # type: ignore[no-untyped-call]
+    return filters
+
+
+def _correlate_rows(features: Tensor, rows: Tensor, kernel: int) -> Tensor:
+    """`_correlate` for a single frame and the patches of its responses."""
+    channels = features.shape[-3]
+    found = rows.mT @ features.reshape(channels, -1).mT
+    return found.reshape(kernel, kernel, -1, channels).permute(2, 3, 0, 1)
 
 
 def _spread(responses: Tensor, filters: Tensor) -> Tensor:
-    left, right = spread_factors(responses, filters)
     frames, _, height, width = responses.shape
-    return (left @ right).reshape(frames, height, width, -1).movedim(-1, -3)
+    spread = patches(responses, filters.shape[-1]) @ taps(filters)
+    return spread.reshape(frames, height, width, -1).movedim(-1, -3)
 
 
-def spread_factors(responses: Tensor, filters: Tensor) -> tuple[Tensor, Tensor]:
-    """Two matrices whose product is the responses spread over the features by the filters.
+def taps(filters: Tensor) -> Tensor:
+    """What filters (*batch, D, C, K, K) have for each of their pixels, (*batch, K·K·D, C)."""
+    return filters.movedim((-2, -1), (-4, -3)).reshape(*filters.shape[:-4], -1, filters.shape[-3])
 
-    Args:
-        responses: shape (*batch, N, D, H, W).
-        filters: shape (*batch, D, C, K, K).
 
-    Returns:
-        The patches of responses, shape (*batch, N·H·W, K·K·D), and the taps of the filters, shape
-        (*batch, K·K·D, C); their product has the channels of a pixel side by side.
+def patches(responses: Tensor, kernel: int) -> Tensor:
+    """Responses (*batch, N, D, H, W) as each tap meets them, (*batch, N·H·W, K·K·D).
+
+    Times the taps, they are what the filters spread over the features.
     """
-    taps = filters.movedim((-2, -1), (-4, -3)).reshape(*filters.shape[:-4], -1, filters.shape[-3])
-    return _patches(responses, filters.shape[-1]), taps
-
-
-def _patches(responses: Tensor, kernel: int) -> Tensor:
-    """Responses (*batch, N, D, H, W) as each tap meets them, shape (*batch, N·H·W, K·K·D)."""
     *batch, frames, _, height, width = responses.shape
     reach = kernel // 2
     padded = F.pad(responses.movedim(-3, -1), (0, 0, reach, reach, reach, reach))
-    patches = [
+    shifted = [
         padded[..., row : row + height, column : column + width, :]
         for row in reversed(range(kernel))
         for column in reversed(range(kernel))
     ]
-    return torch.cat(patches, -1).reshape(*batch, frames * height * width, -1)
+    return torch.cat(shifted, -1).reshape(*batch, frames * height * width, -1)
