@@ -6,7 +6,7 @@ derivatives of each are the other two, so that an unrolled solver keeps nothing 
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -150,13 +150,13 @@ class Spread(torch.autograd.Function):
 def _spread_or_collect(
     collector: Collects | None, responses: Tensor, filters: Tensor
 ) -> Tensor | None:
-    if collector is None or not _collects(collector):
+    if not _collects(collector):
         return Spread.apply(responses, filters)  # type: ignore[no-any-return]
     collector.add(responses, filters)
     return None
 
 
-def _collects(collector: Collects | None) -> bool:
+def _collects(collector: Collects | None) -> TypeGuard[Collects]:
     # What is differentiated again cannot wait: its graph has to lead to each convolution.
     return collector is not None and not torch.is_grad_enabled()
 
