@@ -3,6 +3,7 @@
 import argparse
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ from innerloop_vos.lwl.training.decoder_command import (
     train_lwl_decoder_from_arguments,
 )
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
+from innerloop_vos.lwl.training.network_options import network_from_arguments
 from innerloop_vos.lwl.training.replay import Replay
+from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 
@@ -83,7 +86,7 @@ def test_the_replay_holds_what_the_decoder_saw(clips):
     replay = Replay(clips, 1, 2, 3, (64, 96))
     replay.record(segmenter)
     (tracked,) = replay.tracked
-    assert [(t.frame, t.id) for t in tracked] == [(2, 1), (2, 2), (4, 1), (4, 2)]
+    assert [t.id for t in tracked] == [1, 2] * (len(tracked) // 2)
     clip = clips[tracked[0].clip]
     for index, found in enumerate(tracked):
         scores, levels, images = (part for part in seen[index // 2])
@@ -91,6 +94,21 @@ def test_the_replay_holds_what_the_decoder_saw(clips):
         expected = torch.cat([calibrate(scores[index % 2, :1]), scores[index % 2, 1:]])
         assert torch.equal(found.scores, expected.half())
         assert levels.keys() == net.image_levels(images).keys()
+
+
+def test_clips_are_followed_both_ways_at_various_speeds():
+    torch.manual_seed(0)
+    replay = Replay([], 1, 3, 4, (64, 96))
+    courses = [replay._course(list(range(20, 50))) for _ in range(200)]
+    speeds = set()
+    for frames in courses:
+        steps = {b - a for a, b in pairwise(frames)}
+        assert len(frames) == 4
+        assert len(steps) == 1
+        assert set(frames) <= set(range(20, 50))
+        speeds |= steps
+    assert speeds == {-5, -4, -3, -2, -1, 1, 2, 3, 4, 5}
+    assert replay._course([7]) == [7]
 
 
 def test_windows_cut_image_scores_and_mask_alike(clips, monkeypatch):
@@ -130,15 +148,16 @@ def test_only_the_decoder_changes_and_it_learns(clips):
     assert changed == {"decoder"}
 
 
-def test_corrections_are_bounded(clips):
-    net = network().eval()
+@pytest.mark.parametrize("greatest", [2.0, 4.0])
+def test_corrections_are_bounded(greatest):
+    net = network(correction=greatest).eval()
     torch.nn.init.normal_(net.decoder.project.conv3.weight, std=100)
     images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
     with torch.no_grad():
         found = net.decoder.correct(scores, net.image_levels(images), images)
         torch.nn.init.zeros_(net.decoder.project.conv3.weight)
         base = net.decoder.correct(scores, net.image_levels(images), images)
-    assert 1.5 < (found - base).abs().max() <= 2 + 1e-5
+    assert 0.75 * greatest < (found - base).abs().max() <= greatest + 1e-5
 
 
 def test_clips_are_tracked_anew_with_the_decoder_as_it_is(clips):
@@ -187,9 +206,31 @@ def test_the_command_writes_a_network_and_its_curve(davis, tmp_path):
     assert "held out/J" in json.loads((tmp_path / "out" / "curve.json").read_text())[-1]
 
 
+def test_another_bound_keeps_what_was_learned(tmp_path):
+    before = network().eval()
+    torch.nn.init.normal_(before.decoder.project.conv3.weight, std=1e-2)
+    save_lwl(before, tmp_path / "before.safetensors")
+    parser = argparse.ArgumentParser()
+    add_lwl_decoder_arguments(parser)
+    words = ["--out", "", "--init", str(tmp_path / "before.safetensors")]
+    same = network_from_arguments(parser.parse_args(words))
+    wider = network_from_arguments(parser.parse_args([*words, "--correction", "4"])).eval()
+    assert [net.sizes["correction"] for net in (same, wider)] == [2.0, 4.0]
+    images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
+    with torch.no_grad():
+        found = [
+            net.decoder.correct(scores, net.image_levels(images), images) for net in (before, wider)
+        ]
+        torch.nn.init.zeros_(before.decoder.project.conv3.weight)
+        base = before.decoder.correct(scores, before.image_levels(images), images)
+    assert (found[0] - base).abs().max() > 1e-3
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
+        ("--correction 0", "--correction should be positive, got 0"),
         ("--batch-size 0", "batch_size should be positive, got 0"),
         ("--height 40", "height should be a positive multiple of 16, got 40"),
         ("--width 480", r"height, width: \(64, 480\), should be at most \(96, 160\)"),

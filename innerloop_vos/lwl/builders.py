@@ -8,6 +8,7 @@ from innerloop_vos.backbones import Backbone, backbone
 from innerloop_vos.backbones.files import fit, read_weights
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.network import LWL
+from innerloop_vos.weights import read_network
 
 LIGHT_SIZES: dict[str, Any] = {
     "stride": 8,
@@ -53,7 +54,7 @@ def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
     """
     if weights == "default":
         with resources.as_file(resources.files("innerloop_vos.lwl") / "small.safetensors") as path:
-            return lwl_small(path, **sizes)
+            return lwl_small(path, **read_network(path)[1]["sizes"] | sizes)
     return _build(backbone("small", None), weights, LIGHT_SIZES | sizes)
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +41,7 @@ class LWL(nn.Module):
         box: whether there is a box encoder. Default False.
         mask_label: whether the target model's first score predicts the mask itself, and the decoder
             corrects it. Not so in the released system, whose weights fit without. Default False.
+        correction: greatest correction of a logit of that mask. Default 2.
         solver: inner solver of the target model. Default: that of `TargetModel` at stride 16,
             conjugate gradients at stride 8.
 
@@ -63,6 +65,7 @@ class LWL(nn.Module):
         decoder_levels: str = "backbone",
         box: bool = False,
         mask_label: bool = False,
+        correction: float = 2.0,
         solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
@@ -72,6 +75,8 @@ class LWL(nn.Module):
             raise ValueError(
                 f"decoder_levels: {decoder_levels!r}, should be one of {', '.join(DECODER_LEVELS)}"
             )
+        if not correction > 0:
+            raise ValueError(f"correction: {correction}, should be positive")
         self._sees_image = decoder_levels == "image"
         self.joined = stride == 8
         inputs = channels[1]
@@ -79,7 +84,7 @@ class LWL(nn.Module):
             inputs = 1 + sum(backbone.levels[name].channels for name in backbone.target_levels)
             solver = solver or il.ConjugateGradient()
         features = features or (inputs if self.joined else 512)
-        self.sizes = {
+        self.sizes: dict[str, Any] = {
             "stride": stride,
             "features": features,
             "outputs": outputs,
@@ -89,12 +94,13 @@ class LWL(nn.Module):
             "decoder_levels": decoder_levels,
             "box": box,
             "mask_label": mask_label,
+            "correction": correction,
         }
         self.feature_extractor = backbone
         self.target_model = TargetModel(inputs, features, outputs, kernel, self.joined, solver)
         self.label_encoder = LabelEncoder(label_widths, outputs, mask_label, stride)
         seen = [3] * len(channels) if self._sees_image else channels
-        self.decoder = Decoder(seen, decoder_widths, outputs, correct=mask_label)
+        self.decoder = Decoder(seen, decoder_widths, outputs, mask_label, correction)
         self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
 
     def train(self, mode: bool = True) -> "LWL":

@@ -34,7 +34,8 @@ class DecoderTrainingSettings:
         width: Of the windows in pixels, a multiple of 16.
         record_every: Steps from one tracking of clips, with the decoder as it then is, to the next.
         tracked_clips: How many clips are tracked at a time, at most; they are drawn anew each time.
-        interval: Frames of a clip from one that is tracked to the next.
+        interval: Frames of a clip from one that is tracked to the next, on average; forwards or
+            backwards.
         tracked_frames: How many frames of a clip are tracked, at most.
         rate: Learning rate of the decoder at its height.
         warmup: Steps in which it rises; then it falls to zero like half a cosine.

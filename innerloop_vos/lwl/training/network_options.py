@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from innerloop_vos.backbones import backbone
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.builders import LIGHT_SIZES
@@ -85,6 +87,11 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         default=LIGHT_SIZES["mask_label"],
         help="let the first target score predict the mask, and the decoder correct it",
     )
+    group.add_argument(
+        "--correction",
+        type=float,
+        help="greatest correction of a logit of that mask (default: that of --init, or 2)",
+    )
 
 
 def network_from_arguments(arguments: argparse.Namespace) -> LWL:
@@ -96,8 +103,11 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     Raises:
         InputError: A file or a size does not fit.
     """
+    if arguments.correction is not None and not arguments.correction > 0:
+        raise InputError(f"--correction should be positive, got {arguments.correction}")
     if arguments.init is not None:
-        return load_lwl(Path(arguments.init))
+        network = load_lwl(Path(arguments.init))
+        return _with_correction(network, arguments.correction or network.sizes["correction"])
     for name in ("features", "outputs"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -109,6 +119,8 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
         if len(widths) != count or min(widths) < 2:
             raise InputError(f"{option(name)} should be {count} numbers from 2, got {widths}")
     chosen = {name: getattr(arguments, name) for name in _SIZES}
+    if arguments.correction is not None:
+        chosen["correction"] = arguments.correction
     network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
     if arguments.init_heads:
         _take_heads(network, load_lwl(arguments.init_heads))
@@ -119,10 +131,26 @@ def with_box_encoder(network: LWL) -> LWL:
     """Return the network itself, or with a new box encoder if it has none."""
     if network.box_label_encoder is not None:
         return network
-    sizes: dict[str, Any] = {**network.sizes, "box": True}
-    with_box = LWL(network.feature_extractor, **sizes)
-    with_box.load_state_dict(network.state_dict(), strict=False)
-    return with_box
+    return _rebuilt(network, box=True)
+
+
+def _with_correction(network: LWL, greatest: float) -> LWL:
+    """The network with another bound of its corrections, of which small ones stay what they are."""
+    before = network.sizes["correction"]
+    if greatest == before or not network.decoder.corrects:
+        return network
+    changed = _rebuilt(network, correction=greatest)
+    with torch.no_grad():
+        for parameter in changed.decoder.project.get_submodule("conv3").parameters():
+            parameter.mul_(before / greatest)
+    return changed
+
+
+def _rebuilt(network: LWL, **sizes: Any) -> LWL:
+    """A network of other sizes with all the weights that it has too."""
+    rebuilt = LWL(network.feature_extractor, **{**network.sizes, **sizes})
+    rebuilt.load_state_dict(network.state_dict(), strict=False)
+    return rebuilt
 
 
 def _take_heads(network: LWL, other: LWL) -> None:

@@ -52,7 +52,7 @@ class Replay:
     Args:
         clips: Annotated clips; one is opened when it is first tracked.
         count: How many clips are tracked at a time, at most.
-        interval: Frames of a clip from one that is segmented to the next.
+        interval: Frames of a clip from one that is segmented to the next, on average.
         length: How many frames of a clip are segmented, at most.
         window: Height and width of what is drawn, in pixels of the search region, multiples of 16.
 
@@ -95,13 +95,13 @@ class Replay:
         shown = [t for t in range(len(masks)) if (mask := masks[t]) is not None and mask.any()]
         if not shown:
             return []
+        first, *others = self._course(shown)
+        labels = masks[first]
+        assert labels is not None
+        segmenter.start(clip.frames[first], labels)
         seen = []
-        for t in list(range(shown[0], len(masks), self.interval))[: self.length]:
+        for t in others:
             labels = masks[t]
-            if t == shown[0]:
-                assert labels is not None
-                segmenter.start(clip.frames[t], labels)
-                continue
             segmenter.step(clip.frames[t], labels)
             if labels is not None:
                 found = zip(segmenter.ids, segmenter.regions, segmenter.scores, strict=False)
@@ -109,6 +109,15 @@ class Replay:
                     scores = torch.cat([calibrate(scores[:1]), scores[1:]])
                     seen.append(TrackedObject(index, t, id_, region, scores.half().cpu()))
         return seen
+
+    def _course(self, shown: list[int]) -> list[int]:
+        """The frames to follow: forwards or backwards, and other ones each time."""
+        if choice([False, True]):
+            shown = shown[::-1]
+        first, last = choice(shown[: max(1, len(shown) // 3)]), shown[-1]
+        onwards = 1 if last >= first else -1
+        interval = onwards * choice(range(1, 2 * self.interval))
+        return list(range(first, last + onwards, interval))[: self.length]
 
     def _open(self, index: int) -> Clip:
         if index not in self._opened:
