@@ -231,6 +231,7 @@ def test_another_bound_keeps_what_was_learned(tmp_path):
     ("more", "message"),
     [
         ("--correction 0", "--correction should be positive, got 0"),
+        ("--correction 4 --no-mask-label", "--correction: this network's decoder corrects no mask"),
         ("--batch-size 0", "batch_size should be positive, got 0"),
         ("--height 40", "height should be a positive multiple of 16, got 40"),
         ("--width 480", r"height, width: \(64, 480\), should be at most \(96, 160\)"),

@@ -103,11 +103,12 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     Raises:
         InputError: A file or a size does not fit.
     """
-    if arguments.correction is not None and not arguments.correction > 0:
-        raise InputError(f"--correction should be positive, got {arguments.correction}")
-    if arguments.init is not None:
-        network = load_lwl(Path(arguments.init))
-        return _with_correction(network, arguments.correction or network.sizes["correction"])
+    network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
+    greatest = arguments.correction
+    return network if greatest is None else _with_correction(network, greatest)
+
+
+def _build(arguments: argparse.Namespace) -> LWL:
     for name in ("features", "outputs"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -119,8 +120,6 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
         if len(widths) != count or min(widths) < 2:
             raise InputError(f"{option(name)} should be {count} numbers from 2, got {widths}")
     chosen = {name: getattr(arguments, name) for name in _SIZES}
-    if arguments.correction is not None:
-        chosen["correction"] = arguments.correction
     network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
     if arguments.init_heads:
         _take_heads(network, load_lwl(arguments.init_heads))
@@ -136,13 +135,14 @@ def with_box_encoder(network: LWL) -> LWL:
 
 def _with_correction(network: LWL, greatest: float) -> LWL:
     """The network with another bound of its corrections, of which small ones stay what they are."""
-    before = network.sizes["correction"]
-    if greatest == before or not network.decoder.corrects:
-        return network
+    if not greatest > 0:
+        raise InputError(f"--correction should be positive, got {greatest}")
+    if not network.decoder.corrects:
+        raise InputError("--correction: this network's decoder corrects no mask; see --mask-label")
     changed = _rebuilt(network, correction=greatest)
     with torch.no_grad():
         for parameter in changed.decoder.project.get_submodule("conv3").parameters():
-            parameter.mul_(before / greatest)
+            parameter.mul_(network.sizes["correction"] / greatest)
     return changed
 
 
