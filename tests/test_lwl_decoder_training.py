@@ -96,6 +96,18 @@ def test_the_replay_holds_what_the_decoder_saw(clips):
         assert levels.keys() == net.image_levels(images).keys()
 
 
+def test_an_object_that_is_away_for_a_while_is_followed(clips, monkeypatch):
+    whole = clips[0]
+    masks = [
+        mask if t not in (2, 3) else torch.zeros_like(mask) for t, mask in enumerate(whole.masks)
+    ]
+    away = Sequence("away", whole.frames, masks)
+    replay = Replay([away], 1, 1, 7, (64, 96))
+    monkeypatch.setattr(replay, "_course", lambda shown: list(range(7)))
+    replay.record(LWLSegmenter(network().eval()))
+    assert [seen.frame for seen in replay.tracked[0] if seen.id == 1] == [1, 2, 3, 4, 5, 6]
+
+
 def test_clips_are_followed_both_ways_at_various_speeds():
     torch.manual_seed(0)
     replay = Replay([], 1, 3, 4, (64, 96))

@@ -102,7 +102,7 @@ class Replay:
         seen = []
         for t in others:
             labels = masks[t]
-            segmenter.step(clip.frames[t], labels)
+            segmenter.step(clip.frames[t], labels if labels is not None and labels.any() else None)
             if labels is not None:
                 found = zip(segmenter.ids, segmenter.regions, segmenter.scores, strict=False)
                 for id_, region, scores in found:
