@@ -16,6 +16,7 @@ from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
+from innerloop_vos.lwl.network import DECODER_LEVELS
 from innerloop_vos.lwl.options import STRIDE_8_OPTIONS
 from innerloop_vos.lwl.training.decoder import DecoderTraining, DecoderTrainingSettings
 from innerloop_vos.lwl.training.decoder_command import (
@@ -93,7 +94,7 @@ def test_the_replay_holds_what_the_decoder_saw(clips):
         assert torch.equal(found.region.crop(clip.frames[found.frame] / 255), images[index % 2])
         expected = torch.cat([calibrate(scores[index % 2, :1]), scores[index % 2, 1:]])
         assert torch.equal(found.scores, expected.half())
-        assert levels.keys() == net.image_levels(images).keys()
+        assert levels.keys() == net.seen_by_decoder(images).keys()
 
 
 def test_an_object_that_is_away_for_a_while_is_followed(clips, monkeypatch):
@@ -145,8 +146,10 @@ def test_windows_cut_image_scores_and_mask_alike(clips, monkeypatch):
     assert str([False, True]) in flips
 
 
-def test_only_the_decoder_changes_and_it_learns(clips):
-    task = training(clips, replace(TINY, iterations=60, warmup=5, rate=2e-3, record_every=60))
+@pytest.mark.parametrize("levels", DECODER_LEVELS)
+def test_only_the_decoder_changes_and_it_learns(clips, levels):
+    settings = replace(TINY, iterations=60, warmup=5, rate=2e-3, record_every=60)
+    task = training(clips, settings, decoder_levels=levels)
     before = {name: value.clone() for name, value in task.network.state_dict().items()}
     task.step(0)
     drawn = task.replay.batch(2)
@@ -166,9 +169,9 @@ def test_corrections_are_bounded(greatest):
     torch.nn.init.normal_(net.decoder.project.conv3.weight, std=100)
     images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
     with torch.no_grad():
-        found = net.decoder.correct(scores, net.image_levels(images), images)
+        found = net.decoder.correct(scores, net.seen_by_decoder(images), images)
         torch.nn.init.zeros_(net.decoder.project.conv3.weight)
-        base = net.decoder.correct(scores, net.image_levels(images), images)
+        base = net.decoder.correct(scores, net.seen_by_decoder(images), images)
     assert 0.75 * greatest < (found - base).abs().max() <= greatest + 1e-5
 
 
@@ -231,12 +234,41 @@ def test_another_bound_keeps_what_was_learned(tmp_path):
     images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
     with torch.no_grad():
         found = [
-            net.decoder.correct(scores, net.image_levels(images), images) for net in (before, wider)
+            net.decoder.correct(scores, net.seen_by_decoder(images), images)
+            for net in (before, wider)
         ]
         torch.nn.init.zeros_(before.decoder.project.conv3.weight)
-        base = before.decoder.correct(scores, before.image_levels(images), images)
+        base = before.decoder.correct(scores, before.seen_by_decoder(images), images)
     assert (found[0] - base).abs().max() > 1e-3
     torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("levels", ["image", "backbone"])
+def test_a_decoder_that_sees_more_keeps_what_was_learned(tmp_path, levels):
+    before = network(decoder_levels=levels).eval()
+    torch.nn.init.normal_(before.decoder.project.conv3.weight, std=1e-2)
+    save_lwl(before, tmp_path / "before.safetensors")
+    parser = argparse.ArgumentParser()
+    add_lwl_decoder_arguments(parser)
+    words = ["--out", "", "--init", str(tmp_path / "before.safetensors"), "--decoder-levels"]
+    same = network_from_arguments(parser.parse_args([*words, levels]))
+    more = network_from_arguments(parser.parse_args([*words, "both"])).eval()
+    assert [net.sizes["decoder_levels"] for net in (same, more)] == [levels, "both"]
+    images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
+    with torch.no_grad():
+        found = [
+            net.decoder.correct(scores, net.seen_by_decoder(images), images)
+            for net in (before, more)
+        ]
+        assert torch.equal(
+            more.seen_by_decoder(images)["layer1"], more.extract(images)[0]["layer1"]
+        )
+    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
+    other = {"image": "backbone", "backbone": "image"}[levels]
+    with pytest.raises(
+        InputError, match=f"--decoder-levels: {other}, .* should be {levels} or both"
+    ):
+        network_from_arguments(parser.parse_args([*words, other]))
 
 
 @pytest.mark.parametrize(
@@ -250,7 +282,6 @@ def test_another_bound_keeps_what_was_learned(tmp_path):
         ("--tracked-frames 1", "tracked_frames should be at least 2, got 1"),
         ("--rate 0", "rate should be positive"),
         ("--no-mask-label", "its decoder corrects no mask"),
-        ("--decoder-levels backbone", "decoder should see the image"),
         ("--held-out cat,dog", "no sequence is left to train on"),
         ("--coco nowhere", "--coco: this training follows objects through clips"),
     ],

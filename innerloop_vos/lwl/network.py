@@ -15,7 +15,7 @@ from innerloop_vos.lwl.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.target_model import TargetModel
 
-DECODER_LEVELS = ("backbone", "image")
+DECODER_LEVELS = ("backbone", "image", "both")
 """What the decoder may see."""
 
 
@@ -36,8 +36,8 @@ class LWL(nn.Module):
         kernel: K, side of the filter in feature pixels, odd. Default 3.
         label_widths: of the label encoder. Default (16, 32, 64).
         decoder_widths: of the decoder, coarse to fine. Default (256, 128, 128, 64).
-        decoder_levels: what the decoder sees at each level besides the scores: the "backbone", or
-            the "image" alone, to which it overfits less on few clips. Default "backbone".
+        decoder_levels: what the decoder sees at each level besides the scores: the "backbone", the
+            "image" alone, to which it overfits less on few clips, or "both". Default "backbone".
         box: whether there is a box encoder. Default False.
         mask_label: whether the target model's first score predicts the mask itself, and the decoder
             corrects it. Not so in the released system, whose weights fit without. Default False.
@@ -77,7 +77,7 @@ class LWL(nn.Module):
             )
         if not correction > 0:
             raise ValueError(f"correction: {correction}, should be positive")
-        self._sees_image = decoder_levels == "image"
+        self._seen = decoder_levels
         self.joined = stride == 8
         inputs = channels[1]
         if self.joined:
@@ -99,8 +99,9 @@ class LWL(nn.Module):
         self.feature_extractor = backbone
         self.target_model = TargetModel(inputs, features, outputs, kernel, self.joined, solver)
         self.label_encoder = LabelEncoder(label_widths, outputs, mask_label, stride)
-        seen = [3] * len(channels) if self._sees_image else channels
-        self.decoder = Decoder(seen, decoder_widths, outputs, mask_label, correction)
+        if decoder_levels != "backbone":
+            channels = [3 + count * (decoder_levels == "both") for count in channels]
+        self.decoder = Decoder(channels, decoder_widths, outputs, mask_label, correction)
         self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
 
     def train(self, mode: bool = True) -> "LWL":
@@ -128,10 +129,26 @@ class LWL(nn.Module):
             levels = {name: _unit_variance(level) for name, level in levels.items()}
         else:
             features = self.target_model.project(levels[LEVELS[1]])
-        return self.image_levels(images) if self._sees_image else levels, features
+        if self._seen == "backbone":
+            return levels, features
+        shown = self._image_levels(images)
+        if self._seen == "both":
+            shown = {name: torch.cat([shown[name], levels[name]], dim=1) for name in levels}
+        return shown, features
 
-    def image_levels(self, images: Tensor) -> dict[str, Tensor]:
-        """Return images, RGB in 0..1, at the strides of the backbone's levels, by `LEVELS`."""
+    def seen_by_decoder(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute what the decoder sees of images besides the scores.
+
+        Args:
+            images: RGB in 0..1, shape (B, 3, H, W).
+
+        Returns:
+            As the first of `extract`.
+        """
+        return self._image_levels(images) if self._seen == "image" else self.extract(images)[0]
+
+    def _image_levels(self, images: Tensor) -> dict[str, Tensor]:
+        """Images at the strides of the backbone's levels."""
         levels = {}
         for name, ours in self._levels.items():
             stride = self.feature_extractor.levels[name].stride

@@ -107,8 +107,6 @@ class DecoderTraining(Training):
     ) -> None:
         if not network.decoder.corrects:
             raise InputError("network: its decoder corrects no mask; build it with mask_label")
-        if network.sizes["decoder_levels"] != "image":
-            raise InputError("network: its decoder should see the image, decoder_levels='image'")
         torch.manual_seed(settings.seed)
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
@@ -143,7 +141,7 @@ class DecoderTraining(Training):
         windows = self.replay.batch(settings.batch_size)
         images, scores, masks = (part.to(self.device) for part in windows)
         network = self.network.train()
-        logits = network.decoder.correct(scores, network.image_levels(images), images)
+        logits = network.decoder.correct(scores, network.seen_by_decoder(images), images)
         entropy = F.binary_cross_entropy_with_logits(logits, masks)
         lovasz = torch.stack([lovasz_sigmoid(*pair) for pair in zip(logits, masks, strict=True)])
         self.optimizer.zero_grad()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
 from innerloop_vos.backbones import backbone
 from innerloop_vos.errors import InputError
@@ -78,8 +79,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--decoder-levels",
         choices=DECODER_LEVELS,
-        default=LIGHT_SIZES["decoder_levels"],
-        help="what the decoder sees besides the scores (default: %(default)s; released: backbone)",
+        help="what the decoder sees besides the scores (default: that of --init, to which 'both' "
+        "adds the other, or image; released: backbone)",
     )
     group.add_argument(
         "--mask-label",
@@ -104,8 +105,11 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
         InputError: A file or a size does not fit.
     """
     network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
-    greatest = arguments.correction
-    return network if greatest is None else _with_correction(network, greatest)
+    if arguments.decoder_levels not in (None, network.sizes["decoder_levels"]):
+        network = _with_decoder_levels(network, arguments.decoder_levels)
+    if arguments.correction is not None:
+        network = _with_correction(network, arguments.correction)
+    return network
 
 
 def _build(arguments: argparse.Namespace) -> LWL:
@@ -119,8 +123,9 @@ def _build(arguments: argparse.Namespace) -> LWL:
         widths = getattr(arguments, name)
         if len(widths) != count or min(widths) < 2:
             raise InputError(f"{option(name)} should be {count} numbers from 2, got {widths}")
-    chosen = {name: getattr(arguments, name) for name in _SIZES}
-    network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **chosen)
+    given = {name: getattr(arguments, name) for name in _SIZES}
+    sizes = LIGHT_SIZES | {name: value for name, value in given.items() if value is not None}
+    network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **sizes)
     if arguments.init_heads:
         _take_heads(network, load_lwl(arguments.init_heads))
     return network
@@ -131,6 +136,25 @@ def with_box_encoder(network: LWL) -> LWL:
     if network.box_label_encoder is not None:
         return network
     return _rebuilt(network, box=True)
+
+
+def _with_decoder_levels(network: LWL, levels: str) -> LWL:
+    """The network with a decoder that sees more, from which it has yet to learn anything."""
+    known = network.sizes["decoder_levels"]
+    if levels != "both":
+        raise InputError(
+            f"--decoder-levels: {levels}, but the decoder of --init sees the {known}: should be "
+            f"{known} or both"
+        )
+    changed = LWL(network.feature_extractor, **{**network.sizes, "decoder_levels": levels})
+    state = network.state_dict()
+    for name, encoder in changed.decoder.TSE.items():
+        key = f"decoder.TSE.{name}.reduce.0.weight"
+        added = encoder.get_parameter("reduce.0.weight").shape[1] - state[key].shape[1]
+        sides = (0, added) if known == "image" else (added, 0)  # the image comes first
+        state[key] = F.pad(state[key], (0, 0, 0, 0, *sides))
+    changed.load_state_dict(state)
+    return changed
 
 
 def _with_correction(network: LWL, greatest: float) -> LWL:
