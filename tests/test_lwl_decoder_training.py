@@ -24,9 +24,7 @@ from innerloop_vos.lwl.training.decoder_command import (
     train_lwl_decoder_from_arguments,
 )
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
-from innerloop_vos.lwl.training.network_options import network_from_arguments
 from innerloop_vos.lwl.training.replay import Replay
-from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 
@@ -221,61 +219,9 @@ def test_the_command_writes_a_network_and_its_curve(davis, tmp_path):
     assert "held out/J" in json.loads((tmp_path / "out" / "curve.json").read_text())[-1]
 
 
-def test_another_bound_keeps_what_was_learned(tmp_path):
-    before = network().eval()
-    torch.nn.init.normal_(before.decoder.project.conv3.weight, std=1e-2)
-    save_lwl(before, tmp_path / "before.safetensors")
-    parser = argparse.ArgumentParser()
-    add_lwl_decoder_arguments(parser)
-    words = ["--out", "", "--init", str(tmp_path / "before.safetensors")]
-    same = network_from_arguments(parser.parse_args(words))
-    wider = network_from_arguments(parser.parse_args([*words, "--correction", "4"])).eval()
-    assert [net.sizes["correction"] for net in (same, wider)] == [2.0, 4.0]
-    images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
-    with torch.no_grad():
-        found = [
-            net.decoder.correct(scores, net.seen_by_decoder(images), images)
-            for net in (before, wider)
-        ]
-        torch.nn.init.zeros_(before.decoder.project.conv3.weight)
-        base = before.decoder.correct(scores, before.seen_by_decoder(images), images)
-    assert (found[0] - base).abs().max() > 1e-3
-    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("levels", ["image", "backbone"])
-def test_a_decoder_that_sees_more_keeps_what_was_learned(tmp_path, levels):
-    before = network(decoder_levels=levels).eval()
-    torch.nn.init.normal_(before.decoder.project.conv3.weight, std=1e-2)
-    save_lwl(before, tmp_path / "before.safetensors")
-    parser = argparse.ArgumentParser()
-    add_lwl_decoder_arguments(parser)
-    words = ["--out", "", "--init", str(tmp_path / "before.safetensors"), "--decoder-levels"]
-    same = network_from_arguments(parser.parse_args([*words, levels]))
-    more = network_from_arguments(parser.parse_args([*words, "both"])).eval()
-    assert [net.sizes["decoder_levels"] for net in (same, more)] == [levels, "both"]
-    images, scores = torch.rand(1, 3, 64, 96), torch.randn(1, 2, 8, 12)
-    with torch.no_grad():
-        found = [
-            net.decoder.correct(scores, net.seen_by_decoder(images), images)
-            for net in (before, more)
-        ]
-        assert torch.equal(
-            more.seen_by_decoder(images)["layer1"], more.extract(images)[0]["layer1"]
-        )
-    torch.testing.assert_close(*found, rtol=0, atol=1e-5)
-    other = {"image": "backbone", "backbone": "image"}[levels]
-    with pytest.raises(
-        InputError, match=f"--decoder-levels: {other}, .* should be {levels} or both"
-    ):
-        network_from_arguments(parser.parse_args([*words, other]))
-
-
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ("--correction 0", "--correction should be positive, got 0"),
-        ("--correction 4 --no-mask-label", "--correction: this network's decoder corrects no mask"),
         ("--batch-size 0", "batch_size should be positive, got 0"),
         ("--height 40", "height should be a positive multiple of 16, got 40"),
         ("--width 480", r"height, width: \(64, 480\), should be at most \(96, 160\)"),

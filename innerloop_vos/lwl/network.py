@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import innerloop as il
 from innerloop_vos.backbones import Backbone
 from innerloop_vos.backbones.joining import join_levels
+from innerloop_vos.lwl.colours import ColourFeatures
 from innerloop_vos.lwl.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.target_model import TargetModel
@@ -42,6 +43,8 @@ class LWL(nn.Module):
         mask_label: whether the target model's first score predicts the mask itself, and the decoder
             corrects it. Not so in the released system, whose weights fit without. Default False.
         correction: greatest correction of a logit of that mask. Default 2.
+        colours: number of features of colour, even, that the target model sees beside those of the
+            backbone, at stride 8. The released system has none. Default 0.
         solver: inner solver of the target model. Default: that of `TargetModel` at stride 16,
             conjugate gradients at stride 8.
 
@@ -66,6 +69,7 @@ class LWL(nn.Module):
         box: bool = False,
         mask_label: bool = False,
         correction: float = 2.0,
+        colours: int = 0,
         solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
@@ -77,6 +81,8 @@ class LWL(nn.Module):
             )
         if not correction > 0:
             raise ValueError(f"correction: {correction}, should be positive")
+        if colours < 0 or colours % 2 or (colours and stride != 8):
+            raise ValueError(f"colours: {colours}, should be 0, or positive and even at stride 8")
         self._seen = decoder_levels
         self.joined = stride == 8
         inputs = channels[1]
@@ -95,9 +101,13 @@ class LWL(nn.Module):
             "box": box,
             "mask_label": mask_label,
             "correction": correction,
+            "colours": colours,
         }
         self.feature_extractor = backbone
-        self.target_model = TargetModel(inputs, features, outputs, kernel, self.joined, solver)
+        self.target_model = TargetModel(
+            inputs, features, outputs, kernel, self.joined, solver, colours
+        )
+        self.colours = ColourFeatures(colours) if colours else None
         self.label_encoder = LabelEncoder(label_widths, outputs, mask_label, stride)
         if decoder_levels != "backbone":
             channels = [3 + count * (decoder_levels == "both") for count in channels]
@@ -118,14 +128,15 @@ class LWL(nn.Module):
             images: RGB in 0..1, shape (B, 3, H, W).
 
         Returns:
-            What the decoder sees by `LEVELS`, and the target features (B, C, h, w).
+            What the decoder sees by `LEVELS`, and the target features (B, C + colours, h, w).
         """
         found = self.feature_extractor(images)
         levels = {ours: found[name] for name, ours in self._levels.items()}
         if self.joined:
-            height, width = (-(-side // 8) for side in images.shape[-2:])
+            size = (-(-images.shape[-2] // 8), -(-images.shape[-1] // 8))
             chosen = [found[name] for name in self.feature_extractor.target_levels]
-            features = self.target_model.project(join_levels(chosen, (height, width)))
+            colours = None if self.colours is None else self.colours(images, size)
+            features = self.target_model.project(join_levels(chosen, size), colours)
             levels = {name: _unit_variance(level) for name, level in levels.items()}
         else:
             features = self.target_model.project(levels[LEVELS[1]])
@@ -221,7 +232,9 @@ class LWL(nn.Module):
         if self.box_label_encoder is None:
             raise ValueError("segment_box: the network has no box encoder; build it with box=True")
         levels, features = self.extract(images)
-        logits: Tensor = self.decoder(self.box_label_encoder(features, boxes), levels, images)
+        # What an object in a box is does not hang on its colours.
+        projected = features[:, : self.sizes["features"]]
+        logits: Tensor = self.decoder(self.box_label_encoder(projected, boxes), levels, images)
         return logits
 
 

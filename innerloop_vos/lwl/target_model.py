@@ -27,6 +27,7 @@ class TargetModel(nn.Module):
             projection is then a 1x1 convolution that starts as the identity, and the
             regularization is in proportion to the number of feature pixels. Default False.
         solver: inner solver. Default: steepest descent with the released system's floor.
+        colours: channels that are put beside the projected ones as they are. Default 0.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.1 and 3.2.
@@ -40,10 +41,11 @@ class TargetModel(nn.Module):
         kernel: int = 3,
         joined: bool = False,
         solver: il.Solver | None = None,
+        colours: int = 0,
     ) -> None:
         super().__init__()
         self.joined = joined
-        self.filter_shape = (outputs, features, kernel, kernel)
+        self.filter_shape = (outputs, features + colours, kernel, kernel)
         self.solver = solver or il.SteepestDescent(floor=1e-8)
         side = 1 if joined else 3
         projection = nn.Conv2d(inputs, features, side, padding=side // 2, bias=False)
@@ -65,13 +67,22 @@ class TargetModel(nn.Module):
         root: Tensor = self.filter_optimizer["residual_module"]["filter_reg"]  # type: ignore[index]
         return root.square().squeeze(0)
 
-    def project(self, features: Tensor) -> Tensor:
+    def project(self, features: Tensor, colours: Tensor | None = None) -> Tensor:
         """Project backbone features (B, inputs, h, w) to (B, C, h, w), of fixed norm per image.
 
         A patch under the filter has the norm 1 on average, so that scores and step sizes depend
         neither on the backbone's scale nor on the size of the image.
+
+        Args:
+            features: of the backbone.
+            colours: beside them, shape (B, colours, h, w). Default: none.
+
+        Returns:
+            Shape (B, C + colours, h, w).
         """
         projected: Tensor = self.feature_extractor(features)
+        if colours is not None:
+            projected = torch.cat([projected, colours.to(projected)], dim=1)
         # Under autocast too, the sum of squares and the solver need single precision.
         projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
         _, channels, kernel, _ = self.filter_shape
@@ -93,7 +104,7 @@ class TargetModel(nn.Module):
         """Find the filter that predicts the labels of some frames.
 
         Args:
-            features: projected, shape (*batch, N, C, h, w).
+            features: as `project` returns them, shape (*batch, N, C, h, w).
             labels: E, shape (*batch, N, D, h, w).
             weights: W, shape (*batch, N, D, h, w).
             init: filter to start from, shape (*batch, D, C, K, K). Default: zero.

@@ -6,11 +6,8 @@ import torch
 
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
-from innerloop_vos.lwl.training.network_options import (
-    add_network_arguments,
-    network_from_arguments,
-    with_box_encoder,
-)
+from innerloop_vos.lwl.training.growth import with_box_encoder
+from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments
 from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.options import (

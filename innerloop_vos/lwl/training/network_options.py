@@ -1,16 +1,14 @@
 """The options that say which LWL network a training starts from."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch.nn import functional as F
 
 from innerloop_vos.backbones import backbone
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
+from innerloop_vos.lwl.training.growth import with_colours, with_correction, with_decoder_levels
 from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.training.options import option
 
@@ -25,6 +23,12 @@ _SIZES = (
     "decoder_levels",
     "mask_label",
 )
+_CHANGES: dict[str, Callable[..., LWL]] = {
+    "decoder_levels": with_decoder_levels,
+    "correction": with_correction,
+    "colours": with_colours,
+}
+"""What can be another than in `--init`."""
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -93,6 +97,11 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="greatest correction of a logit of that mask (default: that of --init, or 2)",
     )
+    group.add_argument(
+        "--colours",
+        type=int,
+        help="features of colour for a target model at stride 8 (default: those of --init, or 0)",
+    )
 
 
 def network_from_arguments(arguments: argparse.Namespace) -> LWL:
@@ -105,10 +114,10 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
         InputError: A file or a size does not fit.
     """
     network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
-    if arguments.decoder_levels not in (None, network.sizes["decoder_levels"]):
-        network = _with_decoder_levels(network, arguments.decoder_levels)
-    if arguments.correction is not None:
-        network = _with_correction(network, arguments.correction)
+    for name, change in _CHANGES.items():
+        value = getattr(arguments, name)
+        if value not in (None, network.sizes[name]):
+            network = change(network, value)
     return network
 
 
@@ -131,57 +140,13 @@ def _build(arguments: argparse.Namespace) -> LWL:
     return network
 
 
-def with_box_encoder(network: LWL) -> LWL:
-    """Return the network itself, or with a new box encoder if it has none."""
-    if network.box_label_encoder is not None:
-        return network
-    return _rebuilt(network, box=True)
-
-
-def _with_decoder_levels(network: LWL, levels: str) -> LWL:
-    """The network with a decoder that sees more, from which it has yet to learn anything."""
-    known = network.sizes["decoder_levels"]
-    if levels != "both":
-        raise InputError(
-            f"--decoder-levels: {levels}, but the decoder of --init sees the {known}: should be "
-            f"{known} or both"
-        )
-    changed = LWL(network.feature_extractor, **{**network.sizes, "decoder_levels": levels})
-    state = network.state_dict()
-    for name, encoder in changed.decoder.TSE.items():
-        key = f"decoder.TSE.{name}.reduce.0.weight"
-        added = encoder.get_parameter("reduce.0.weight").shape[1] - state[key].shape[1]
-        sides = (0, added) if known == "image" else (added, 0)  # the image comes first
-        state[key] = F.pad(state[key], (0, 0, 0, 0, *sides))
-    changed.load_state_dict(state)
-    return changed
-
-
-def _with_correction(network: LWL, greatest: float) -> LWL:
-    """The network with another bound of its corrections, of which small ones stay what they are."""
-    if not greatest > 0:
-        raise InputError(f"--correction should be positive, got {greatest}")
-    if not network.decoder.corrects:
-        raise InputError("--correction: this network's decoder corrects no mask; see --mask-label")
-    changed = _rebuilt(network, correction=greatest)
-    with torch.no_grad():
-        for parameter in changed.decoder.project.get_submodule("conv3").parameters():
-            parameter.mul_(network.sizes["correction"] / greatest)
-    return changed
-
-
-def _rebuilt(network: LWL, **sizes: Any) -> LWL:
-    """A network of other sizes with all the weights that it has too."""
-    rebuilt = LWL(network.feature_extractor, **{**network.sizes, **sizes})
-    rebuilt.load_state_dict(network.state_dict(), strict=False)
-    return rebuilt
-
-
 def _take_heads(network: LWL, other: LWL) -> None:
     own = network.state_dict()
     taken = {
         name: value
         for name, value in other.state_dict().items()
-        if not name.startswith("feature_extractor.") and value.shape == own[name].shape
+        if not name.startswith("feature_extractor.")
+        and name in own
+        and value.shape == own[name].shape
     }
     network.load_state_dict(taken, strict=False)
