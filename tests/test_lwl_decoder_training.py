@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 from davis_layout import write_davis
+from lwl_tiny import TINY_SIZES
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -28,14 +29,6 @@ from innerloop_vos.lwl.training.replay import Replay
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 
-SIZES = {
-    "stride": 8,
-    "outputs": 2,
-    "label_widths": (4, 8, 8),
-    "decoder_widths": (8, 8, 8, 8),
-    "decoder_levels": "image",
-    "mask_label": True,
-}
 OPTIONS = replace(STRIDE_8_OPTIONS, output=(96, 160), capacity=2, init_steps=4, update_steps=1)
 TINY = DecoderTrainingSettings(
     iterations=4,
@@ -69,7 +62,7 @@ def small_input(monkeypatch):
 
 def network(**sizes):
     torch.manual_seed(1)
-    return LWL(backbone("small"), **(SIZES | sizes))
+    return LWL(backbone("small"), **(TINY_SIZES | sizes))
 
 
 def training(clips, settings=TINY, **sizes):

@@ -4,6 +4,7 @@ import argparse
 
 import pytest
 import torch
+from lwl_tiny import TINY_SIZES
 
 from innerloop_vos.backbones import backbone
 from innerloop_vos.errors import InputError
@@ -11,15 +12,7 @@ from innerloop_vos.lwl import LWL
 from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments
 from innerloop_vos.lwl.weights import save_lwl
 
-SIZES = {
-    "stride": 8,
-    "outputs": 2,
-    "label_widths": (4, 8, 8),
-    "decoder_widths": (8, 8, 8, 8),
-    "decoder_levels": "image",
-    "mask_label": True,
-    "box": True,
-}
+SIZES = TINY_SIZES | {"box": True}
 
 
 @pytest.fixture
@@ -101,7 +94,7 @@ def test_features_of_colour_come_and_go(saved, tmp_path):
         ({}, "--correction 0", "--correction should be positive, got 0"),
         (
             {"mask_label": False},
-            "--correction 4",
+            "--correction 2",
             "--correction: this network's decoder corrects no mask",
         ),
         ({}, "--colours 5", "--colours should be 0, or positive and even .*, got 5"),

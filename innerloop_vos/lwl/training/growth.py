@@ -17,7 +17,7 @@ def with_box_encoder(network: LWL) -> LWL:
 
 
 def with_decoder_levels(network: LWL, levels: str) -> LWL:
-    """Return the network with a decoder that sees more, which as yet makes no difference.
+    """Return the network itself, or with a decoder that sees more, which as yet changes nothing.
 
     Args:
         network: Is left as it is, but shares its backbone.
@@ -27,6 +27,8 @@ def with_decoder_levels(network: LWL, levels: str) -> LWL:
         InputError: Its decoder would no longer see something.
     """
     known = network.sizes["decoder_levels"]
+    if levels == known:
+        return network
     if levels != "both":
         raise InputError(
             f"--decoder-levels: {levels}, but the decoder of --init sees the {known}: should be "
@@ -65,7 +67,7 @@ def with_correction(network: LWL, greatest: float) -> LWL:
 
 
 def with_colours(network: LWL, count: int) -> LWL:
-    """Return the network with so many features of colour, which need no training.
+    """Return the network itself, or with so many features of colour, which need no training.
 
     Args:
         network: Is left as it is, but shares its backbone.
@@ -76,6 +78,9 @@ def with_colours(network: LWL, count: int) -> LWL:
     """
     if count < 0 or count % 2 or network.sizes["stride"] != 8:
         raise InputError(f"--colours should be 0, or positive and even at --stride 8, got {count}")
+    if count == network.sizes["colours"]:
+        return network
+    # Others have another shape: drop them first.
     return _rebuilt(_rebuilt(network, colours=0), colours=count)
 
 

@@ -116,7 +116,7 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
     for name, change in _CHANGES.items():
         value = getattr(arguments, name)
-        if value not in (None, network.sizes[name]):
+        if value is not None:
             network = change(network, value)
     return network
 

@@ -1,0 +1,10 @@
+"""Sizes of LWL networks that tests can train in seconds."""
+
+TINY_SIZES = {
+    "stride": 8,
+    "outputs": 2,
+    "label_widths": (4, 8, 8),
+    "decoder_widths": (8, 8, 8, 8),
+    "decoder_levels": "image",
+    "mask_label": True,
+}
