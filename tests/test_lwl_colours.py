@@ -76,6 +76,25 @@ def test_the_target_model_tells_colours_with_them():
 
 
 @torch.no_grad()
+def test_without_them_the_target_model_finds_a_filter_that_does_not_see_them():
+    torch.manual_seed(0)
+    network = LWL(backbone("small"), **SIZES, colours=6)
+    target = network.target_model
+    image, labels = torch.rand(2, 3, 48, 64), torch.rand(1, 2, 1, 6, 8)
+    features = network.extract(image)[1]
+    plain = target.without_colours(features)
+    assert (plain[:, -6:] == 0).all()
+    ratio = plain[:, :-6] / features[:, :-6]
+    torch.testing.assert_close(ratio, ratio[:, :1, :1, :1].expand_as(ratio))
+    norms = [part.square().sum((1, 2, 3)) for part in (plain, features)]
+    torch.testing.assert_close(*norms)
+    assert torch.equal(target.without_colours(features[None]), plain[None])
+    filters = target.fit(plain[None], labels, torch.ones_like(labels), steps=3, adjoint=il.Detach())
+    assert filters[:, :, -6:].count_nonzero() == 0
+    assert filters[:, :, :-6].count_nonzero() > 0
+
+
+@torch.no_grad()
 def test_they_come_beside_the_projected_features():
     image = torch.rand(2, 3, 50, 70)
     network = LWL(backbone("small"), **SIZES, colours=6, box=True)

@@ -320,11 +320,121 @@ def test_updates_learn_from_what_the_target_model_finds_where_asked(clip):
         LWLSegmenter(released, options)
 
 
+def coloured(**options):
+    """A segmenter of a network that sees colours, and learns from scores."""
+    torch.manual_seed(0)
+    network = lwl_small(
+        features=16, outputs=2, colours=6, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8)
+    )
+    settings = LWLOptions(output=(96, 160), capacity=3, init_steps=4, learn_from="scores")
+    return LWLSegmenter(network, replace(settings, **options))
+
+
+def test_the_decoder_sees_the_mean_of_two_filters_and_updates_the_lower_one(clip, monkeypatch):
+    frames, masks = clip
+    segmenter = coloured(consensus=True)
+    segmenter.start(frames[0], masks[0])
+    network, before = segmenter.network, segmenter.filters
+    assert len(before) == 4
+    assert before[::2, :, -6:].count_nonzero() > 0
+    assert before[1::2, :, -6:].count_nonzero() == 0
+    given, seen = [], []
+    decode, uncorrected = network.decoder.forward, network.decoder.uncorrected
+    monkeypatch.setattr(
+        network.decoder,
+        "forward",
+        lambda scores, *rest: given.append(scores) or decode(scores, *rest),
+    )
+    monkeypatch.setattr(
+        network.decoder,
+        "uncorrected",
+        lambda scores, images: seen.append(scores) or uncorrected(scores, images),
+    )
+    segmenter.step(frames[1])
+    patches = torch.stack([region.crop(frames[1] / 255) for region in segmenter.regions])
+    features = network.extract(patches)[1]
+    plain = network.target_model.without_colours(features)
+    both = [
+        network.target_model.score(before[i::2], part[:, None])[:, 0]
+        for i, part in enumerate((features, plain))
+    ]
+    assert not torch.allclose(*both)
+    torch.testing.assert_close(given[0], (both[0] + both[1]) / 2)
+    torch.testing.assert_close(segmenter.scores, given[0])
+    torch.testing.assert_close(seen[0], torch.minimum(*both))
+    # Both learn the same masks, each on what it sees; the second one still sees no colours.
+    stored, labels, *_ = segmenter.memory.samples()
+    torch.testing.assert_close(stored[::2, 1], features)
+    torch.testing.assert_close(stored[1::2, 1], plain)
+    assert torch.equal(labels[::2], labels[1::2])
+    assert all(not torch.equal(*pair) for pair in zip(before, segmenter.filters, strict=True))
+    assert segmenter.filters[1::2, :, -6:].count_nonzero() == 0
+
+
+@pytest.mark.parametrize("consensus", [False, True])
+@pytest.mark.parametrize("away", [(), (1,), (0, 1)])
+def test_an_object_that_scores_low_everywhere_is_absent(clip, monkeypatch, consensus, away):
+    frames, masks = clip
+    segmenter = coloured(presence=0.5, consensus=consensus)
+    segmenter.start(frames[0], masks[0])
+    network, views = segmenter.network, 1 + consensus
+    # Every filter finds both objects at once, but those that are away only faintly.
+    scores = torch.zeros(2, views, 2, 12, 20)
+    scores[:, :, 0, 4:8, 8:12] = 0.6
+    for i in away:
+        scores[i, -1, 0] *= 0.8
+    monkeypatch.setattr(
+        network.decoder, "forward", lambda scores, levels, images: torch.full((2, 96, 160), 9.0)
+    )
+    monkeypatch.setattr(
+        network.target_model, "score", lambda filters, features: scores.flatten(0, 1)[:, None]
+    )
+    solved = []
+    solve = network.target_model.solve
+    monkeypatch.setattr(
+        network.target_model,
+        "solve",
+        lambda *given, **rest: solved.append(1) or solve(*given, **rest),
+    )
+    before = segmenter.filters.unflatten(0, (2, views))
+    segmenter.step(frames[1])
+    counts = [weights.count for weights in segmenter.memory.weights]
+    after = segmenter.filters.unflatten(0, (2, views))
+    for i in range(2):
+        assert (segmenter.probabilities[1 + i].max() > 0.4) == (i not in away)
+        assert counts[i * views : (i + 1) * views] == [1 if i in away else 2] * views
+        for view in range(views):
+            assert torch.equal(before[i, view], after[i, view]) == (i in away)
+    assert len(solved) == (len(away) < 2)
+    places = [target.position for target in segmenter.targets]
+    segmenter.step(frames[2])
+    for i in range(2):
+        assert (segmenter.targets[i].position == places[i]) == (i in away)
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        ({"presence": 0.5}, "presence: 0.5 needs a network with mask_label"),
+        ({"consensus": True}, "consensus: True needs a network with colours"),
+    ],
+)
+def test_what_a_network_cannot_do_is_named(options, needed):
+    network = lwl_small(mask_label=False, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
+    for given in ({"options": LWLOptions(**options)}, {"box_options": LWLOptions(**options)}):
+        with pytest.raises(InputError, match=f"^{needed}"):
+            LWLSegmenter(network, **given)
+
+
 def test_the_small_network_has_settings_of_its_own():
     small, large = default_options(lwl_small()), default_options(lwl_mobilenet_v2())
     assert (small.learn_from, large.learn_from) == ("scores", "decoder")
     assert (small.mirror, large.mirror) == (True, False)
     assert (small.reach, large.reach) == (1.0, None)
+    assert (small.presence, small.consensus) == (None, False)
+    coloured = default_options(lwl_small(colours=2))
+    assert (coloured.presence, coloured.consensus) == (0.5, True)
+    assert coloured == replace(small, presence=0.5, consensus=True)
 
 
 @pytest.mark.parametrize("reach", [None, 1.0])
@@ -388,6 +498,7 @@ def test_a_box_needs_a_box_encoder(clip):
         ({"init_steps": 0}, "init_steps"),
         ({"update_steps": -1}, "update_steps"),
         ({"search_factor": 0}, "search_factor"),
+        ({"presence": 0.0}, "presence"),
         ({"output": (480,)}, "output"),
         ({"scale_change": (1.1, 0.9)}, "scale_change"),
     ],

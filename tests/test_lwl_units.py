@@ -42,11 +42,26 @@ def test_without_a_least_weight_the_first_sample_is_one_like_the_others():
 def test_objects_that_came_later_have_samples_of_weight_zero():
     memory = TargetMemory(4, 0.1, 0.25)
     memory.add_objects(torch.tensor([[[1.0]]]))
-    memory.add_samples(torch.tensor([[2.0]]))
+    memory.add_samples(torch.tensor([[2.0]]), of=torch.tensor([True]))
     memory.add_objects(torch.tensor([[[3.0]]]))
     samples, weights = memory.samples()
     assert samples.tolist() == [[[1.0], [2.0]], [[3.0], [0.0]]]
     torch.testing.assert_close(weights, torch.tensor([[1 / 1.09, 0.09 / 1.09], [1.0, 0.0]]))
+
+
+def test_an_object_without_a_sample_of_a_frame_keeps_its_own():
+    memory, alone = TargetMemory(4, 0.1, 0.25), TargetMemory(4, 0.1, 0.25)
+    memory.add_objects(torch.tensor([[[1.0]], [[2.0]]]))
+    alone.add_objects(torch.tensor([[[2.0]]]))
+    for t in range(4):
+        there = t != 1
+        memory.add_samples(torch.tensor([[3.0 + t], [7.0 + t]]), of=torch.tensor([True, there]))
+        if there:
+            alone.add_samples(torch.tensor([[7.0 + t]]), of=torch.tensor([True]))
+    (samples, weights), (expected, shares) = memory.samples(), alone.samples()
+    assert samples[1].tolist() == expected[0].tolist()
+    assert weights[1].tolist() == shares[0].tolist()
+    assert samples[0].flatten().tolist() == [1.0, 6.0, 4.0, 5.0]
 
 
 def test_several_samples_of_the_first_frame_count_as_the_first_one():
@@ -55,8 +70,8 @@ def test_several_samples_of_the_first_frame_count_as_the_first_one():
     alone = TargetMemory(3, 0.1, 0.25)
     alone.add_objects(torch.tensor([[[1.0]]]))
     for value in (3.0, 4.0, 5.0, 6.0):
-        memory.add_samples(torch.tensor([[value]]))
-        alone.add_samples(torch.tensor([[value]]))
+        memory.add_samples(torch.tensor([[value]]), of=torch.tensor([True]))
+        alone.add_samples(torch.tensor([[value]]), of=torch.tensor([True]))
     (samples, weights), (expected, shares) = memory.samples(), alone.samples()
     assert samples.tolist() == [[[1.0], [2.0], *expected[0, 1:].tolist()]]
     assert weights.tolist() == [[shares[0, 0], *shares[0].tolist()]]

@@ -88,9 +88,11 @@ class TargetMemory:
         self._parts = grown
         self.weights += [SampleWeights(*self._rule) for _ in firsts[0]]
 
-    def add_samples(self, *samples: Tensor) -> None:
-        """Add a sample of every object: parts of shape (O, ...)."""
+    def add_samples(self, *samples: Tensor, of: Tensor) -> None:
+        """Add a sample of some objects: parts of shape (O, ...), and which, shape (O,), bool."""
         for index, weights in enumerate(self.weights):
+            if not of[index]:
+                continue
             slot = weights.add() - 1 + self._copies
             for stored, part in zip(self._parts, samples, strict=True):
                 stored[index, slot] = part[index]

@@ -24,6 +24,9 @@ class LWLOptions:
         min_area: pixels below which an object's mask does not move its region.
         reach: how far from where an object was, in units of the root of its area, a part of its
             mask may appear. None: anywhere in the search region.
+        presence: least height that the first target score of an object, about 1 where it is, must
+            reach somewhere. Else it counts as absent: its mask is empty and nothing is learned
+            (`mask_label`). None: it never does.
         capacity: greatest number of samples per object.
         learning_rate: of the samples' weights.
         first_weight: least weight of the first sample. None: it can be replaced.
@@ -36,6 +39,9 @@ class LWLOptions:
         learn_from: the masks that an update learns from, one of `SOURCES`: the merged "decoder"
             masks, as released; or those that the target model itself finds, "scores", before the
             decoder corrects them (`mask_label`), which drifts less where features are weak.
+        consensus: whether a second filter is found on the features without those of colour. The
+            decoder then sees the mean of their scores, and what "scores" learns is the lower one:
+            what looks like the object in colour alone is not learned (`colours`).
         box_factor: side of the region that the mask in a box is looked for in, in units of the
             box's. None: the whole frame, at its own resolution.
         box_output: height and width that this region is resized to.
@@ -48,6 +54,7 @@ class LWLOptions:
     scale_change: tuple[float, float] = (0.95, 1.1)
     min_area: int = 100
     reach: float | None = None
+    presence: float | None = None
     capacity: int = 32
     learning_rate: float = 0.1
     first_weight: float | None = 0.25
@@ -57,6 +64,7 @@ class LWLOptions:
     update_steps: int = 3
     update_interval: int = 1
     learn_from: str = "decoder"
+    consensus: bool = False
     box_factor: float | None = None
     box_output: tuple[int, int] = (256, 448)
 
@@ -79,7 +87,7 @@ class LWLOptions:
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
-        for name in ("search_factor", "box_factor", "reach"):
+        for name in ("search_factor", "box_factor", "reach", "presence"):
             factor = getattr(self, name)
             if factor is not None and factor <= 0:
                 raise ValueError(f"{name}: {factor}, should be None or positive")

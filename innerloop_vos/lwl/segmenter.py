@@ -1,6 +1,7 @@
 """Segmentation of video by LWL: the networks, and the state that they are run with."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -26,7 +27,7 @@ from innerloop_vos.masks import box_to_mask
 from innerloop_vos.segmenter import Segmenter
 
 _ABSENT = -6.0
-"""Greatest logit of a part that is too far to be of the object."""
+"""Greatest logit where the object cannot be."""
 
 
 def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
@@ -36,6 +37,8 @@ def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
         if network.decoder.corrects and isinstance(network.feature_extractor, SmallBackbone):
             # Chosen on whole held-out clips of DAVIS's train split, where it drifts without.
             options = replace(options, learn_from="scores", update_steps=3, mirror=True, reach=1.0)
+            if network.colours is not None:
+                options = replace(options, presence=0.5, consensus=True)
         return options
     return BOX_OPTIONS if from_box else LWLOptions()
 
@@ -54,7 +57,7 @@ class LWLSegmenter(Segmenter):
 
     Attributes:
         regions: where the tracked objects were looked for in the latest frame.
-        scores: their target scores there, shape (O, D, h, w).
+        scores: their target scores there, as the decoder sees them, shape (O, D, h, w).
 
     Raises:
         InputError: the options ask for what the network does not have.
@@ -75,9 +78,13 @@ class LWLSegmenter(Segmenter):
         self.network = network.eval().to(self.device)
         self.mask_options = options or default_options(network)
         self.box_options = box_options or default_options(network, from_box=True)
-        sources = {self.mask_options.learn_from, self.box_options.learn_from}
-        if "scores" in sources and not network.decoder.corrects:
-            raise InputError("learn_from: 'scores' needs a network with mask_label")
+        for options in (self.mask_options, self.box_options):
+            if options.learn_from == "scores" and not network.decoder.corrects:
+                raise InputError("learn_from: 'scores' needs a network with mask_label")
+            if options.presence is not None and not network.decoder.corrects:
+                raise InputError(f"presence: {options.presence} needs a network with mask_label")
+            if options.consensus and network.colours is None:
+                raise InputError("consensus: True needs a network with colours")
         self._autocast = torch.autocast(
             self.device.type, dtype=autocast, enabled=autocast is not None
         )
@@ -89,6 +96,8 @@ class LWLSegmenter(Segmenter):
         options = self.options
         self.memory = TargetMemory(options.capacity, options.learning_rate, options.first_weight)
         self.targets: list[Target] = []
+        # Of an object, as many filters as views, side by side; likewise in the memory.
+        self._views = 1 + options.consensus
         self.filters = torch.empty(0, device=self.device)
         self.regions: list[SearchRegion] = []
         self._updates = 0
@@ -108,8 +117,8 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             _, features = self.network.extract(images.flatten(0, 1))
         check_finite(features)
-        features = features.reshape(*images.shape[:2], *features.shape[1:])
-        labels, weights = self.network.label_encoder(cropped)
+        features = self._seen(features.reshape(*images.shape[:2], *features.shape[1:]))
+        labels, weights = self._for_views(self.network.label_encoder(cropped))
         # Together they weigh as much as one.
         weights = weights / math.sqrt(images.shape[1])
         solution = self.network.target_model.solve(
@@ -134,24 +143,45 @@ class LWLSegmenter(Segmenter):
         check_finite(features)
         shared = [distinct.index(region) for region in self.regions]
         levels = {name: level[shared] for name, level in levels.items()}
-        self._features = features[shared]
+        self._features = self._seen(features[shared])
         scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
-        self.scores = scores
+        self._filter_scores = scores
+        views = scores.reshape(-1, self._views, *scores.shape[1:])
+        self.scores, agreed = views.mean(1), views.amin(1)
         with self._autocast:
-            logits = self.network.decoder(scores, levels, patches[shared]).float()
+            logits = self.network.decoder(self.scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
         found = self._paste(logits, size)
+        masks = [found]
         if self.options.learn_from == "scores":
-            self._uncorrected = self._paste(
-                self.network.decoder.uncorrected(scores, patches[shared]), size
-            )
+            uncorrected = self.network.decoder.uncorrected(agreed, patches[shared])
+            self._uncorrected = self._paste(uncorrected, size)
+            masks.append(self._uncorrected)
+        self._present = self._appears(agreed)
+        nowhere = ~self._present[:, None, None].expand_as(found)
         if self.options.reach is not None:
             before = self.probabilities[1:] > 0.5
-            far = far_parts(found, before, self.options.reach, self.options.min_area)
-            found[far] = found[far].clamp(max=_ABSENT)
-            if self.options.learn_from == "scores":
-                self._uncorrected[far] = self._uncorrected[far].clamp(max=_ABSENT)
+            nowhere = nowhere | far_parts(found, before, self.options.reach, self.options.min_area)
+        for mask in masks:
+            mask[nowhere] = mask[nowhere].clamp(max=_ABSENT)
         return found
+
+    def _appears(self, scores: Tensor) -> Tensor:
+        """Whether each object is anywhere in its target scores (O, D, h, w)."""
+        if self.options.presence is None:
+            return torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+        return scores[:, 0].amax((1, 2)) >= self.options.presence
+
+    def _seen(self, features: Tensor) -> Tensor:
+        """Features (O, ..., C, h, w) as each filter sees them, (O * views, ..., C, h, w)."""
+        if self._views == 1:
+            return features
+        plain = self.network.target_model.without_colours(features)
+        return torch.stack([features, plain], dim=1).flatten(0, 1)
+
+    def _for_views(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """Parts of each object (O, ...), for each of its filters (O * views, ...)."""
+        return [part.repeat_interleave(self._views, dim=0) for part in parts]
 
     def _paste(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (O, H, W) in the frame of logits (O, *output) in the objects' regions."""
@@ -164,9 +194,11 @@ class LWLSegmenter(Segmenter):
         found = zip(self.regions, probabilities, strict=True)
         cropped = torch.stack([region.crop_mask(mask) for region, mask in found])
         learned = self.network.label_encoder(cropped)
-        self.memory.add_samples(self._features, *learned, self.scores)
+        labels, weights, present = self._for_views([*learned, self._present])
+        samples = (self._features, labels, weights, self._filter_scores)
+        self.memory.add_samples(*samples, of=present)
         self._updates += 1
-        if self._updates % self.options.update_interval:
+        if self._updates % self.options.update_interval or not self._present.any():
             return
         features, labels, weights, scores, shares = self.memory.samples()
         if not self.options.squared_weights:
@@ -180,9 +212,9 @@ class LWLSegmenter(Segmenter):
             steps=self.options.update_steps,
             adjoint=il.Detach(),
         )
-        self.filters = solution.value
+        self.filters = torch.where(present.view(-1, 1, 1, 1, 1), solution.value, self.filters)
         # The next update starts from them, without applying the filter to all samples.
-        scores.copy_(self._scores_of(solution, features))
+        scores[present] = self._scores_of(solution, features)[present]
 
     def _scores_of(self, solution: il.Solution, features: Tensor) -> Tensor:
         """Scores of the filters found on the features (O, N, C, h, w) that they were fitted to."""

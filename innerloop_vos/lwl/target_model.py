@@ -45,6 +45,7 @@ class TargetModel(nn.Module):
     ) -> None:
         super().__init__()
         self.joined = joined
+        self.colours = colours
         self.filter_shape = (outputs, features + colours, kernel, kernel)
         self.solver = solver or il.SteepestDescent(floor=1e-8)
         side = 1 if joined else 3
@@ -84,12 +85,30 @@ class TargetModel(nn.Module):
         if colours is not None:
             projected = torch.cat([projected, colours.to(projected)], dim=1)
         # Under autocast too, the sum of squares and the solver need single precision.
-        projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        return self._scaled(projected.to(torch.promote_types(projected.dtype, torch.float32)))
+
+    def without_colours(self, features: Tensor) -> Tensor:
+        """Return features with those of colour zero, and the others at the norm of all.
+
+        A filter that is fitted to them from zero has zeros there too.
+
+        Args:
+            features: as `project` returns them, shape (*batch, C + colours, h, w).
+
+        Returns:
+            Shape (*batch, C + colours, h, w).
+        """
+        plain = features.clone()
+        plain[..., features.shape[-3] - self.colours :, :, :] = 0
+        return self._scaled(plain)
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        """Features (*batch, channels, h, w) at the norm where a patch has 1 on average."""
         _, channels, kernel, _ = self.filter_shape
-        square = projected.square().sum((-3, -2, -1), keepdim=True)
-        count = math.prod(projected.shape[-3:])
+        square = features.square().sum((-3, -2, -1), keepdim=True)
+        count = math.prod(features.shape[-3:])
         scale = math.sqrt(1 / (channels * kernel**2))
-        return projected * scale * (count / (square + 1e-5)).sqrt()
+        return features * scale * (count / (square + 1e-5)).sqrt()
 
     def fit(
         self,
