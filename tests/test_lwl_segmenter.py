@@ -433,8 +433,8 @@ def test_the_small_network_has_settings_of_its_own():
     assert (small.reach, large.reach) == (1.0, None)
     assert (small.presence, small.consensus) == (None, False)
     coloured = default_options(lwl_small(colours=2))
-    assert (coloured.presence, coloured.consensus) == (0.5, True)
-    assert coloured == replace(small, presence=0.5, consensus=True)
+    assert (coloured.presence, coloured.consensus) == (0.6, True)
+    assert coloured == replace(small, presence=0.6, consensus=True)
 
 
 @pytest.mark.parametrize("reach", [None, 1.0])

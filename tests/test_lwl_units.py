@@ -9,7 +9,9 @@ from shared import needs_shared
 
 from innerloop_vos.lwl.continuity import far_parts
 from innerloop_vos.lwl.memory import SampleWeights, TargetMemory
+from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.search_region import first_sample, paste, search_region
+from innerloop_vos.lwl.target import Target
 from innerloop_vos.lwl.target_state import target_state
 from innerloop_vos.segmenter import soft_aggregate
 
@@ -146,6 +148,28 @@ def test_cropping_and_pasting_undo_each_other():
     region = search_region((30, 40), (40, 60), (60, 80), (80, 120))
     back = region.paste(20 * region.crop(mask[None])[0] - 10, (60, 80)) > 0
     assert (back != mask.bool()).sum() <= 2 * (20 + 20)
+
+
+@pytest.mark.parametrize(("presence", "growth"), [(None, 1.0), (0.5, 1.1**3)])
+def test_an_absent_object_is_looked_for_ever_further_around(presence, growth):
+    mask = torch.zeros(400, 400, dtype=torch.bool)
+    mask[190:210, 190:210] = True
+    target = Target(LWLOptions(border="replicate", presence=presence), mask)
+
+    def width():
+        left, right = target.region().columns
+        return right - left
+
+    first = width()
+    for _ in range(3):
+        target.move((0.0, 0.0), (0.0, 0.0), 0.0)
+    assert width() == pytest.approx(first * growth, abs=1)
+    assert sum(target.region().columns) / 2 == pytest.approx(200, abs=2)
+    for _ in range(20):
+        target.move((0.0, 0.0), (0.0, 0.0), 0.0)
+    assert width() < 3 * 400
+    target.move((250.0, 250.0), target.size, 400.0)
+    assert width() == pytest.approx(first, abs=1)
 
 
 def blobs(*boxes):

@@ -25,8 +25,8 @@ class LWLOptions:
         reach: how far from where an object was, in units of the root of its area, a part of its
             mask may appear. None: anywhere in the search region.
         presence: least height that the first target score of an object, about 1 where it is, must
-            reach somewhere. Else it counts as absent: its mask is empty and nothing is learned
-            (`mask_label`). None: it never does.
+            reach somewhere. Else it counts as absent: its mask is empty, nothing is learned, and it
+            is looked for ever further around (`mask_label`). None: it is always there.
         capacity: greatest number of samples per object.
         learning_rate: of the samples' weights.
         first_weight: least weight of the first sample. None: it can be replaced.

@@ -38,7 +38,7 @@ def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
             # Chosen on whole held-out clips of DAVIS's train split, where it drifts without.
             options = replace(options, learn_from="scores", update_steps=3, mirror=True, reach=1.0)
             if network.colours is not None:
-                options = replace(options, presence=0.5, consensus=True)
+                options = replace(options, presence=0.6, consensus=True)
         return options
     return BOX_OPTIONS if from_box else LWLOptions()
 

@@ -39,6 +39,7 @@ class Target:
             width * height / math.prod(options.output)
         )
         self.base_size: Pair = (height / self.scale, width / self.scale)
+        self._spread = 1.0
 
     @property
     def size(self) -> Pair:
@@ -68,13 +69,27 @@ class Target:
         return patch, there
 
     def move(self, centre: Sequence[float], size: Sequence[float], area: float) -> None:
-        """Follow the object's mask, by its `target_state`; a mask too small is not followed."""
+        """Follow the object's mask, by its `target_state`; a mask too small is not followed.
+
+        An object that may be absent (`presence`) is then looked for ever further around.
+        """
+        least, greatest = self.options.scale_change
         if area < self.options.min_area:
+            if self.options.presence is not None and math.prod(self._sides()) < 4 * math.prod(
+                self.frame
+            ):
+                self._spread *= greatest
             return
+        self._spread = 1.0
         self.position = (centre[0], centre[1])
         change = math.sqrt(math.prod(size) / math.prod(self.size))
-        least, greatest = self.options.scale_change
         self.scale *= min(max(change, least), greatest)
+
+    def _sides(self) -> Pair:
+        """Height and width of the search region, whatever the frame."""
+        height, width = self.options.output
+        factor = self.scale * self._spread
+        return height * factor, width * factor
 
     def region(self) -> SearchRegion:
         """Where to look for the object in the next frame."""
@@ -84,10 +99,9 @@ class Target:
         # Feature map and filter have an even and an odd size: cells and pixels are half a cell off.
         shift = _HALF_CELL * self.scale if options.half_cell_shift else 0.0
         y, x = self.position
-        height, width = options.output
         return search_region(
             (y + shift, x + shift),
-            (height * self.scale, width * self.scale),
+            self._sides(),
             self.frame,
             options.output,
             options.border,
