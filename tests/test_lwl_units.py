@@ -7,6 +7,7 @@ import torch
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
 
+from innerloop_vos.lwl.consensus import consensus
 from innerloop_vos.lwl.continuity import far_parts
 from innerloop_vos.lwl.memory import SampleWeights, TargetMemory
 from innerloop_vos.lwl.options import LWLOptions
@@ -170,6 +171,17 @@ def test_an_absent_object_is_looked_for_ever_further_around(presence, growth):
     assert width() < 3 * 400
     target.move((250.0, 250.0), target.size, 400.0)
     assert width() == pytest.approx(first, abs=1)
+
+
+def test_what_is_the_object_in_colour_alone_counts_little_and_is_not_learned():
+    # The mask's score and a further one: less in colour, as much, more, and far more.
+    coloured = torch.tensor([[0.1, 0.8, 0.8, 1.2, 1.5], [1.0, 2.0, 3.0, 4.0, 5.0]])[None, :, None]
+    plain = torch.tensor([[0.3, 0.8, 0.6, 0.7, 0.1], [0.0, 0.0, 4.0, 0.0, 0.0]])[None, :, None]
+    shown, learned = consensus(coloured, plain)
+    torch.testing.assert_close(shown[0, 0, 0], torch.tensor([0.1, 0.8, 0.76, 0.95, 0.1]))
+    torch.testing.assert_close(shown[0, 1, 0], torch.tensor([1.0, 2.0, 3.2, 2.0, 0.0]))
+    torch.testing.assert_close(learned[0, 0, 0], torch.tensor([0.1, 0.8, 0.6, 0.7, 0.1]))
+    assert torch.equal(consensus(coloured, coloured)[0], coloured)
 
 
 def blobs(*boxes):

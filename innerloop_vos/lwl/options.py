@@ -39,9 +39,8 @@ class LWLOptions:
         learn_from: the masks that an update learns from, one of `SOURCES`: the merged "decoder"
             masks, as released; or those that the target model itself finds, "scores", before the
             decoder corrects them (`mask_label`), which drifts less where features are weak.
-        consensus: whether a second filter is found on the features without those of colour. The
-            decoder then sees the mean of their scores, and what "scores" learns is the lower one:
-            what looks like the object in colour alone is not learned (`colours`).
+        consensus: whether a second filter is found on the features without those of colour, and has
+            a say in what the decoder sees and in what "scores" learns (`colours`).
         box_factor: side of the region that the mask in a box is looked for in, in units of the
             box's. None: the whole frame, at its own resolution.
         box_output: height and width that this region is resized to.

@@ -11,6 +11,7 @@ import innerloop as il
 from innerloop_vos.backbones import SmallBackbone
 from innerloop_vos.backbones.joining import check_finite
 from innerloop_vos.errors import InputError
+from innerloop_vos.lwl.consensus import consensus
 from innerloop_vos.lwl.continuity import far_parts
 from innerloop_vos.lwl.memory import TargetMemory
 from innerloop_vos.lwl.network import LWL
@@ -146,18 +147,19 @@ class LWLSegmenter(Segmenter):
         self._features = self._seen(features[shared])
         scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
         self._filter_scores = scores
-        views = scores.reshape(-1, self._views, *scores.shape[1:])
-        self.scores, agreed = views.mean(1), views.amin(1)
+        self.scores, learned = (
+            consensus(scores[::2], scores[1::2]) if self.options.consensus else (scores, scores)
+        )
         with self._autocast:
             logits = self.network.decoder(self.scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
         found = self._paste(logits, size)
         masks = [found]
         if self.options.learn_from == "scores":
-            uncorrected = self.network.decoder.uncorrected(agreed, patches[shared])
+            uncorrected = self.network.decoder.uncorrected(learned, patches[shared])
             self._uncorrected = self._paste(uncorrected, size)
             masks.append(self._uncorrected)
-        self._present = self._appears(agreed)
+        self._present = self._appears(learned)
         nowhere = ~self._present[:, None, None].expand_as(found)
         if self.options.reach is not None:
             before = self.probabilities[1:] > 0.5
