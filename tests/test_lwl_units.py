@@ -153,24 +153,28 @@ def test_cropping_and_pasting_undo_each_other():
 
 @pytest.mark.parametrize(("presence", "growth"), [(None, 1.0), (0.5, 1.1**3)])
 def test_an_absent_object_is_looked_for_ever_further_around(presence, growth):
-    mask = torch.zeros(400, 400, dtype=torch.bool)
-    mask[190:210, 190:210] = True
-    target = Target(LWLOptions(border="replicate", presence=presence), mask)
+    mask = torch.zeros(2000, 2000, dtype=torch.bool)
+    mask[900:1100, 900:1100] = True
+    options = LWLOptions(output=(400, 400), border="replicate", presence=presence)
+    target = Target(options, mask)
 
-    def width():
-        left, right = target.region().columns
-        return right - left
+    def sides():
+        (top, bottom), (left, right) = target.region().rows, target.region().columns
+        return bottom - top, right - left
 
-    first = width()
+    first = sides()
+    assert first == pytest.approx((1000, 1000), abs=1)
     for _ in range(3):
         target.move((0.0, 0.0), (0.0, 0.0), 0.0)
-    assert width() == pytest.approx(first * growth, abs=1)
-    assert sum(target.region().columns) / 2 == pytest.approx(200, abs=2)
-    for _ in range(20):
+    # Up to 3 pixels off, for of so large a region every third is used.
+    assert sides() == pytest.approx((1000 * growth, 1000 * growth), abs=3)
+    # Half a cell off, 8 pixels of the region, each 2.5 pixels of the frame and more.
+    assert sum(target.region().columns) / 2 == pytest.approx(1000 + 20 * growth, abs=3)
+    for _ in range(100):
         target.move((0.0, 0.0), (0.0, 0.0), 0.0)
-    assert width() < 3 * 400
-    target.move((250.0, 250.0), target.size, 400.0)
-    assert width() == pytest.approx(first, abs=1)
+    assert max(sides()) < 1.2 * 2 * 2000
+    target.move((1250.0, 1250.0), target.size, 400.0)
+    assert sides() == pytest.approx(first, abs=1)
 
 
 def test_what_is_the_object_in_colour_alone_counts_little_and_is_not_learned():

@@ -40,7 +40,7 @@ class LWLOptions:
             masks, as released; or those that the target model itself finds, "scores", before the
             decoder corrects them (`mask_label`), which drifts less where features are weak.
         consensus: whether a second filter is found on the features without those of colour, and has
-            a say in what the decoder sees and in what "scores" learns (`colours`).
+            a say in what the decoder sees and in what "scores" learns (`mask_label` and `colours`).
         box_factor: side of the region that the mask in a box is looked for in, in units of the
             box's. None: the whole frame, at its own resolution.
         box_output: height and width that this region is resized to.

@@ -44,6 +44,19 @@ def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
     return BOX_OPTIONS if from_box else LWLOptions()
 
 
+def _check_possible(options: LWLOptions, network: LWL) -> None:
+    asked = {
+        "learn_from: 'scores'": options.learn_from == "scores",
+        f"presence: {options.presence}": options.presence is not None,
+        "consensus: True": options.consensus,
+    }
+    for option, wanted in asked.items():
+        if wanted and not network.decoder.corrects:
+            raise InputError(f"{option} needs a network with mask_label")
+    if options.consensus and network.colours is None:
+        raise InputError("consensus: True needs a network with colours")
+
+
 class LWLSegmenter(Segmenter):
     """Learning What to Learn on video; all objects are solved and decoded in one batch.
 
@@ -79,13 +92,8 @@ class LWLSegmenter(Segmenter):
         self.network = network.eval().to(self.device)
         self.mask_options = options or default_options(network)
         self.box_options = box_options or default_options(network, from_box=True)
-        for options in (self.mask_options, self.box_options):
-            if options.learn_from == "scores" and not network.decoder.corrects:
-                raise InputError("learn_from: 'scores' needs a network with mask_label")
-            if options.presence is not None and not network.decoder.corrects:
-                raise InputError(f"presence: {options.presence} needs a network with mask_label")
-            if options.consensus and network.colours is None:
-                raise InputError("consensus: True needs a network with colours")
+        for setting in (self.mask_options, self.box_options):
+            _check_possible(setting, network)
         self._autocast = torch.autocast(
             self.device.type, dtype=autocast, enabled=autocast is not None
         )

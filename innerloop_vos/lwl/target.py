@@ -75,9 +75,9 @@ class Target:
         """
         least, greatest = self.options.scale_change
         if area < self.options.min_area:
-            if self.options.presence is not None and math.prod(self._sides()) < 4 * math.prod(
-                self.frame
-            ):
+            covered = self._region_scale**2 * math.prod(self.options.output)
+            # From twice the frame's sides on, there is nothing more to see.
+            if self.options.presence is not None and covered < 4 * math.prod(self.frame):
                 self._spread *= greatest
             return
         self._spread = 1.0
@@ -85,11 +85,10 @@ class Target:
         change = math.sqrt(math.prod(size) / math.prod(self.size))
         self.scale *= min(max(change, least), greatest)
 
-    def _sides(self) -> Pair:
-        """Height and width of the search region, whatever the frame."""
-        height, width = self.options.output
-        factor = self.scale * self._spread
-        return height * factor, width * factor
+    @property
+    def _region_scale(self) -> float:
+        """Pixels of the frame per pixel of the search region."""
+        return self.scale * self._spread
 
     def region(self) -> SearchRegion:
         """Where to look for the object in the next frame."""
@@ -97,11 +96,13 @@ class Target:
         if options.search_factor is None:
             return whole_frame(self.frame, options.output)
         # Feature map and filter have an even and an odd size: cells and pixels are half a cell off.
-        shift = _HALF_CELL * self.scale if options.half_cell_shift else 0.0
+        scale = self._region_scale
+        shift = _HALF_CELL * scale if options.half_cell_shift else 0.0
         y, x = self.position
+        height, width = options.output
         return search_region(
             (y + shift, x + shift),
-            self._sides(),
+            (height * scale, width * scale),
             self.frame,
             options.output,
             options.border,
