@@ -1,6 +1,10 @@
 """Gradients of inner losses, and models, as compiled graphs that all steps and tasks share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import suppress
+from functools import partial
+from threading import RLock
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -54,7 +58,56 @@ def _call(run: Callable[..., Any], *args: Any) -> Any:
 def _compiled(function: Callable[..., Any], *, fullgraph: bool) -> Callable[..., Any]:
     options: dict[str, Any] = {"backend": _backend, "isolate_recompiles": True}
     compiled: Callable[..., Any] = torch.compile(function, fullgraph=fullgraph, **options)
-    return compiled
+    return _OneCompiles(compiled)
+
+
+class _OneCompiles:
+    """A compiled function: a call of a new form, which compiles, makes the other threads wait.
+
+    torch looks for compiled code before it waits for its turn to compile, not after: threads that
+    begin together would each compile the same.
+    """
+
+    def __init__(self, compiled: Callable[..., Any]) -> None:
+        self._compiled = compiled
+        self._lock = RLock()
+        self._known: set[Hashable] = set()
+
+    def __call__(self, *args: Any) -> Any:
+        form = (torch.is_grad_enabled(), *_form(args, set()))
+        if form in self._known:
+            return self._compiled(*args)
+        with self._lock:
+            result = self._compiled(*args)
+            self._known.add(form)
+        return result
+
+
+def _form(value: Any, seen: set[int]) -> Iterator[Hashable]:
+    """What decides whether a call compiles: code, and the tensors that it is given or closes over.
+
+    Where that misses something, threads may compile the same again.
+    """
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, Tensor):
+        yield (value.shape, value.dtype, value.device, value.requires_grad)
+    elif isinstance(value, FunctionType):
+        yield value.__code__
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # nothing in it yet
+                yield from _form(cell.cell_contents, seen)
+    elif isinstance(value, MethodType):
+        yield from _form(value.__func__, seen)
+        yield from _form(vars(value.__self__) if hasattr(value.__self__, "__dict__") else (), seen)
+    elif isinstance(value, partial):
+        yield from _form((value.func, value.args, value.keywords), seen)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _form(item, seen)
+    elif isinstance(value, dict):
+        yield from _form(list(value.values()), seen)
 
 
 def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:

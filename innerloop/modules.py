@@ -172,9 +172,7 @@ class Adapted:
         return self._skeletons[key]
 
     def _made_once(self, make: Callable[[], Made]) -> Made:
-        if make not in self._compiled:
-            self._compiled[make] = make()
-        made: Made = self._compiled[make]
+        made: Made = self._compiled.setdefault(make, make())  # at once, as threads may meet here
         return made
 
     def _run(

@@ -8,7 +8,11 @@ _START = 0.6  # of the greatest score, where even that one is low
 
 
 def calibrate(
-    scores: Tensor, fraction: float = 0.65, lowest: float = 0.25, highest: float = 0.6
+    scores: Tensor,
+    fraction: float = 0.65,
+    lowest: float = 0.25,
+    highest: float = 0.6,
+    least: float = 0.0,
 ) -> Tensor:
     """Shift and scale score maps so that 0 is the decision.
 
@@ -39,6 +43,6 @@ def calibrate(
         high = (found * above).sum(-1, keepdim=True) / count
         low = (found * ~above).sum(-1, keepdim=True) / (found.shape[-1] - count)
         both = (count > 0) & (count < found.shape[-1])
-        distance = torch.where(both, high - low, distance)
+        distance = torch.where(both, high - low, distance).clamp(min=least)
         level = torch.where(both, (low + fraction * distance).clamp(lowest, highest), level)
     return (scores - level[..., None]) / distance[..., None]

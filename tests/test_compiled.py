@@ -106,7 +106,7 @@ def test_threads_share_what_was_compiled():
         for name, gradient in eager.items():
             assert (found[name] - gradient).abs().max() <= 1e-12
     torch.set_num_threads(before)
-    assert counters["stats"]["unique_graphs"] <= 4  # both threads may find nothing compiled yet
+    assert counters["stats"]["unique_graphs"] == 2  # one thread compiles, the other one waits
 
 
 @pytest.mark.parametrize("affine", [True, False])
