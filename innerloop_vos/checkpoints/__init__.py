@@ -42,9 +42,7 @@ def read_checkpoint(path: str | Path, kind: str = "checkpoint") -> Any:
             if start.startswith(START):
                 return read_archive(file, size)
             if start[_TAR] == b"ustar":
-                raise InputError(
-                    "is a tar archive of a very old torch; load and save it with torch 2"
-                )
+                raise InputError("is a tar archive of a very old torch; save it anew with torch 2")
             return read_legacy(file, size)
     except InputError as error:
         raise InputError(f"{kind}: {path} {error}") from None

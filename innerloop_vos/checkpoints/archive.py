@@ -7,10 +7,13 @@ import zipfile
 import zlib
 from typing import IO, Any
 
+from torch import Tensor
+
 from innerloop_vos.checkpoints.pickles import read_pickle
 from innerloop_vos.checkpoints.tensors import (
     Storage,
     TensorCalls,
+    bytes_of,
     read_storage,
     storage_dtype,
     whole,
@@ -37,7 +40,7 @@ def read_archive(file: IO[bytes], size: int) -> Any:
     archive = _Archive(file, size)
     if "constants.pkl" in archive.records:
         raise InputError("is a TorchScript program, not a checkpoint")
-    pickle = io.BytesIO(archive.read("data.pkl").numpy())
+    pickle = io.BytesIO(bytes_of(archive.read("data.pkl")))
     calls = TensorCalls()
     return read_pickle(pickle, calls.by_name, archive.storage)
 
@@ -47,7 +50,7 @@ class _Archive:
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.file, self.size = file, size
-        with zipfile.ZipFile(_Bounded(file)) as archive:  # type: ignore[type-var]
+        with zipfile.ZipFile(_Bounded(file)) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
         names = [info.filename.partition("/") for info in infos]
         if len({folder for folder, _, _ in names}) != 1:
@@ -60,12 +63,12 @@ class _Archive:
         self._storages: dict[str, Storage] = {}
         order = "little"
         if "byteorder" in self.records:
-            order = bytes(self.read("byteorder").tolist()).decode()
+            order = bytes(bytes_of(self.read("byteorder"))).decode()
         if order not in ("little", "big"):
             raise ValueError("its byte order is unknown")
         self.foreign = order != sys.byteorder
 
-    def read(self, name: str) -> Any:
+    def read(self, name: str) -> Tensor:
         """Read a record, shape (bytes,) uint8."""
         info = self.records.get(name)
         if info is None:
@@ -84,7 +87,7 @@ class _Archive:
             raise ValueError("records in it end behind the file")
         content = read_storage(self.file, info.file_size)
         # torch writes 0 where it was told not to compute the sum.
-        if info.CRC and zlib.crc32(content.numpy()) != info.CRC:
+        if info.CRC and zlib.crc32(bytes_of(content)) != info.CRC:
             raise ValueError(f"the record {name} is damaged: its checksum differs")
         return content
 
@@ -101,7 +104,7 @@ class _Archive:
             if self.foreign and kind.name.endswith("UntypedStorage"):
                 raise ValueError("it is from a machine of another byte order")
             if self.foreign:
-                content.byteswap(dtype)
+                content.byteswap(dtype)  # type: ignore[no-untyped-call]
             self._storages[key] = Storage(dtype, content)
         found = self._storages[key]
         if found.dtype != dtype or found.content.nbytes() != whole(count) * dtype.itemsize:

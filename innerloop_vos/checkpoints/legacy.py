@@ -84,7 +84,7 @@ class _Storages:
                 raise ValueError("a storage in it is of another size than its pickle says")
             fill(content, file)
             if sys.byteorder == "big":
-                storage.content.byteswap(storage.dtype)
+                storage.content.byteswap(storage.dtype)  # type: ignore[no-untyped-call]
 
 
 class _Limited:

@@ -69,8 +69,9 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
-        self.calls = {**calls, **dict.fromkeys(_ORDERED, self.ordered)}
-        self.calls |= dict.fromkeys(_SETS, self.make_set)
+        self.calls: dict[str, Callable[..., Any]] = {**calls, _ORDERED: self.ordered}
+        for name in _SETS:
+            self.calls[name] = self.make_set
         self.persistent = persistent
         self.copied = 0
 
@@ -195,32 +196,15 @@ def _refuse(saved_id: object) -> Any:
     raise ValueError("its pickle has a persistent id")
 
 
-_ORDERED = ("collections OrderedDict",)
+_ORDERED = "collections OrderedDict"
 _SETS = tuple(f"{m} {n}" for m in ("builtins", "__builtin__") for n in ("set", "frozenset"))
 
 _VALUES = frozenset(
-    [
-        "INT",
-        "BININT",
-        "BININT1",
-        "BININT2",
-        "LONG",
-        "LONG1",
-        "LONG4",
-        "FLOAT",
-        "BINFLOAT",
-        "STRING",
-        "BINSTRING",
-        "SHORT_BINSTRING",
-        "BINBYTES",
-        "SHORT_BINBYTES",
-        "BINBYTES8",
-        "BYTEARRAY8",
-        "UNICODE",
-        "SHORT_BINUNICODE",
-        "BINUNICODE",
-        "BINUNICODE8",
-    ]
+    {
+        *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
+        *("BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"),
+    }
 )
 """Opcodes whose argument is the value."""
 

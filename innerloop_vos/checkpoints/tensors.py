@@ -60,7 +60,7 @@ class Storage(Unknown):
         if not 0 <= start <= start + count <= self.content.nbytes() // size:
             raise ValueError("a storage in it lies outside that which it is part of")
         part = self.content[start * size : (start + count) * size]
-        return Storage(self.dtype, part)  # type: ignore[arg-type]
+        return Storage(self.dtype, part)
 
 
 def storage_dtype(kind: object) -> torch.dtype:
@@ -91,12 +91,18 @@ def read_storage(file: IO[bytes], nbytes: int) -> Tensor:
 
 def fill(content: Tensor, file: IO[bytes]) -> None:
     """Read bytes into a tensor (n,) uint8."""
-    view = memoryview(content.numpy())
+    view = bytes_of(content)
     while view:
         count = file.readinto(view)  # type: ignore[attr-defined]
         if not count:
             raise EOFError("it ends too early")
         view = view[count:]
+
+
+def bytes_of(content: Tensor) -> memoryview:
+    """Return the bytes of a tensor (n,) uint8, which share its memory."""
+    array: Any = content.numpy()
+    return memoryview(array)
 
 
 class TensorCalls:
@@ -111,7 +117,7 @@ class TensorCalls:
             "torch._utils _rebuild_parameter": self.parameter,
             "torch._utils _rebuild_parameter_with_state": self.parameter,
         }
-        self.by_name = {
+        self.by_name: dict[str, Callable[..., Any]] = {
             **self._tensors,
             "torch._tensor _rebuild_from_type_v2": self.of_type,
             "torch Size": self.size,
@@ -194,7 +200,7 @@ class TensorCalls:
         if self.expanded > _MOST_EXPANDED:
             raise ValueError("tensors in it are far larger than their storages")
         tensor = torch.empty(0, dtype=dtype)
-        tensor.set_(storage.content, start, shape, strides)  # type: ignore[call-overload]
+        tensor.set_(storage.content, start, shape, strides)
         return tensor.requires_grad_(requires_grad is True and _can_learn(tensor))
 
 

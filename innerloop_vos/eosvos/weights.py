@@ -93,11 +93,11 @@ def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
             f"weights: {path} does not say which e-OSVOS network it holds ({error}); "
             "'innerloop-vos convert e-osvos' writes such a file from a released checkpoint"
         ) from error
-    for module, part in zip(empty, parts, strict=True):
-        check_fit(module, part, str(path))
+    check_fit(empty[0], parts[0], str(path))
+    check_fit(empty[1], parts[1], str(path))
     network, rates = build()
-    for module, part in zip((network, rates), parts, strict=True):
-        fit(module, part, str(path))
+    fit(network, parts[0], str(path))
+    fit(rates, parts[1], str(path))
     return network, rates
 
 

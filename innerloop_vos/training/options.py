@@ -140,7 +140,8 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
         shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
         group.add_argument(
             option(field.name),
-            help=f"{described[field.name]} ({shown})".replace("%", "%%"),
+            # Python without docstrings (-OO) has names alone.
+            help=f"{described.get(field.name, '')} ({shown})".strip().replace("%", "%%"),
             **_form(hints[field.name]),
         )
 
