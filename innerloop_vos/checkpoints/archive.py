@@ -58,6 +58,10 @@ class _Archive:
         self.records = {name: info for (_, _, name), info in zip(names, infos, strict=True)}
         if len(self.records) < len(infos):
             raise ValueError("records in it have the same name")
+        for info in infos:
+            stored = info.compress_type == zipfile.ZIP_STORED
+            if not stored or info.compress_size != info.file_size or info.flag_bits & 1:
+                raise ValueError("records in it are compressed or encrypted")
         if sum(info.file_size for info in infos) > size:
             raise ValueError("its records are larger than the file")
         self._storages: dict[str, Storage] = {}
@@ -73,10 +77,6 @@ class _Archive:
         info = self.records.get(name)
         if info is None:
             raise ValueError(f"it has no record {name}")
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise ValueError("records in it are compressed, as torch.save does not")
-        if info.flag_bits & 1:
-            raise ValueError("records in it are encrypted")
         self.file.seek(info.header_offset)
         signature, compression, name_length, extra = _HEADER.unpack(self.file.read(_HEADER_SIZE))
         local = self.file.read(name_length)

@@ -1,5 +1,6 @@
 """Pickles, read by a small machine that imports and calls nothing that they name."""
 
+import codecs
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -10,6 +11,10 @@ MOST_STEPS = 2_000_000
 
 _LONGEST_KEY = 1024
 _LONGEST_NAME = 256
+
+# What old pickles and archives are decoded with, so that reading one imports nothing at all.
+for _codec in ("raw-unicode-escape", "cp437"):
+    codecs.lookup(_codec)
 
 
 class Unknown:
