@@ -12,6 +12,7 @@ from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.errors import InputError
+from innerloop_vos.method_options import MOST
 from innerloop_vos.training.validation import Validation
 
 
@@ -128,6 +129,8 @@ def _open(arguments: argparse.Namespace) -> tuple[list[tuple[SequenceFolders, fl
         )
     given: list[tuple[SequenceFolders, float]] = []
     ratio = _ratio(arguments)
+    if not all(0 <= share <= MOST for share in ratio) or len(arguments.ratio) > 4:
+        raise InputError("--ratio should be up to four numbers, such as 6:1:1:1")
     if arguments.youtube_vos:
         given.append((YouTubeVOSDataset(arguments.youtube_vos), ratio[0]))
     if arguments.davis:
