@@ -114,6 +114,7 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     Raises:
         InputError: A file or a size does not fit.
     """
+    _check(arguments)
     network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
     for name, change in _CHANGES.items():
         value = getattr(arguments, name)
@@ -122,7 +123,7 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     return network
 
 
-def _build(arguments: argparse.Namespace) -> LWL:
+def _check(arguments: argparse.Namespace) -> None:
     for name in ("features", "outputs"):
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= WIDEST:
@@ -133,6 +134,9 @@ def _build(arguments: argparse.Namespace) -> LWL:
         widths = getattr(arguments, name)
         if len(widths) != count or min(widths) < 2 or max(widths) > 1024:
             raise InputError(f"{option(name)} should be {count} numbers from 2 to 1024")
+
+
+def _build(arguments: argparse.Namespace) -> LWL:
     given = {name: getattr(arguments, name) for name in _SIZES}
     sizes = LIGHT_SIZES | {name: value for name, value in given.items() if value is not None}
     network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **sizes)
