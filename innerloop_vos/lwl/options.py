@@ -96,9 +96,10 @@ class LWLOptions:
             size = getattr(self, name)
             if len(size) != 2 or min(size) < 32 or max(size) > 8192:
                 raise ValueError(f"{name}: {size}, should be two numbers from 32 to 8192")
-        if not 0 < self.scale_change[0] <= self.scale_change[1]:
+        if not 0.01 <= self.scale_change[0] <= self.scale_change[1] <= 100:
             raise ValueError(
-                f"scale_change: {self.scale_change}, should be two factors, the least first"
+                f"scale_change: {self.scale_change}, should be two factors, the least first, "
+                "in 0.01..100"
             )
 
 

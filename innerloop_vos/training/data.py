@@ -127,6 +127,10 @@ def _open(arguments: argparse.Namespace) -> tuple[list[tuple[SequenceFolders, fl
             f"--held-out-frames should be at least 3, got {arguments.held_out_frames}: the first "
             "and the last are not scored"
         )
+    if arguments.held_out_frames > MOST:
+        raise InputError(f"--held-out-frames should be at most {MOST}")
+    if arguments.year not in (2016, 2017):
+        raise InputError(f"--year should be 2016 or 2017, got {str(arguments.year)[:50]}")
     given: list[tuple[SequenceFolders, float]] = []
     ratio = _ratio(arguments)
     if not all(0 <= share <= MOST for share in ratio) or len(arguments.ratio) > 4:

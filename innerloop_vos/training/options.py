@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from innerloop_vos.errors import InputError
+from innerloop_vos.method_options import MOST
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
@@ -113,6 +114,8 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
     Raises:
         InputError: See `innerloop_vos.training.loop.run`.
     """
+    if arguments.every > MOST:
+        raise InputError(f"--every should be at most {MOST}, got {str(arguments.every)[:50]}")
     return run(
         training,
         arguments.out,
