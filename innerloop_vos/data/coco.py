@@ -65,7 +65,7 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
             ) from error
         if not self.images:
             raise InputError(f"{self.annotations} names no image with an object")
-        there = {path.name for path in self.folder.iterdir()}
+        there = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
         if missing := [
             image["file_name"] for image in self.images if image["file_name"] not in there
         ]:
@@ -139,8 +139,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
         if type(image["file_name"]) is not str or not all(type(size) is int for size in sizes):
             raise TypeError("an image should have a file name, a height and a width")
     for annotation in content["annotations"]:
-        if not annotation.get("iscrowd"):
-            images[annotation["image_id"]]["objects"].append(annotation["segmentation"])
+        # Those of images that are not listed, as where a part of a split is, are left out.
+        known = images.get(annotation["image_id"])
+        if known is not None and not annotation.get("iscrowd"):
+            known["objects"].append(annotation["segmentation"])
     return [image for image in images.values() if image["objects"]]
 
 

@@ -124,7 +124,8 @@ class LWLTrainingSettings:
         require_not_negative(
             self, " ".join(("update_steps jitter weight_predictor_start test_frames seed", *rates))
         )
-        require(self, "zoom", "from 1 to 100", lambda zoom: 1 <= zoom <= 100)
+        require(self, "zoom", "1 or more", lambda zoom: zoom >= 1)
+        require(self, "zoom", "at most 100", lambda zoom: zoom <= 100)
         require_share(self, "paste")
         require(self, "loss", f"one of {', '.join(LOSSES)}", lambda loss: loss in LOSSES)
         if not self.trained_parts:
