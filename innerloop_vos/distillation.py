@@ -28,7 +28,12 @@ from innerloop_vos.training.options import (
     read_settings,
 )
 from innerloop_vos.training.processes import average_gradients
-from innerloop_vos.training.settings import require_positive, require_share
+from innerloop_vos.training.settings import (
+    require_not_negative,
+    require_positive,
+    require_share,
+    require_sides,
+)
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")
@@ -67,7 +72,9 @@ class DistillationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "iterations batch_size crop rate warmup")
+        require_positive(self, "iterations batch_size rate warmup")
+        require_not_negative(self, "weight_decay seed")
+        require_sides(self, "crop")
         require_share(self, "average synthetic")
 
 

@@ -14,7 +14,7 @@ from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWLSegmenter, load_lwl, lwl_small
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.segmenter import default_options
-from innerloop_vos.method_options import read_options
+from innerloop_vos.method_options import MOST, read_options
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.segmenter import Segmenter
 
@@ -131,8 +131,9 @@ def _e_osvos(arguments: argparse.Namespace) -> Segmenter:
     network, rates = load_eosvos(arguments.weights)
     if arguments.solver:
         raise InputError(f"solver: {arguments.solver!r}; e-osvos has its own, gradient descent")
-    if arguments.steps < 0:
-        raise InputError(f"steps: {arguments.steps}, should be at least 0")
+    if not 0 <= arguments.steps <= MOST:
+        least = "at least 0" if arguments.steps < 0 else f"at most {MOST}"
+        raise InputError(f"steps: {str(arguments.steps)[:50]}, should be {least}")
     options = EOSVOSOptions(steps=arguments.steps)
     if not arguments.online:
         options = replace(options, online_interval=None)
@@ -158,9 +159,10 @@ def parse_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device: {name!r} cannot be used: {error}") from error
+        torch.ones(1, device=device).item()  # which the device "meta" cannot
+    except (RuntimeError, AssertionError, ImportError) as error:
+        reason, _, _ = str(error).partition("\n")
+        raise InputError(f"device: {name!r} cannot be used: {reason}") from error
     return device
 
 

@@ -1,7 +1,7 @@
 """Weight files that say how to build the network they belong to."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,45 @@ def read_network(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             recipe = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-    except (SafetensorError, ValueError):
+    except (SafetensorError, ValueError, RecursionError):
         recipe = {}
     return state, recipe if isinstance(recipe, dict) else {}
+
+
+Check = Callable[[Any], bool]
+
+
+def whole(least: int, most: int) -> Check:
+    """Return a check of a whole number in a range."""
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def several(count: int, check: Check) -> Check:
+    """Return a check of a list of so many values."""
+    return lambda value: type(value) is list and len(value) == count and all(map(check, value))
+
+
+def one_of(*known: Any) -> Check:
+    """Return a check of a value among a few."""
+    return lambda value: any(type(value) is type(each) and value == each for each in known)
+
+
+def check_sizes(sizes: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
+    """Check the sizes in a recipe, before a network of these sizes takes all memory.
+
+    Args:
+        sizes: as the file has them.
+        checks: what can be given, by name.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        ValueError: one is unknown or out of its range.
+    """
+    if type(sizes) is not dict:
+        raise ValueError("its sizes are missing")
+    for name, value in sizes.items():
+        if name not in checks or not checks[name](value):
+            raise ValueError(f"its sizes have {name} = {str(value)[:50]}")
+    return sizes

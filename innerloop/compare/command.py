@@ -14,6 +14,8 @@ from innerloop.compare.runner import run_suite
 from innerloop.errors import InputError
 from innerloop.files import atomic_path, prepare_output
 
+_MOST = 10_000
+
 
 def add_parser(commands: Any) -> None:
     """Declare the command and its arguments."""
@@ -107,8 +109,11 @@ def _check_installed() -> None:
 def _suites(arguments: argparse.Namespace, console: Any) -> list[str]:
     """Register everything, and return the names of the suites that are wanted."""
     for name in ("rounds", "threads"):
-        if getattr(arguments, name) < 1:
-            raise InputError(f"--{name}: {getattr(arguments, name)}, should be at least 1")
+        given = getattr(arguments, name)
+        if given < 1:
+            raise InputError(f"--{name}: {given}, should be at least 1")
+        if given > _MOST:
+            raise InputError(f"--{name}: {str(given)[:50]}, should be at most {_MOST}")
     importlib.import_module("innerloop.compare.suites")
     for line in registry.load_entry_points():
         console.print(line, style="yellow", highlight=False)

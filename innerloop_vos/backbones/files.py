@@ -2,16 +2,17 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from innerloop_vos.checkpoints import read_checkpoint
 from innerloop_vos.errors import InputError
+from innerloop_vos.inputs import regular_file
 
 _SHOWN = 3
+_MOST_HEADER = 2**24
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -26,19 +27,27 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: The file is missing, unreadable or not a flat state dict of tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"weights: {path} is not a file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason, _, _ = str(error).partition("\n")
-        raise InputError(f"weights: {path} cannot be read: {reason}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    path, _ = regular_file(path, "weights")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    state = read_checkpoint(path, "weights")
+    named = isinstance(state, dict) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    )
+    if not named:
         raise InputError(f"weights: {path} holds no state dict (a dict of tensors by name)")
-    return dict(state)
+    return {name: value.detach() for name, value in state.items()}
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with path.open("rb") as file:
+            # Of a header that is all names, the tensors would take many times as much.
+            if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
+                raise ValueError("its header is too large")
+        return load_file(path)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise InputError(f"weights: {path} cannot be read: {error}") from error
 
 
 def fit(
@@ -53,7 +62,35 @@ def fit(
         ignored: Prefixes of names that the network has no use for.
 
     Raises:
-        InputError: Tensors are missing, unknown or of another shape.
+        InputError: Tensors are missing, unknown, of another shape or not finite.
+    """
+    given = check_fit(network, state, source, ignored)
+    network.load_state_dict(given, strict=False)
+    strange = [
+        key
+        for key, value in network.state_dict().items()
+        if key in given and not value.isfinite().all()
+    ]
+    if strange:
+        raise InputError(f"weights: {source} holds numbers that are not finite: {_first(strange)}")
+
+
+def check_fit(
+    network: nn.Module, state: Mapping[str, Tensor], source: str, ignored: tuple[str, ...] = ()
+) -> dict[str, Tensor]:
+    """Check that `fit` can copy a state dict; the network may be on the meta device.
+
+    Args:
+        network: See `fit`.
+        state: See there.
+        source: See there.
+        ignored: See there.
+
+    Returns:
+        The tensors to copy.
+
+    Raises:
+        InputError: Tensors are missing, unknown, or of another shape or kind.
     """
     wanted = network.state_dict()
     given = {key: value for key, value in state.items() if not key.startswith(ignored)}
@@ -65,11 +102,22 @@ def fit(
         for key in given.keys() & wanted.keys()
         if given[key].shape != wanted[key].shape
     ]
-    faults = {"missing": missing, "unknown": unknown, "of another shape": misshapen}
+    strange = [
+        f"{key} is {given[key].dtype}"
+        for key in given.keys() & wanted.keys()
+        if given[key].is_floating_point() < wanted[key].is_floating_point()
+        or given[key].is_complex()
+    ]
+    faults = {
+        "missing": missing,
+        "unknown": unknown,
+        "of another shape": misshapen,
+        "of another kind": strange,
+    }
     complaints = [f"{len(n)} {what} ({_first(n)})" for what, n in faults.items() if n]
     if complaints:
         raise InputError(f"weights: {source} does not fit: {'; '.join(complaints)}")
-    network.load_state_dict(given, strict=False)
+    return given
 
 
 def _first(names: Collection[str]) -> str:

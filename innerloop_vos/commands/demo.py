@@ -10,8 +10,10 @@ from tqdm import tqdm
 
 from innerloop_vos.data import FolderDataset, synthetic_clip
 from innerloop_vos.drawing import contact_sheet
+from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
 from innerloop_vos.masks import write_mask
+from innerloop_vos.method_options import MOST
 from innerloop_vos.methods import add_method_arguments, build_segmenter
 from innerloop_vos.scoring import score_folder, table
 from innerloop_vos.segmentation import overlays, segment_frames, write_masks
@@ -38,6 +40,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Make, segment, score and draw the clip."""
+    if not 0 <= arguments.seed <= MOST:
+        raise InputError(f"seed: {str(arguments.seed)[:50]}, should be from 0 to {MOST}")
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
     _write_clip(out, arguments.seed)

@@ -1,7 +1,6 @@
 """COCO's instances as they are distributed: images, each a clip of one frame."""
 
 import collections.abc
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, overload
@@ -14,6 +13,7 @@ from torch import Tensor
 from innerloop_vos.data.sequence import Sequence
 from innerloop_vos.errors import InputError
 from innerloop_vos.frames import ImageFrames
+from innerloop_vos.inputs import read_json
 
 try:
     from pycocotools import mask as coco
@@ -21,6 +21,9 @@ except ImportError:
     coco = None
 
 _LARGEST_ID = 254
+
+# What pycocotools raises for what is no polygon and no run lengths; it checks little itself.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 class CocoDataset(collections.abc.Sequence[Sequence]):
@@ -53,14 +56,16 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
                 raise InputError(f"{root} is not laid out as COCO: there is no {path}")
         try:
             self.images = _read(self.annotations)
-        except (ValueError, KeyError, TypeError) as error:
+        except InputError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.annotations} is damaged: it should hold 'images' and the 'annotations' of "
                 f"their objects ({error!r})"
             ) from error
         if not self.images:
             raise InputError(f"{self.annotations} names no image with an object")
-        there = {path.name for path in self.folder.iterdir()}
+        there = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
         if missing := [
             image["file_name"] for image in self.images if image["file_name"] not in there
         ]:
@@ -115,7 +120,7 @@ class _Labels(collections.abc.Sequence[Tensor | None]):
             return [self[i] for i in indices]
         try:
             return _labels(self.image)
-        except (ArithmeticError, KeyError, TypeError, ValueError) as error:
+        except _DAMAGE as error:
             raise InputError(
                 f"{self.source} is damaged: an object of {self.image['file_name']} has no "
                 f"polygons or run lengths ({error!r})"
@@ -124,14 +129,20 @@ class _Labels(collections.abc.Sequence[Tensor | None]):
 
 def _read(path: Path) -> list[dict[str, Any]]:
     """The images with objects: file name, height, width and the segmentations of their objects."""
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path, "COCO")
     images: dict[int, dict[str, Any]] = {
         image["id"]: {key: image[key] for key in ("file_name", "height", "width")} | {"objects": []}
         for image in content["images"]
     }
+    for image in images.values():
+        sizes = image["height"], image["width"]
+        if type(image["file_name"]) is not str or not all(type(size) is int for size in sizes):
+            raise TypeError("an image should have a file name, a height and a width")
     for annotation in content["annotations"]:
-        if not annotation.get("iscrowd"):
-            images[annotation["image_id"]]["objects"].append(annotation["segmentation"])
+        # Those of images that are not listed, as where a part of a split is, are left out.
+        known = images.get(annotation["image_id"])
+        if known is not None and not annotation.get("iscrowd"):
+            known["objects"].append(annotation["segmentation"])
     return [image for image in images.values() if image["objects"]]
 
 

@@ -48,6 +48,7 @@ class EOSVOSOptions:
 
     def __post_init__(self) -> None:
         least = {"steps": 0, "copies": 1, "online_steps": 0, "proposals": 0, "propagated": 0}
+        least["seed"] = 0
         for name, limit in least.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
@@ -57,8 +58,10 @@ class EOSVOSOptions:
             raise ValueError(f"online_interval: {self.online_interval}, should be at least 1")
         if any(lag < 1 for lag in self.online_lags):
             raise ValueError(f"online_lags: {self.online_lags}, should each be at least 1")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale: {self.scale}, should be two factors, the least first")
+        if not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
+            raise ValueError(
+                f"scale: {self.scale}, should be two factors, the least first, in 0.01..100"
+            )
         if self.box_jitter < 0 or self.rotation < 0:
             raise ValueError(
                 f"box_jitter, rotation: {self.box_jitter}, {self.rotation}, should not be negative"

@@ -65,16 +65,19 @@ class EOSVOSTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(self, "iterations batch_size init_rate rate window clip")
-        require_not_negative(self, "inner_steps init_decay rates_rate backbone_factor rotation")
+        require_positive(self, "iterations batch_size init_rate rate window")
+        require(self, "clip", "positive", lambda clip: clip > 0)
+        require_not_negative(
+            self, "inner_steps init_decay rates_rate backbone_factor rotation seed"
+        )
         require_share(self, "paste jitter")
         for name, known in (("schedule", SCHEDULES), ("per", PER)):
             require(self, name, f"one of {', '.join(known)}", known.__contains__)
         require(
             self,
             "scale",
-            "two factors, the least first",
-            lambda scale: len(scale) == 2 and 0 < scale[0] <= scale[1],
+            "two factors, the least first, in 0.01..100",
+            lambda scale: len(scale) == 2 and 0.01 <= scale[0] <= scale[1] <= 100,
         )
 
 

@@ -16,6 +16,7 @@ from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.training import EOSVOSTraining
 from innerloop_vos.eosvos.weights import load_eosvos
 from innerloop_vos.errors import InputError
+from innerloop_vos.method_options import MOST
 from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.options import (
     add_run_arguments,
@@ -109,10 +110,11 @@ def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.dev
     """
     settings = read_settings(arguments, PHASES[arguments.phase])
     for name, least in (("every", 1), ("held_out_steps", 0), ("frozen_layers", 0)):
-        if getattr(arguments, name) < least:
-            raise InputError(
-                f"{option(name)} should be at least {least}, got {getattr(arguments, name)}"
-            )
+        given = getattr(arguments, name)
+        if given < least:
+            raise InputError(f"{option(name)} should be at least {least}, got {given}")
+        if given > MOST:
+            raise InputError(f"{option(name)} should be at most {MOST}, got {str(given)[:50]}")
     torch.manual_seed(settings.seed)  # the first weights
     length = 2 if settings.inner_steps else 1
     sampler, validation = open_data(arguments, length, settings.window, settings.paste)

@@ -4,21 +4,47 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import innerloop as il
-from innerloop_vos.backbones.files import fit
+from innerloop_vos.backbones.files import check_fit, fit
 from innerloop_vos.checkpoints import read_checkpoint
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
 from innerloop_vos.errors import InputError
-from innerloop_vos.weights import read_network, write_network
+from innerloop_vos.weights import (
+    Check,
+    check_sizes,
+    one_of,
+    read_network,
+    several,
+    whole,
+    write_network,
+)
 
 _BUILDERS: dict[str, Callable[..., EOSVOS]] = {
     "eosvos_resnet50": eosvos_resnet50,
     "eosvos_mobilenet_v2": eosvos_mobilenet_v2,
 }
+_WIDTH, _COUNT = whole(1, 2**14), whole(1, 2**14)
+_SIZES: dict[str, Check] = {
+    "image_size": several(2, whole(16, 2**12)),
+    "anchors": several(5, whole(1, 2**12)),
+    "box_features": _WIDTH,
+    "mask_features": _WIDTH,
+    "mask_pooling": whole(1, 2**7),
+    "sampled_anchors": _COUNT,
+    "sampled_boxes": _COUNT,
+    "proposals": several(2, _COUNT),
+    "mask_loss": one_of("lovasz", "cross-entropy"),
+    "frozen_layers": whole(0, 100),
+    "channels": _WIDTH,
+    "norm": one_of("group", "frozen"),
+}
+"""What `save_eosvos` writes; widths are those of tensors in the file, the others are not."""
+
 _MODEL, _RATES = "model.", "rates."
 _RELEASED_MODEL, _RELEASED_RATES = "model_init_", "log_init_lr_"
 
@@ -53,16 +79,25 @@ def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
         InputError: the file is missing, unreadable, or was not written by `save_eosvos`.
     """
     state, recipe = read_network(path)
+    parts = _part(state, _MODEL), _part(state, _RATES)
+
+    def build() -> tuple[EOSVOS, il.LearningRates]:
+        network = _BUILDERS[recipe["builder"]](**check_sizes(recipe.get("sizes"), _SIZES))
+        return network, il.LearningRates(network, per=recipe["rates"])
+
     try:
-        network = _BUILDERS[recipe["builder"]](**recipe["sizes"])
-        rates = il.LearningRates(network, per=recipe["rates"])
-    except (KeyError, ValueError, TypeError) as error:
+        with torch.device("meta"):  # without memory, until the tensors in the file fit
+            empty = build()
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"weights: {path} does not say which e-OSVOS network it holds; "
+            f"weights: {path} does not say which e-OSVOS network it holds ({error}); "
             "'innerloop-vos convert e-osvos' writes such a file from a released checkpoint"
         ) from error
-    fit(network, _part(state, _MODEL), str(path))
-    fit(rates, _part(state, _RATES), str(path))
+    check_fit(empty[0], parts[0], str(path))
+    check_fit(empty[1], parts[1], str(path))
+    network, rates = build()
+    fit(network, parts[0], str(path))
+    fit(rates, parts[1], str(path))
     return network, rates
 
 
@@ -102,13 +137,16 @@ def load_released(path: str | Path) -> tuple[EOSVOS, il.LearningRates, list[str]
 
 def _meta_learned(checkpoint: Any) -> Iterator[dict[str, Tensor]]:
     """The dicts in a checkpoint, at any depth, that have a meta-learned initialisation."""
-    if not isinstance(checkpoint, dict):
-        return
-    tensors = {str(k): v for k, v in checkpoint.items() if isinstance(v, Tensor)}
-    if any(name.startswith(_RELEASED_MODEL) for name in tensors):
-        yield tensors
-    for value in checkpoint.values():
-        yield from _meta_learned(value)
+    waiting, seen = [checkpoint], set()
+    while waiting:
+        entries = waiting.pop()
+        if not isinstance(entries, dict) or id(entries) in seen:
+            continue
+        seen.add(id(entries))
+        tensors = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
+        if any(name.startswith(_RELEASED_MODEL) for name in tensors):
+            yield tensors
+        waiting.extend(reversed(entries.values()))
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -33,7 +33,8 @@ class ColourFeatures(nn.Module):
 
     def __init__(self, count: int) -> None:
         super().__init__()
-        drawn = torch.randn(count // 2, 3, 1, 1, generator=torch.Generator().manual_seed(0))
+        generator = torch.Generator().manual_seed(0)
+        drawn = torch.randn(count // 2, 3, 1, 1, generator=generator, device="cpu")
         self.register_buffer("frequencies", _BANDWIDTH * drawn)
 
     def forward(self, images: Tensor, size: Sequence[int]) -> Tensor:

@@ -76,6 +76,8 @@ class LWLOptions:
             )
         if self.capacity < 2:
             raise ValueError(f"capacity: {self.capacity}, should be at least 2")
+        if self.capacity > 10_000:
+            raise ValueError(f"capacity: {self.capacity}, should be at most 10000")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
         if self.first_weight is not None and not 0 <= self.first_weight < 1:
@@ -92,11 +94,12 @@ class LWLOptions:
                 raise ValueError(f"{name}: {factor}, should be None or positive")
         for name in ("output", "box_output"):
             size = getattr(self, name)
-            if len(size) != 2 or min(size) < 32:
-                raise ValueError(f"{name}: {size}, should be two numbers from 32")
-        if not 0 < self.scale_change[0] <= self.scale_change[1]:
+            if len(size) != 2 or min(size) < 32 or max(size) > 8192:
+                raise ValueError(f"{name}: {size}, should be two numbers from 32 to 8192")
+        if not 0.01 <= self.scale_change[0] <= self.scale_change[1] <= 100:
             raise ValueError(
-                f"scale_change: {self.scale_change}, should be two factors, the least first"
+                f"scale_change: {self.scale_change}, should be two factors, the least first, "
+                "in 0.01..100"
             )
 
 

@@ -3,22 +3,47 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
-from innerloop_vos.backbones.files import fit
+from innerloop_vos.backbones.files import check_fit, fit
 from innerloop_vos.checkpoints import read_checkpoint
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.builders import lwl_mobilenet_v2, lwl_resnet50, lwl_small
-from innerloop_vos.lwl.network import LWL
-from innerloop_vos.weights import read_network, write_network
+from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
+from innerloop_vos.weights import (
+    Check,
+    check_sizes,
+    one_of,
+    read_network,
+    several,
+    whole,
+    write_network,
+)
 
 _BUILDERS: dict[type, Callable[..., LWL]] = {
     CaffeResNet50: lwl_resnet50,
     MobileNetV2: lwl_mobilenet_v2,
     SmallBackbone: lwl_small,
 }
+_WIDTH = whole(1, 2**14)
+_SIZES: dict[str, Check] = {
+    "stride": one_of(8, 16),
+    "features": _WIDTH,
+    "outputs": _WIDTH,
+    "kernel": lambda value: whole(1, 15)(value) and value % 2 == 1,
+    "label_widths": several(3, _WIDTH),
+    "decoder_widths": several(4, _WIDTH),
+    "decoder_levels": one_of(*DECODER_LEVELS),
+    "box": one_of(False, True),
+    "mask_label": one_of(False, True),
+    "correction": lambda value: type(value) in (int, float) and 0 < value < 1e6,
+    "colours": whole(0, 2**14),
+}
+"""What `save_lwl` writes; widths are those of tensors in the file, the others are not."""
+
 _BOX_ENCODER = "box_label_encoder."
 
 
@@ -51,12 +76,17 @@ def load_lwl(path: str | Path) -> LWL:
     state, recipe = read_network(path)
     builders = {builder.__name__: builder for builder in _BUILDERS.values()}
     try:
-        network = builders[recipe["builder"]](**recipe["sizes"])
-    except (KeyError, ValueError, TypeError) as error:
+        build = builders[recipe["builder"]]
+        sizes = check_sizes(recipe.get("sizes"), _SIZES)
+        with torch.device("meta"):  # without memory, until the tensors in the file fit
+            empty = build(**sizes)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
-            f"weights: {path} does not say which LWL network it holds; "
+            f"weights: {path} does not say which LWL network it holds ({error}); "
             "'innerloop-vos convert lwl' writes such a file from a released checkpoint"
         ) from error
+    check_fit(empty, state, str(path))
+    network = build(**sizes)
     fit(network, state, str(path))
     return network.eval()
 

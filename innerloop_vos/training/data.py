@@ -12,6 +12,7 @@ from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.errors import InputError
+from innerloop_vos.method_options import MOST
 from innerloop_vos.training.validation import Validation
 
 
@@ -126,8 +127,14 @@ def _open(arguments: argparse.Namespace) -> tuple[list[tuple[SequenceFolders, fl
             f"--held-out-frames should be at least 3, got {arguments.held_out_frames}: the first "
             "and the last are not scored"
         )
+    if arguments.held_out_frames > MOST:
+        raise InputError(f"--held-out-frames should be at most {MOST}")
+    if arguments.year not in (2016, 2017):
+        raise InputError(f"--year should be 2016 or 2017, got {str(arguments.year)[:50]}")
     given: list[tuple[SequenceFolders, float]] = []
     ratio = _ratio(arguments)
+    if not all(0 <= share <= MOST for share in ratio) or len(arguments.ratio) > 4:
+        raise InputError("--ratio should be up to four numbers, such as 6:1:1:1")
     if arguments.youtube_vos:
         given.append((YouTubeVOSDataset(arguments.youtube_vos), ratio[0]))
     if arguments.davis:

@@ -7,8 +7,10 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+from innerloop_vos.errors import InputError
+from innerloop_vos.method_options import MOST
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
@@ -41,12 +43,16 @@ class TrainingParser(argparse.ArgumentParser):
         path = finder.parse_known_args(given)[0].config
         try:
             written = _read_options(path) if path is not None else {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.error(f"--config: {path} cannot be read: {error}")
         parsed, unknown = super().parse_known_args([*written.values(), *given], namespace)
         if strange := [name for name, word in written.items() if word in unknown]:
             self.error(f"--config: {path} has unknown options: {', '.join(strange)}")
         return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Stop with a message of one line, whatever of a file it quotes."""
+        super().error(str(InputError(message)))
 
 
 def _read_options(path: str) -> dict[str, str]:
@@ -108,6 +114,8 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
     Raises:
         InputError: See `innerloop_vos.training.loop.run`.
     """
+    if arguments.every > MOST:
+        raise InputError(f"--every should be at most {MOST}, got {str(arguments.every)[:50]}")
     return run(
         training,
         arguments.out,
@@ -140,7 +148,8 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
         shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
         group.add_argument(
             option(field.name),
-            help=f"{described[field.name]} ({shown})".replace("%", "%%"),
+            # Python without docstrings (-OO) has names alone.
+            help=f"{described.get(field.name, '')} ({shown})".strip().replace("%", "%%"),
             **_form(hints[field.name]),
         )
 

@@ -19,7 +19,12 @@ from innerloop_vos.lwl.training.replay import Replay
 from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
 from innerloop_vos.training.processes import average_gradients
-from innerloop_vos.training.settings import require, require_not_negative, require_positive
+from innerloop_vos.training.settings import (
+    require,
+    require_not_negative,
+    require_positive,
+    require_sides,
+)
 from innerloop_vos.training.validation import Validation
 
 
@@ -67,10 +72,11 @@ class DecoderTrainingSettings:
         require_positive(
             self, "iterations batch_size record_every tracked_clips interval rate warmup clip"
         )
-        require_not_negative(self, "weight_decay cross_entropy")
+        require_not_negative(self, "weight_decay cross_entropy tracked_frames seed")
         require(self, "tracked_frames", "at least 2", lambda count: count >= 2)
         multiple = "a positive multiple of 16"
         require(self, "height width", multiple, lambda side: side > 0 and side % 16 == 0)
+        require_sides(self, "height width")
 
 
 class DecoderTraining(Training):

@@ -55,7 +55,7 @@ def with_correction(network: LWL, greatest: float) -> LWL:
     Raises:
         InputError: The bound is not positive, or nothing is corrected.
     """
-    if not greatest > 0:
+    if not 0 < greatest < 1e6:
         raise InputError(f"--correction should be positive, got {greatest}")
     if not network.decoder.corrects:
         raise InputError("--correction: this network's decoder corrects no mask; see --mask-label")
@@ -76,8 +76,10 @@ def with_colours(network: LWL, count: int) -> LWL:
     Raises:
         InputError: The number is negative or odd, or the target model has another stride than 8.
     """
-    if count < 0 or count % 2 or network.sizes["stride"] != 8:
-        raise InputError(f"--colours should be 0, or positive and even at --stride 8, got {count}")
+    if not 0 <= count <= 4096 or count % 2 or network.sizes["stride"] != 8:
+        raise InputError(
+            f"--colours should be 0, or positive and even at --stride 8, got {str(count)[:50]}"
+        )
     if count == network.sizes["colours"]:
         return network
     # Others have another shape: drop them first.

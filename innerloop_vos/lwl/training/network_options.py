@@ -23,6 +23,7 @@ _SIZES = (
     "decoder_levels",
     "mask_label",
 )
+WIDEST = 4096
 _CHANGES: dict[str, Callable[..., LWL]] = {
     "decoder_levels": with_decoder_levels,
     "correction": with_correction,
@@ -113,6 +114,7 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     Raises:
         InputError: A file or a size does not fit.
     """
+    _check(arguments)
     network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
     for name, change in _CHANGES.items():
         value = getattr(arguments, name)
@@ -121,17 +123,20 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     return network
 
 
-def _build(arguments: argparse.Namespace) -> LWL:
+def _check(arguments: argparse.Namespace) -> None:
     for name in ("features", "outputs"):
         value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise InputError(f"{option(name)} should be positive, got {value}")
-    if arguments.kernel < 1 or arguments.kernel % 2 == 0:
-        raise InputError(f"--kernel should be odd and positive, got {arguments.kernel}")
+        if value is not None and not 1 <= value <= WIDEST:
+            raise InputError(f"{option(name)} should be from 1 to {WIDEST}, got {str(value)[:50]}")
+    if arguments.kernel % 2 == 0 or not 1 <= arguments.kernel <= 15:
+        raise InputError(f"--kernel should be odd and positive, got {str(arguments.kernel)[:50]}")
     for name, count in (("label_widths", 3), ("decoder_widths", 4)):
         widths = getattr(arguments, name)
-        if len(widths) != count or min(widths) < 2:
-            raise InputError(f"{option(name)} should be {count} numbers from 2, got {widths}")
+        if len(widths) != count or min(widths) < 2 or max(widths) > 1024:
+            raise InputError(f"{option(name)} should be {count} numbers from 2 to 1024")
+
+
+def _build(arguments: argparse.Namespace) -> LWL:
     given = {name: getattr(arguments, name) for name in _SIZES}
     sizes = LIGHT_SIZES | {name: value for name, value in given.items() if value is not None}
     network = LWL(backbone(arguments.backbone, arguments.backbone_weights), **sizes)

@@ -11,11 +11,13 @@ from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.network import LWL
+from innerloop_vos.method_options import MOST
 from innerloop_vos.training.settings import (
     require,
     require_not_negative,
     require_positive,
     require_share,
+    require_sides,
 )
 
 LOSSES = ("lovasz", "cross-entropy")
@@ -111,16 +113,19 @@ class LWLTrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_positive(
-            self, "iterations batch_size window search_factor init_steps loss_weight clip"
-        )
-        require(self, "height width", "at least 32", lambda side: side >= 32)
+        require_positive(self, "iterations batch_size window search_factor init_steps loss_weight")
+        require(self, "clip", "positive", lambda clip: clip > 0)
+        require_sides(self, "height width")
+        require(self, "decay_at", "steps", lambda steps: all(0 <= step <= MOST for step in steps))
         least = 0 if self.box_encoder_rate > 0 else 1
         should = "positive, or 0 for the box encoder"
         require(self, "test_frames", should, lambda count: count >= least)
         rates = map(_rate_name, _PARTS)
-        require_not_negative(self, " ".join(("update_steps jitter weight_predictor_start", *rates)))
+        require_not_negative(
+            self, " ".join(("update_steps jitter weight_predictor_start test_frames seed", *rates))
+        )
         require(self, "zoom", "1 or more", lambda zoom: zoom >= 1)
+        require(self, "zoom", "at most 100", lambda zoom: zoom <= 100)
         require_share(self, "paste")
         require(self, "loss", f"one of {', '.join(LOSSES)}", lambda loss: loss in LOSSES)
         if not self.trained_parts:
