@@ -1,8 +1,8 @@
 """Copies of modules whose parameters may be any tensors, results of computations included.
 
 A copy has module objects of its own, of the same classes, and shares whatever it need not own.
-Other than `copy.deepcopy`, it takes tensors that carry a graph and attributes that nothing can copy,
-such as a lock, a generator or an open file.
+Other than `copy.deepcopy`, it takes tensors that carry a graph, and attributes that nothing can
+copy, such as a lock, a generator or an open file.
 """
 
 import weakref
