@@ -185,7 +185,7 @@ def test_aliases_start_from_one_tensor_only():
         adapted = il.adapt(module, lambda m: m.loss(x), il.GradientDescent(0.1), init=init, steps=0)
         assert torch.equal(adapted.values["embed.weight"], start)
     init = {"head.weight": start, "embed.weight": 2 * start}
-    with pytest.raises(ValueError, match="^init: 'embed.weight' is|^init: 'head.weight' is"):
+    with pytest.raises(ValueError, match="by another name"):
         il.adapt(module, lambda m: m.loss(x), il.GradientDescent(0.1), init=init)
 
 
