@@ -1,8 +1,8 @@
 """Adapting an `nn.Module`: which parameters, with which statistics, without changing the module."""
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import partial
 from threading import current_thread, get_ident, main_thread
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import UninitializedTensorMixin
 
+from innerloop import trees
 from innerloop.adjoints import Adjoint
 from innerloop.autodiff import transforming
 from innerloop.compiled import CompiledObjective, compiled_call, compiled_value_and_gradient
+from innerloop.copies import clone, copy_with
 from innerloop.normalization import use_batch_statistics
 from innerloop.problems import Objective
 from innerloop.solve import Solution, solve
@@ -74,8 +77,25 @@ class Adapted:
         self._compile = False
         self._tied = _shares_parameters(module)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies and pickles hold values without their graph, and compile for themselves.
+        state = {**self.__dict__, "_skeletons": {}, "_compiled": {}}
+        for name in ("values", "_others"):
+            state[name] = {key: value.detach() for key, value in state[name].items()}
+        if self.solution is not None:
+            prediction = self.solution.prediction
+            state["solution"] = replace(
+                self.solution,
+                value=trees.detach(self.solution.value),
+                prediction=None if prediction is None else prediction.detach(),
+            )
+        return state
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        skeleton = self._skeleton(batch_statistics=self._policy == "batch_statistics")
+        batch_statistics = self._policy == "batch_statistics"
+        if not self._compile and not torch.compiler.is_compiling():
+            return self._filled(self.values, batch_statistics)(*args, **kwargs)
+        skeleton = self._skeleton(batch_statistics=batch_statistics)
         if self._compile and not transforming():
             run = self._made_once(compiled_call)
             return run(self._run, skeleton, self.values, args, kwargs)
@@ -96,7 +116,10 @@ class Adapted:
         """Minimise a loss of the model, starting from the values that this one has.
 
         Args:
-            loss: maps the model, a callable, to a scalar.
+            loss: maps the model to a scalar. The model is a copy of the module, of its class, whose
+                parameters are the adapting values: its methods, submodules and `parameters()` are
+                those of any module. It is a new one each time that the loss is computed. With
+                `compile`, it is a function that is called as the module is.
             solver: how the loss is minimised.
             init: tensors to take in place of any parameters, adapting or not, by name. Default:
                 none.
@@ -112,16 +135,23 @@ class Adapted:
             The adapted model; this one stays as it is.
 
         Raises:
-            ValueError: `init` names no parameter of the module.
+            ValueError: `init` names no parameter of the module, or has a tensor of another shape,
+                dtype or device, or two for one parameter.
             torch._dynamo.exc.Unsupported: `compile` is set, and the loss does what cannot be
                 compiled, such as branching on a tensor's value; the message names the line.
         """
-        adapted = copy.copy(self)
+        # Not `copy.copy`, which leaves out what was compiled, and the graph of the values.
+        adapted = object.__new__(type(self))
+        adapted.__dict__.update(self.__dict__)
         adapted._replace(init or {})
         adapted._compile = compile
-        skeleton = self._skeleton(batch_statistics=self._policy != "frozen")
+        batch_statistics = self._policy != "frozen"
+        functional = compile or torch.compiler.is_compiling()
+        skeleton = self._skeleton(batch_statistics=batch_statistics) if functional else None
 
         def model(values: dict[str, Tensor]) -> Model:
+            if skeleton is None:
+                return adapted._filled(values, batch_statistics)
             return lambda *args, **kwargs: adapted._run(skeleton, values, args, kwargs)
 
         def values_loss(values: dict[str, Tensor]) -> Tensor:
@@ -140,8 +170,9 @@ class Adapted:
         )
         adapted.values = adapted.solution.value
         if self._policy == "per_task":
-            with _recorded_statistics(skeleton) as statistics:
-                loss(model(adapted.values))
+            recorded = adapted._filled(adapted.values, batch_statistics)
+            with _recorded_statistics(recorded) as statistics:
+                loss(recorded)
             adapted._statistics = statistics
         return adapted
 
@@ -149,17 +180,16 @@ class Adapted:
         """Values and buffers, detached copies, as the module's `load_state_dict` takes them."""
         state = self.module.state_dict()
         own = {**self._others, **self.values, **self._statistics}
-        state.update({name: own[name] for name in own if name in state})
+        for name, first in _first_names(self.module).items():
+            if first in own and name in state:
+                state[name] = own[first]
         return {
             name: value.detach().clone() if isinstance(value, Tensor) else value
             for name, value in state.items()
         }
 
     def _replace(self, tensors: Mapping[str, Tensor]) -> None:
-        known = dict(self.module.named_parameters())
-        for name in tensors:
-            if name not in known:
-                raise ValueError(f"init: {name!r} is no parameter of the module")
+        tensors = _checked_init(self.module, tensors)
         self.values = {name: tensors.get(name, value) for name, value in self.values.items()}
         rest = {name: value for name, value in tensors.items() if name not in self.values}
         self._others = {**self._others, **rest}
@@ -170,6 +200,19 @@ class Adapted:
         if key not in self._skeletons:
             self._skeletons[key] = _skeleton(self.module, batch_statistics)
         return self._skeletons[key]
+
+    def _filled(self, values: Mapping[str, Tensor], batch_statistics: bool) -> nn.Module:
+        """A copy of the module whose tensors are the values; nothing done to it reaches others."""
+        own = {**self._others, **values}
+        tensors: dict[int, Any] = {}
+        for name, parameter in self.module.named_parameters():
+            tensors[id(parameter)] = own[name] if name in own else parameter.view_as(parameter)
+        for name, buffer in self.module.named_buffers():
+            # Copies: a layer may change its buffers in place.
+            tensors[id(buffer)] = self._statistics.get(name, buffer).clone()
+        filled = copy_with(self.module, tensors, clone)
+        _set_statistics(filled, batch_statistics)
+        return filled
 
     def _made_once(self, make: Callable[[], Made]) -> Made:
         made: Made = self._compiled.setdefault(make, make())  # at once, as threads may meet here
@@ -230,28 +273,67 @@ def adapt(
     )
 
 
+def _first_names(module: nn.Module) -> dict[str, str]:
+    """The first name of what is known by each name, parameters and buffers."""
+    first: dict[int, str] = {}
+    return {
+        name: first.setdefault(id(tensor), name)
+        for tensors in (module.named_parameters, module.named_buffers)
+        for name, tensor in tensors(remove_duplicate=False)
+    }
+
+
+def _check_initialised(module: nn.Module) -> None:
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if isinstance(tensor, UninitializedTensorMixin):
+            raise ValueError(
+                f"module: {name!r} has no shape yet; call the module once first, so that its lazy "
+                "layers find theirs"
+            )
+
+
+def _checked_init(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by the first names of the parameters that they fit."""
+    known, first = dict(module.named_parameters()), _first_names(module)
+    found: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if first.get(name) not in known:
+            raise ValueError(f"init: {name!r} is no parameter of the module")
+        parameter = known[first[name]]
+        for what in ("shape", "dtype", "device"):
+            given, right = getattr(tensor, what), getattr(parameter, what)
+            if given != right:
+                if what == "shape":
+                    given, right = tuple(given), tuple(right)
+                raise ValueError(f"init: {name!r} has the {what} {given}, should have {right}")
+        if found.setdefault(first[name], tensor) is not tensor:
+            raise ValueError(
+                f"init: {name!r} is {first[name]!r} by another name, should be the same tensor"
+            )
+    return found
+
+
 def _select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
+    _check_initialised(module)
     named = dict(module.named_parameters())
+    first = {name: one for name, one in _first_names(module).items() if one in named}
     if selection is None:
-        chosen = {name: value for name, value in named.items() if value.requires_grad}
+        chosen = {name for name, value in named.items() if value.requires_grad}
     elif callable(selection):
-        chosen = {name: value for name, value in named.items() if selection(name, value)}
+        chosen = {one for name, one in first.items() if selection(name, named[one])}
     else:
-        patterns = [selection] if isinstance(selection, str) else list(selection)
-        for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in named):
+        chosen = set()
+        for pattern in [selection] if isinstance(selection, str) else list(selection):
+            matches = {one for name, one in first.items() if fnmatchcase(name, pattern)}
+            if not matches:
                 raise ValueError(
                     f"parameters: {pattern!r} matches none of the module's parameters: "
                     f"{', '.join(named)}"
                 )
-        chosen = {
-            name: value
-            for name, value in named.items()
-            if any(fnmatchcase(name, pattern) for pattern in patterns)
-        }
+            chosen |= matches
     if not chosen:
         raise ValueError("parameters: none is selected, should be at least one")
-    return dict(chosen)
+    return {name: value for name, value in named.items() if name in chosen}
 
 
 def _shares_parameters(module: nn.Module) -> bool:
@@ -268,13 +350,18 @@ def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
     if not normalised and current_thread() is main_thread():
         return module
     shared: dict[int, Any] = {id(t): t for t in (*module.parameters(), *module.buffers())}
-    skeleton = copy.deepcopy(module, shared)
-    for layer in skeleton.modules():
+    skeleton = copy_with(module, shared, clone)
+    _set_statistics(skeleton, batch_statistics)
+    return skeleton
+
+
+def _set_statistics(copied: nn.Module, batch_statistics: bool) -> None:
+    """Let the BatchNorm layers of a copy use one kind of statistics."""
+    for layer in copied.modules():
         if isinstance(layer, _BatchNorm):
             layer.eval()
             if batch_statistics or layer.running_mean is None:
                 use_batch_statistics(layer)
-    return skeleton
 
 
 @contextmanager

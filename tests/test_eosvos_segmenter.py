@@ -159,7 +159,7 @@ def test_layers_that_do_not_learn_are_passed_once_for_all_objects(network, rates
         assert segmenter._depth == 7
         segmenter._depth = depth
         passed.clear()
-        tuned = segmenter.network._skeleton(batch_statistics=False)
+        tuned = segmenter.network.module
         networks = (segmenter._frozen, tuned)
         for layer in {next(iter(network.backbone.body.children())) for network in networks}:
             layer.register_forward_hook(lambda *_: passed.append(1))

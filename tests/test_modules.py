@@ -1,6 +1,8 @@
 """Adapting modules: which parameters, which statistics, and what stays as it is."""
 
 import copy
+import pickle
+import threading
 
 import pytest
 import torch
@@ -143,3 +145,128 @@ def test_values_to_start_from_may_be_handed_in():
 def test_bad_arguments_are_named(message, options):
     with pytest.raises(ValueError, match=message):
         il.adapt(net(), loss_of(*batch()), il.GradientDescent(0.1), **options)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(7, 4), nn.Linear(4, 7, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.head(self.embed(x))
+
+    def loss(self, x):
+        return F.cross_entropy(self(x), x.roll(1))
+
+
+def test_tied_weights_adapt_and_are_saved_under_every_name():
+    torch.manual_seed(0)
+    module, x = Tied().double(), torch.arange(7)
+    adapted = il.adapt(
+        module, lambda m: m.loss(x), il.GradientDescent(0.5), steps=3, parameters="head.*"
+    )
+    plain = copy.deepcopy(module)
+    outer = torch.optim.SGD(plain.parameters(), lr=0.5)
+    for _ in range(3):
+        outer.zero_grad()
+        plain.loss(x).backward()
+        outer.step()
+    state = adapted.state_dict()
+    for name in ("embed.weight", "head.weight"):
+        torch.testing.assert_close(state[name], plain.embed.weight.detach())
+    assert set(adapted.values) == {"embed.weight"}
+
+
+def test_aliases_start_from_one_tensor_only():
+    module, x = Tied().double(), torch.arange(7)
+    start = torch.ones(7, 4, dtype=torch.float64)
+    for init in ({"head.weight": start}, {"head.weight": start, "embed.weight": start}):
+        adapted = il.adapt(module, lambda m: m.loss(x), il.GradientDescent(0.1), init=init, steps=0)
+        assert torch.equal(adapted.values["embed.weight"], start)
+    init = {"head.weight": start, "embed.weight": 2 * start}
+    with pytest.raises(ValueError, match="by another name"):
+        il.adapt(module, lambda m: m.loss(x), il.GradientDescent(0.1), init=init)
+
+
+def test_a_submodule_with_two_names_is_one_and_stays():
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 3).double()
+    module = nn.Sequential(layer, nn.Tanh(), layer)
+    before, weight = layer.weight.detach().clone(), layer.weight
+    x = torch.randn(4, 3, dtype=torch.float64)
+    adapted = il.adapt(module, lambda m: m(x).square().mean(), il.GradientDescent(0.1))
+    module(x).square().mean().backward()
+    assert layer.weight is weight
+    assert torch.equal(weight, before)
+    expected = before - 0.1 * layer.weight.grad
+    torch.testing.assert_close(adapted.values["0.weight"].detach(), expected)
+    torch.testing.assert_close(adapted.state_dict()["2.weight"], expected)
+
+
+def test_a_proximal_term_of_the_models_parameters_has_a_gradient():
+    module, loss = net(), loss_of(*batch())
+    start = {name: p.detach() + 1 for name, p in module.named_parameters()}
+
+    def proximal(model):
+        assert type(model) is type(module)
+        assert len(model) == 5
+        terms = [(p - start[name]).square().sum() for name, p in model.named_parameters()]
+        return loss(model) + sum(terms)
+
+    adapted = il.adapt(module, proximal, il.GradientDescent(0.1))
+    gradients = torch.autograd.grad(proximal(module.eval()), list(module.parameters()))
+    for (name, p), gradient in zip(module.named_parameters(), gradients, strict=True):
+        torch.testing.assert_close(adapted.values[name].detach(), (p - 0.1 * gradient).detach())
+
+
+def test_what_a_loss_does_to_the_model_stays_there():
+    module = net().train()
+
+    def loss(model):
+        model.eval()
+        model[4].extra = 1
+        model[4].register_forward_hook(lambda *_: None)
+        model.train()
+        return loss_of(*batch())(model)
+
+    before = copy.deepcopy(module.state_dict())
+    il.adapt(module, loss, il.GradientDescent(0.1), steps=2)
+    assert not module[4]._forward_hooks
+    assert not hasattr(module[4], "extra")
+    assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_attributes_that_nothing_copies_are_no_obstacle():
+    module = nn.Sequential(nn.utils.weight_norm(nn.Linear(3, 4)), nn.BatchNorm1d(4)).double()
+    module.lock = threading.Lock()
+    module.images = iter(range(3))
+    x = torch.randn(5, 3, dtype=torch.float64)
+    adapted = il.adapt(module, lambda m: m(x).square().mean(), il.GradientDescent(0.1))
+    assert not torch.equal(adapted.values["0.weight_v"], module[0].weight_v)
+
+
+def test_copies_hold_the_values_without_their_graph():
+    adapted = il.adapt(net(), loss_of(*batch()), il.GradientDescent(0.1), buffers="per_task")
+    query = batch(2)[0]
+    for copied in (copy.deepcopy(adapted), pickle.loads(pickle.dumps(adapted))):
+        assert not any(value.requires_grad for value in copied.values.values())
+        torch.testing.assert_close(copied(query), adapted(query))
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        (torch.zeros(3, 2).double(), r"'4.bias' has the shape \(3, 2\), should have \(2,\)"),
+        (torch.zeros(2), "'4.bias' has the dtype torch.float32, should have torch.float64"),
+    ],
+)
+def test_values_to_start_from_must_fit(init, message):
+    with pytest.raises(ValueError, match=message):
+        il.adapt(net(), loss_of(*batch()), il.GradientDescent(0.1), init={"4.bias": init})
+
+
+def test_lazy_layers_are_called_first():
+    with pytest.raises(ValueError, match="call the module once first"):
+        il.Adapted(nn.Sequential(nn.LazyLinear(3)))
