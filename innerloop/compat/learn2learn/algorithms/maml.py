@@ -5,8 +5,9 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from innerloop.compat.copies import Module
 from innerloop.compat.learn2learn.algorithms.base_learner import BaseLearner, chosen
-from innerloop.compat.learn2learn.utils import Module, clone_module, update_module
+from innerloop.compat.learn2learn.utils import clone_module, update_module
 
 __all__ = ["MAML", "BaseLearner", "clone_module", "maml_update", "update_module"]
 

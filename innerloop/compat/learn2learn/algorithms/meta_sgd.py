@@ -1,13 +1,14 @@
 """Meta-SGD, as of `learn2learn.algorithms.meta_sgd`."""
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from innerloop.compat.copies import Module
 from innerloop.compat.learn2learn.algorithms.base_learner import BaseLearner
-from innerloop.compat.learn2learn.utils import Module, clone_module, clone_parameters, update_module
+from innerloop.compat.learn2learn.utils import clone_module, clone_parameters, update_module
 
 __all__ = ["BaseLearner", "MetaSGD", "clone_module", "clone_parameters", "meta_sgd_update"]
 
@@ -71,7 +72,7 @@ def meta_sgd_update(
     Raises:
         ValueError: there are not as many rates and gradients as parameters.
     """
-    params = list(model.parameters())
+    params: list[Any] = list(model.parameters())
     rates = [param.lr for param in params] if lrs is None else list(lrs)
     if grads is None:
         grads = [param.grad for param in params]
