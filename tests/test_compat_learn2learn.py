@@ -246,3 +246,32 @@ def test_memory_returns_after_a_hundred_steps():
 def test_bad_updates_are_named():
     with pytest.raises(ValueError, match=r"^updates: 1, "):
         ours.update_module(nn.Linear(3, 2), [None])
+
+
+@pytest.mark.parametrize("rates", [False, True])
+def test_updates_of_a_module(l2l, rates):
+    def update(library):
+        model = build("nested")
+        clone = library.clone_module(model)
+        loss = F.mse_loss(clone(SUPPORT), TARGETS)
+        grads = torch.autograd.grad(loss, clone.parameters(), create_graph=True)
+        if rates:
+            lrs = library.utils.clone_parameters([torch.full_like(g, 0.2) for g in grads])
+            library.algorithms.meta_sgd.meta_sgd_update(clone, lrs=lrs, grads=grads)
+        else:
+            library.optim.DifferentiableSGD(lr=0.1)(clone, grads)
+            library.algorithms.maml.maml_update(clone, lr=0.1, grads=grads)
+        F.mse_loss(clone(QUERY), LABELS).backward()
+        return [*clone.parameters(), *meta_gradients(model)]
+
+    close(update(ours), update(l2l))
+
+
+def test_magic_box(l2l):
+    def box(library):
+        x = torch.tensor([0.3, -2.0], requires_grad=True)
+        value = library.magic_box(x)
+        return [value, *torch.autograd.grad(value.sum(), x)]
+
+    close(box(ours), box(l2l))
+    assert ours.magic_box(3) == 3

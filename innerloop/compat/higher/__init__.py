@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from innerloop.compat.higher import optim, patch
+from innerloop.compat.higher import optim, patch, utils
 from innerloop.compat.higher.base import DifferentiableOptimizer, Override
 from innerloop.compat.higher.optim import create_diff_optim, get_diff_optim, register_optim
 from innerloop.compat.higher.patch import monkeypatch
@@ -20,6 +20,7 @@ __all__ = [
     "optim",
     "patch",
     "register_optim",
+    "utils",
 ]
 
 
@@ -43,8 +44,7 @@ def innerloop_ctx(
         device, copy_initial_weights: as of `monkeypatch`.
         override: as of `DifferentiableOptimizer`.
         track_higher_grads: keep the parameters of all steps and the graph between them. Without
-            it, and with copy_initial_weights=False, gradients reach the model to first order.
-            Default True.
+            it no gradient reaches the initial ones. Default True.
 
     Yields:
         The functional module and the optimizer.

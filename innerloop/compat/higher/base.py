@@ -32,10 +32,8 @@ class DifferentiableOptimizer(ABC):
             receive the outer gradient.
         grad_callback: maps the list of gradients (None where the loss does not depend on a
             parameter) to the list used in their place. Default: nothing.
-        track_higher_grads: keep the graph through the steps. Without it, where `fmodel` was made
-            with copy_initial_weights=False, gradients still reach the original weights to first
-            order, the directions of the steps being constants; in higher they are None.
-            Default True.
+        track_higher_grads: keep the graph through the steps. Without it no gradient reaches the
+            initial parameters. Default True.
 
     Attributes:
         param_groups: settings and latest parameters, as of `torch.optim`.
@@ -115,14 +113,14 @@ class DifferentiableOptimizer(ABC):
         gradients = self._gradients(loss, before, grad_callback or self._grad_callback)
         for group, order in zip(self.param_groups, self._order, strict=True):
             group["params"] = [before[index] for index in order]
-        with nullcontext() if self._track_higher_grads or self._attached else torch.no_grad():
+        with nullcontext() if self._track_higher_grads else torch.no_grad():
             self._update([[gradients[index] for index in order] for order in self._order], **kwargs)
 
         after = list(before)
         for group, order in zip(self.param_groups, self._order, strict=True):
             for index, param in zip(order, group["params"], strict=True):
                 after[index] = param
-        if not (self._track_higher_grads or self._attached):
+        if not self._track_higher_grads:
             after = [
                 new.detach().requires_grad_(old.requires_grad)
                 for new, old in zip(after, before, strict=True)
@@ -140,9 +138,18 @@ class DifferentiableOptimizer(ABC):
             kwargs: what `step` was given beside its own arguments.
         """
 
-    @property
-    def _attached(self) -> bool:
-        return self._fmodel is not None and self._fmodel.attached
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and state, as `torch.optim.Optimizer.load_state_dict` takes them."""
+        index, state, groups = 0, {}, []
+        for group, states in zip(self.param_groups, self.state, strict=True):
+            for place in range(len(group["params"])):
+                if states[place]:
+                    state[index + place] = _copy(states[place], None)
+            count = len(group["params"])
+            settings = _copy({**group, "params": None}, None)
+            groups.append({**settings, "params": list(range(index, index + count))})
+            index += count
+        return {"state": state, "param_groups": groups}
 
     def _gradients(
         self, loss: Tensor, params: list[Tensor], callback: GradCallback | None

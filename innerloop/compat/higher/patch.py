@@ -1,6 +1,6 @@
 """Modules whose parameters are tracked over time, as of `higher.patch`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -18,9 +18,8 @@ class FunctionalModule(nn.Module):
     """
 
     _slots: Slots
-    _history: list[list[Tensor]]
+    _fast_params: list[list[Tensor]]
     _tracked: bool
-    _attached: bool
 
     def __call__(self, *args: Any, params: Iterable[Tensor] | None = None, **kwargs: Any) -> Any:
         """Call the module, with `params` as its latest parameters if given."""
@@ -28,30 +27,31 @@ class FunctionalModule(nn.Module):
             self.update_params(params)
         return super().__call__(*args, **kwargs)
 
+    def forward(self, *args: Any, params: Iterable[Tensor] | None = None, **kwargs: Any) -> Any:
+        """As a call, without hooks."""
+        if params is not None:
+            self.update_params(params)
+        return super().forward(*args, **kwargs)
+
     def parameters(self, recurse: bool = True, time: int | None = None) -> Iterator[nn.Parameter]:
         """The parameters after a number of steps.
 
         Args:
             recurse: as of `nn.Module.parameters`.
-            time: 0 for the initial ones, -1 for the latest. Default: the latest.
+            time: 0 for the initial ones, -1 for the latest. Without track_higher_grads only the
+                latest are kept, and are those at time 0, too. Default: the latest.
 
         Raises:
-            ValueError: a time is asked for without tracking.
             IndexError: fewer steps were taken.
         """
         if time is None:
             return super().parameters(recurse)
-        if not self._tracked and time != -1:
-            raise ValueError(
-                f"time: {time}, should be -1 without track_higher_grads: only the latest "
-                "parameters are kept"
-            )
-        return iter(self._history[time])  # type: ignore[arg-type]
+        return iter(self._fast_params[time])  # type: ignore[arg-type]
 
     @property
     def fast_params(self) -> list[Tensor]:
         """The latest parameters."""
-        return self._history[-1]
+        return self._fast_params[-1]
 
     @fast_params.setter
     def fast_params(self, value: Iterable[Tensor]) -> None:
@@ -61,11 +61,6 @@ class FunctionalModule(nn.Module):
     def init_fast_params(self) -> list[Tensor]:
         """The parameters before the first step."""
         return list(self.parameters(time=0))
-
-    @property
-    def attached(self) -> bool:
-        """Whether gradients of the initial parameters reach the original module."""
-        return self._attached
 
     @property
     def track_higher_grads(self) -> bool:
@@ -80,16 +75,19 @@ class FunctionalModule(nn.Module):
         """Take the next parameters, ordered as `parameters()`."""
         latest = list(params)
         self._slots.fill(self, latest)
-        self._history = [*self._history, latest] if self._tracked else [latest]
+        self._fast_params = [*self._fast_params, latest] if self._tracked else [latest]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         """A functional module of its own, starting from the latest parameters."""
         original: type[nn.Module] = type(self).__mro__[2]
         plain = original.__new__(original)
-        own = ("_slots", "_history", "_tracked", "_attached")
+        own = ("_slots", "_fast_params", "_tracked")
         plain.__dict__ = {key: value for key, value in self.__dict__.items() if key not in own}
         copied = copy_module(plain, fresh, fresh, memo)
-        return _functional(copied, tracked=self._tracked, attached=False)
+        return _functional(copied, tracked=self._tracked)
+
+
+_MonkeyPatchBase = FunctionalModule  # the name in higher, which public code asks instances for
 
 
 def monkeypatch(
@@ -128,7 +126,27 @@ def monkeypatch(
         return tensor.detach().clone().to(device or tensor.device)
 
     copied = copy_module(module, moved, moved_buffer)
-    return _functional(copied, tracked=track_higher_grads, attached=not copy_initial_weights)
+    return _functional(copied, tracked=track_higher_grads)
+
+
+def make_functional(
+    module: nn.Module,
+    encapsulator: Callable[[Any, nn.Module], None] | None = None,
+) -> Any:
+    """A functional version of a module that is given its parameters in every call.
+
+    Args:
+        module: what to copy; stays as it is.
+        encapsulator: called with the functional module and `module`. Default: nothing.
+
+    Returns:
+        A `FunctionalModule`. Until `params` are given it has copies of the module's own; in higher
+        it has none.
+    """
+    functional = monkeypatch(module)
+    if encapsulator is not None:
+        encapsulator(functional, module)
+    return functional
 
 
 def buffer_sync(module: nn.Module, fmodule: nn.Module, device: torch.device | None = None) -> None:
@@ -138,15 +156,14 @@ def buffer_sync(module: nn.Module, fmodule: nn.Module, device: torch.device | No
             ours.copy_(theirs if device is None else theirs.to(device))
 
 
-def _functional(module: nn.Module, *, tracked: bool, attached: bool) -> Any:
+def _functional(module: nn.Module, *, tracked: bool) -> Any:
     """Turn a module into a functional one, in place."""
     kind: Any = type(module)
     module.__class__ = _functional_class(kind)
     assert isinstance(module, FunctionalModule)
     module._slots = Slots(module)
-    module._history = [list(nn.Module.parameters(module))]
+    module._fast_params = [list(nn.Module.parameters(module))]
     module._tracked = tracked
-    module._attached = attached
     return module
 
 

@@ -4,6 +4,21 @@ Import it as `import innerloop.compat.learn2learn as l2l`.
 """
 
 from innerloop.compat.learn2learn import algorithms, optim, utils
-from innerloop.compat.learn2learn.utils import clone_module, detach_module, update_module
+from innerloop.compat.learn2learn.utils import (
+    clone_module,
+    clone_parameters,
+    detach_module,
+    magic_box,
+    update_module,
+)
 
-__all__ = ["algorithms", "clone_module", "detach_module", "optim", "update_module", "utils"]
+__all__ = [
+    "algorithms",
+    "clone_module",
+    "clone_parameters",
+    "detach_module",
+    "magic_box",
+    "optim",
+    "update_module",
+    "utils",
+]

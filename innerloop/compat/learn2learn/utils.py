@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from innerloop.compat.copies import Module, Slots, clone, copy_module
@@ -65,3 +66,20 @@ def detach_module(module: nn.Module, keep_requires_grad: bool = False) -> None:
         tensor.detach_()
         if keep_requires_grad:
             tensor.requires_grad_(required)
+
+
+def clone_parameters(param_list: Iterable[Tensor]) -> list[Tensor]:
+    """Copies of tensors whose gradients reach the originals."""
+    return [clone(param) for param in param_list]
+
+
+def magic_box(x: Any) -> Any:
+    """One, with the gradient of x: makes a surrogate loss of log-probabilities.
+
+    Args:
+        x: log-probabilities; what is no tensor is returned as it is.
+
+    Source:
+        Foerster et al., DiCE: The Infinitely Differentiable Monte Carlo Estimator, ICML 2018.
+    """
+    return torch.exp(x - x.detach()) if isinstance(x, Tensor) else x

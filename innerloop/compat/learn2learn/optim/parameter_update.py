@@ -1,0 +1,67 @@
+"""Gradients that pass through transforms, as of `learn2learn.optim`."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.compat.learn2learn.optim.transforms import Transform
+
+
+class ParameterUpdate(nn.Module):
+    """`torch.autograd.grad` whose gradients pass through learned transforms.
+
+    Args:
+        parameters: the parameters to update, in order.
+        transform: makes the transform of each.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], transform: Transform) -> None:
+        super().__init__()
+        self.transforms_modules = nn.ModuleList([transform(param) for param in parameters])
+
+    def forward(
+        self,
+        loss: Tensor,
+        parameters: Iterable[Tensor],
+        create_graph: bool = False,
+        retain_graph: bool = False,
+        allow_unused: bool = False,
+        allow_nograd: bool = False,
+    ) -> list[Tensor | None]:
+        """The update of every parameter, None where there is no gradient.
+
+        Args:
+            loss, create_graph, retain_graph, allow_unused: as of `torch.autograd.grad`.
+            parameters: ordered as those that the object was made for.
+            allow_nograd: accepted for compatibility: parameters that do not require a gradient
+                have no update in any case.
+        """
+        found = gradients(
+            loss,
+            list(parameters),
+            create_graph=create_graph,
+            retain_graph=create_graph or retain_graph,
+            allow_unused=allow_unused,
+        )
+        return [
+            None if gradient is None else transform(gradient)
+            for transform, gradient in zip(self.transforms_modules, found, strict=True)
+        ]
+
+
+def gradients(loss: Tensor, params: list[Tensor], **options: Any) -> list[Tensor | None]:
+    """Gradients of a loss; None for parameters that do not require one.
+
+    Args:
+        loss: the loss.
+        params: with respect to what.
+        options: as of `torch.autograd.grad`.
+    """
+    moving = [index for index, param in enumerate(params) if param.requires_grad]
+    found = torch.autograd.grad(loss, [params[index] for index in moving], **options)
+    result: list[Tensor | None] = [None] * len(params)
+    for index, gradient in zip(moving, found, strict=True):
+        result[index] = gradient
+    return result
