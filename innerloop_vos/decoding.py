@@ -1,42 +1,56 @@
 """Frames decoded from a video file, complete or not at all."""
 
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
 
 import av
+import numpy as np
 import torch
 from av.container import InputContainer
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
+from PIL import Image
 from torch import Tensor
 
 from innerloop_vos.errors import InputError
+from innerloop_vos.files import regular_file
 from innerloop_vos.frames import IMAGE_RATE, Frames
+
+# Formats that hold their pictures themselves. Playlists, whatever their name, lead to other files
+# or to the network.
+_OPTIONS = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,"
+    "ogg,gif,yuv4mpegpipe,mxf,m4v,h264,hevc,ivf",
+    "protocol_whitelist": "file",
+}
 
 
 class VideoFrames(Frames):
-    """Frames of a video file, turned upright as its metadata says.
+    """Frames of a video file, turned and mirrored as its metadata says, to the nearest quarter.
 
     Opening decodes the whole stream once without keeping a frame. Only that gives the exact number
     of frames, and it finds damage before any work is done on the first one. Reading forward
     decodes each frame once; reading backward starts again from the first.
 
     Args:
-        path: A file that FFmpeg reads.
+        path: A file that FFmpeg reads and that holds its pictures itself: MP4, MOV, MKV, WebM,
+            AVI, MPEG, FLV, WMV, Ogg, GIF ...
 
     Raises:
         InputError: It cannot be read, holds no video, is damaged, or is cut short.
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = regular_file(path, "video")
         sizes: dict[tuple[int, int], int] = {}  # the first frame of each size
         count = 0
         for count, frame in enumerate(self._decode(), start=1):
-            upright = frame.rotation % 180 == 0
-            size = (frame.height, frame.width) if upright else (frame.width, frame.height)
+            height, width = frame.height, frame.width
+            size = (width, height) if _turn(frame)[0] else (height, width)
             sizes.setdefault(size, count - 1)
         if len(sizes) > 1:
             changes = ", ".join(f"{w}x{h} from frame {i}" for (h, w), i in sizes.items())
@@ -59,12 +73,16 @@ class VideoFrames(Frames):
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
-            with av.open(str(self.path)) as container:
+            # An absolute path is never taken for another protocol, as "concat:a|b" would be.
+            path = os.path.abspath(self.path)
+            with av.open(path, options=_OPTIONS, metadata_errors="replace") as container:
                 stream = container.streams.best("video")
                 if not isinstance(stream, VideoStream):
                     raise InputError(f"{self.path} holds no video")
+                # As for images; FFmpeg refuses to allocate more.
+                stream.codec_context.options = {"max_pixels": str(Image.MAX_IMAGE_PIXELS)}
                 self.rate = float(stream.average_rate or IMAGE_RATE)
-                yield from _whole_stream(container, stream, self.rate)
+                yield from _whole_stream(self.path, container, stream, self.rate)
         except av.FFmpegError as error:
             raise InputError(
                 f"video {self.path} cannot be decoded; it is damaged, cut short or no video: "
@@ -73,10 +91,9 @@ class VideoFrames(Frames):
 
 
 def _whole_stream(
-    container: InputContainer, stream: VideoStream, rate: float
+    name: Path, container: InputContainer, stream: VideoStream, rate: float
 ) -> Iterator[VideoFrame]:
     """Yield every frame; raise where one is damaged or fewer come than the file declares."""
-    name = container.name
     declared_packets = _declared_packets(container, stream)
     declared_end = _declared_end(container, stream)
     unit = float(stream.time_base or 1 / rate)  # seconds
@@ -135,4 +152,17 @@ def _declared_end(container: InputContainer, stream: VideoStream) -> float | Non
 
 def _to_tensor(frame: VideoFrame) -> Tensor:
     image = torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1)
-    return image.rot90(frame.rotation // 90, dims=(1, 2)).contiguous()
+    transposed, flipped = _turn(frame)
+    return (image.transpose(1, 2) if transposed else image).flip(flipped).contiguous()
+
+
+def _turn(frame: VideoFrame) -> tuple[bool, list[int]]:
+    """How a frame is shown: whether it is transposed, and the dimensions flipped after that."""
+    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if side_data is None:
+        return False, []
+    # It takes a pixel (x, y) to (a x + c y, b x + d y), plus a shift.
+    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    transposed = abs(b) + abs(c) > abs(a) + abs(d)
+    down, right = (b, c) if transposed else (d, a)
+    return transposed, [dim for dim, scale in ((1, down), (2, right)) if scale < 0]

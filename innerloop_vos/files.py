@@ -1,7 +1,8 @@
-"""Reading images and writing files so that a failure is named and leaves nothing behind."""
+"""Reading images and writing files so that a failure is named, and nothing is lost or left."""
 
+import shutil
 import tempfile
-import zlib
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,34 +10,110 @@ from pathlib import Path
 from PIL import Image
 
 from innerloop.errors import InputError
-from innerloop.files import atomic_path, prepare_output
+from innerloop.files import atomic_path, prepare_output, regular_file
 
-__all__ = ["UNREADABLE", "atomic_folder", "atomic_path", "prepare_output", "read_image"]
+__all__ = [
+    "FRAME_FORMATS",
+    "atomic_folder",
+    "atomic_path",
+    "open_image",
+    "prepare_output",
+    "read_image",
+    "regular_file",
+    "upright_size",
+]
 
-# What Pillow raises for damaged files, by format and by the place of the damage.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError)
+FRAME_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+"""What an image is decoded as, whatever its name; an EPS, say, would be run by a program."""
+
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
 
 
-def read_image(path: str | Path) -> Image.Image:
+@contextmanager
+def open_image(path: str | Path, formats: tuple[str, ...] = FRAME_FORMATS) -> Iterator[Image.Image]:
+    """Open an image file, of which only the header is read until its pixels are asked for.
+
+    Args:
+        path: The file.
+        formats: Pillow's names of the formats that it may have.
+
+    Yields:
+        The image, as it is stored.
+
+    Raises:
+        InputError: The file is missing, no regular file, no image of these formats, corrupt, too
+            large (Pillow's limit of pixels) or holds several pictures; also on decoding in the
+            block.
+    """
+    regular_file(path, "image")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damage that does not matter, such as in EXIF data
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=formats) as image:
+                # In an MPO, as telephones write it, the further pictures are views of the first.
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                    raise ValueError(f"it holds {image.n_frames} pictures")  # type: ignore[attr-defined]
+                yield image
+    except InputError:
+        raise
+    except Exception as error:  # Pillow raises almost anything for damaged files
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} is not a readable image ({', '.join(formats)}), or is corrupt: {text}"
+        ) from error
+
+
+def read_image(
+    path: str | Path, formats: tuple[str, ...] = FRAME_FORMATS, *, upright: bool = True
+) -> Image.Image:
     """Read a whole image file, whatever its mode.
 
     Args:
-        path: A PNG, JPEG or other file that Pillow reads.
+        path: The file.
+        formats: Pillow's names of the formats that it may have.
+        upright: Turn it as its EXIF orientation says, as viewers do. Default True.
 
     Returns:
         The decoded image, independent of the file.
 
     Raises:
-        InputError: The file is missing, is no image, or is truncated or otherwise corrupt.
+        InputError: See `open_image`.
     """
+    with open_image(path, formats) as image:
+        turn = _UPRIGHT.get(_orientation(image)) if upright else None
+        kind = image.format
+        image.load()
+        if turn is not None:
+            image = image.transpose(turn)
+            image.format = kind
+        return image
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return the width and height of an opened image once it is turned upright."""
+    width, height = image.size
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read the EXIF orientation from the header, 1 (upright) where there is none."""
+    if image.format == "TIFF":  # Pillow turns these itself
+        return 1
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image
-    except FileNotFoundError:
-        raise InputError(f"no such image: {path}") from None
-    except UNREADABLE as error:
-        raise InputError(f"{path} is not a readable image, or is corrupt: {error}") from error
+        # Not the method of PNG images, which would decode the whole.
+        return int(Image.Image.getexif(image).get(0x0112, 1))
+    except Exception:  # viewers ignore damaged EXIF data
+        return 1
 
 
 @contextmanager
@@ -44,7 +121,8 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder whose files move into `folder` once the block succeeds.
 
     Args:
-        folder: Folder to write to, which exists. Files of the same names in it are replaced.
+        folder: Folder to write to, which exists. Files of the same names in it are replaced, links
+            as in `atomic_path`.
 
     Yields:
         A folder inside `folder`. It is removed, with all that is in it, if the block raises.
@@ -57,6 +135,7 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name:
             yield Path(name)
             for path in sorted(Path(name).iterdir()):
-                path.replace(folder / path.name)
+                with atomic_path(folder / path.name) as temporary:
+                    shutil.move(path, temporary)
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error

@@ -1,6 +1,8 @@
 """The frames of a clip as a lazily read sequence, and the one that reads a folder of images."""
 
+import os
 import re
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -10,13 +12,13 @@ from typing import overload
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.files import UNREADABLE, read_image
+from innerloop_vos.files import open_image, read_image, upright_size
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+IMAGE_NAMES = "JPEG, PNG, BMP, TIFF or WebP"
 IMAGE_RATE = 24.0
 """Frames per second of a folder of images, which says nothing of its rate: that of DAVIS."""
 
@@ -53,37 +55,110 @@ class Frames(Sequence[Tensor]):
 
 
 class ImageFrames(Frames):
-    """Frames from image files, which are the same size and, if numbered, leave no gap.
+    """Frames from image files of one size; where a number is missing between them, it warns.
 
     Args:
-        paths: JPEG or PNG files, in order.
+        paths: Image files, in order.
         rate: Frames per second.
+        upright: Turn each as its EXIF orientation says, as viewers do. Default True.
 
     Raises:
-        InputError: There are none; a header cannot be read; two files differ in size or share a
-            name; or a number is missing.
+        InputError: There are none; a header cannot be read; or two files differ in size or share a
+            name.
     """
 
-    def __init__(self, paths: Iterable[Path], rate: float = IMAGE_RATE) -> None:
+    def __init__(
+        self, paths: Iterable[Path], rate: float = IMAGE_RATE, *, upright: bool = True
+    ) -> None:
         self.paths = list(paths)
         self.names = [path.stem for path in self.paths]
-        self.size = _common_size(self.paths)
+        self.upright = upright
+        self.size = self._common_size()
         self.rate = rate
-        _check_names(self.paths)
+        check_names(self.paths)
+        _warn_of_gaps(self.paths)
 
     def _read(self, index: int) -> Tensor:
         path = self.paths[index]
-        image = read_image(path)
+        image = read_image(path, upright=self.upright)
         if image.mode.startswith(("I", "F")):
             raise InputError(f"frame {path} has mode {image.mode}; it should have 8 bits a channel")
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        if (image.height, image.width) != self.size:
+            raise InputError(f"frame {path} changed while it was read")
+        try:
+            colours = image.convert("RGB")
+        except ValueError as error:
+            raise InputError(f"frame {path} has mode {image.mode}, which has no colours") from error
+        return torch.from_numpy(np.array(colours)).permute(2, 0, 1).contiguous()
+
+    def _common_size(self) -> tuple[int, int]:
+        size = None
+        for path in self.paths:
+            with open_image(path) as image:  # reads the header only
+                width, height = upright_size(image) if self.upright else image.size
+            if size is None:
+                size = height, width
+            if size != (height, width):
+                raise InputError(
+                    f"frames should all have one size, but {self.paths[0]} is {size[1]}x{size[0]} "
+                    f"(width x height) and {path} is {width}x{height}"
+                )
+        if size is None:
+            raise InputError("there are no frames: the list of image files is empty")
+        return size
 
 
-def image_files(folder: Path) -> list[Path]:
-    """List the JPEG and PNG files of a folder in the natural order of their names.
+def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
+    """List the frames of a folder.
+
+    Args:
+        folder: The folder. Hidden files in it are left out, and so are files of other kinds.
+        without: A file that is no frame though it may lie among them, such as their mask.
+
+    Returns:
+        The frames in the natural order of their names.
+
+    Raises:
+        InputError: There are none, or an image among them may not be meant as one: it has no
+            number where the others have one, or another format and a name of another form.
+    """
+    paths = leave_out(image_files(folder), without)
+    if not paths:
+        raise InputError(f"folder {folder} holds no {IMAGE_NAMES} image")
+    check_names(paths)
+    forms = Counter(_form(path) for path in paths)
+    usual = forms.most_common(1)[0][0]
+    for path in paths:
+        name, suffix = _form(path)
+        unnumbered = "#" in usual[0] and "#" not in name
+        if unnumbered or (name != usual[0] and suffix != usual[1]):
+            raise InputError(
+                f"folder {folder} holds {path.name} among frames that are named otherwise; if it "
+                f"is one of them, give the frames as a glob, such as '{folder}/*', or move it away"
+            )
+    return paths
+
+
+def leave_out(paths: Iterable[Path], file: Path | None) -> list[Path]:
+    """Return paths without those that lead to a certain file."""
+    if file is None or not file.exists():
+        return list(paths)
+    return [path for path in paths if not (path.exists() and os.path.samefile(path, file))]
+
+
+def _form(path: Path) -> tuple[str, str]:
+    """The name of a file with every number replaced, and its format."""
+    suffix = path.suffix.lower()
+    same = {".jpeg": ".jpg", ".tiff": ".tif"}.get(suffix, suffix)
+    return re.sub(r"\d+", "#", path.stem), same
+
+
+def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """List the images of a folder in the natural order of their names.
 
     Args:
         folder: The folder; hidden files in it are left out.
+        suffixes: The endings of the files.
 
     Returns:
         The files, ``frame2`` before ``frame10``.
@@ -91,7 +166,7 @@ def image_files(folder: Path) -> list[Path]:
     return natural_order(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
     )
 
 
@@ -113,31 +188,22 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
     return sorted(paths, key=key)
 
 
-def _common_size(paths: Sequence[Path]) -> tuple[int, int]:
-    size = None
-    for path in paths:
-        try:
-            with Image.open(path) as image:  # reads the header only
-                width, height = image.size
-        except UNREADABLE as error:
-            raise InputError(f"frame {path} is not a readable image: {error}") from error
-        if size is None:
-            size = height, width
-        if size != (height, width):
-            raise InputError(
-                f"frames should all have one size, but {paths[0]} is {size[1]}x{size[0]} "
-                f"(width x height) and {path} is {width}x{height}"
-            )
-    if size is None:
-        raise InputError("there are no frames: the list of image files is empty")
-    return size
+def check_names(paths: Sequence[Path]) -> None:
+    """Check that no two files have the same name but for its ending.
 
+    Args:
+        paths: The files; at least one.
 
-def _check_names(paths: Sequence[Path]) -> None:
+    Raises:
+        InputError: Two share a name, so that their masks would, too.
+    """
     stem, count = Counter(path.stem for path in paths).most_common(1)[0]
     if count > 1:
         twins = " and ".join(str(path) for path in paths if path.stem == stem)
         raise InputError(f"{twins} share the name {stem}, so their masks would too")
+
+
+def _warn_of_gaps(paths: Sequence[Path]) -> None:
     names = [re.fullmatch(r"(.*?)(\d+)", path.stem) for path in paths]
     numbers = [match[2] for match in names if match]
     prefixes = {match[1] for match in names if match}
@@ -150,6 +216,8 @@ def _check_names(paths: Sequence[Path]) -> None:
     for before, after, step in zip(numbers, numbers[1:], steps, strict=False):
         if step != regular:
             name = f"{prefixes.pop()}{int(before) + regular:0{len(before)}d}{paths[0].suffix}"
-            raise InputError(
-                f"frame {paths[0].with_name(name)} is missing: {before} is followed by {after}"
+            warnings.warn(
+                f"frame {paths[0].with_name(name)} may be missing: {before} is followed by {after}",
+                stacklevel=4,
             )
+            return

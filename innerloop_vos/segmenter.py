@@ -63,6 +63,7 @@ class Segmenter(ABC):
         """
         self._size, self.ids = None, []
         _check_frame(frame, None)
+        _check_tensor(masks, "masks", "(H, W)")
         check_mask(masks, (frame.shape[1], frame.shape[2]))
         self._size = (frame.shape[1], frame.shape[2])
         self.reset()
@@ -90,6 +91,7 @@ class Segmenter(ABC):
             raise RuntimeError("step: call start with the first frame and its masks before")
         _check_frame(frame, self._size)
         if masks is not None:
+            _check_tensor(masks, "masks", "(H, W)")
             check_mask(masks, self._size, "masks")
         encoded = self.encode(frame.to(self.device))
         return self._finish(encoded, self.track(encoded), masks)
@@ -154,7 +156,16 @@ class Segmenter(ABC):
         """Learn from the merged result in a frame, shape (O, H, W), probabilities."""
 
 
+def _check_tensor(value: object, name: str, shape: str) -> None:
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name}: {type(value).__name__}; should be a torch.Tensor, {shape} uint8, such as "
+            "torch.from_numpy makes of a NumPy array"
+        )
+
+
 def _check_frame(frame: Tensor, size: tuple[int, int] | None) -> None:
+    _check_tensor(frame, "frame", "RGB, (3, H, W)")
     if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8:
         raise InputError(
             f"frame: shape {tuple(frame.shape)}, {frame.dtype}; should be (3, H, W) uint8"

@@ -14,43 +14,51 @@ from torch import Tensor
 from innerloop_vos.decoding import VideoFrames
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
-from innerloop_vos.frames import IMAGE_SUFFIXES, Frames, ImageFrames, image_files, natural_order
+from innerloop_vos.frames import (
+    IMAGE_NAMES,
+    IMAGE_SUFFIXES,
+    Frames,
+    ImageFrames,
+    folder_frames,
+    leave_out,
+    natural_order,
+)
 
 __all__ = ["Frames", "ImageFrames", "VideoFrames", "check_video_path", "open_frames", "write_video"]
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 
 
-def open_frames(source: str | Path) -> Frames:
+def open_frames(source: str | Path, without: str | Path | None = None) -> Frames:
     """Open the frames of a clip.
 
     Args:
-        source: A folder of JPEG or PNG images, a glob that matches such images, or a video file.
+        source: A folder of images (JPEG, PNG, BMP, TIFF or WebP), a glob that matches such images,
+            or a video file.
+        without: A file that is no frame though it may lie among them, such as their mask.
 
     Returns:
         The frames: ``len``, indexing, iteration, ``names``, ``size`` and ``rate``. Images come in
-        the natural order of their names.
+        the natural order of their names; a gap in their zero-padded numbering is warned of.
 
     Raises:
-        InputError: There is nothing there; images differ in size or one is missing from their
-            zero-padded numbering; or the video is damaged or cut short.
+        InputError: There is nothing there; images differ in size or in a folder one is named
+            otherwise; or the video is damaged or cut short.
     """
     path = Path(source)
+    other = None if without is None else Path(without)
     if path.is_dir():
-        paths = image_files(path)
-        if not paths:
-            raise InputError(f"folder {path} holds no JPEG or PNG image")
-        return ImageFrames(paths)
-    if path.is_file():
+        return ImageFrames(folder_frames(path, other))
+    if path.exists():
         is_image = path.suffix.lower() in IMAGE_SUFFIXES
         return ImageFrames([path]) if is_image else VideoFrames(path)
     if not has_magic(str(source)):
         raise InputError(f"no such folder, video or image: {source}")
-    paths = natural_order(Path(match) for match in glob(str(source)))
+    paths = leave_out(natural_order(Path(match) for match in glob(str(source))), other)
     if not paths:
         raise InputError(f"no file matches {source}")
     if others := [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]:
-        raise InputError(f"{source} matches {others[0]}, which is no JPEG or PNG image")
+        raise InputError(f"{source} matches {others[0]}, which is no {IMAGE_NAMES} image")
     return ImageFrames(paths)
 
 

@@ -164,8 +164,18 @@ def empty_mask(frames, mask, folder):
     return {"--mask": folder / "empty.png"}
 
 
-def missing_frame(frames, mask, folder):
-    (frames / "00002.jpg").unlink()
+def out_among_frames(frames, mask, folder):
+    return {"--out": frames}
+
+
+def overlay_over_the_mask(frames, mask, folder):
+    (folder / "link.mp4").symlink_to(mask)
+    return {"--overlay": folder / "link.mp4"}
+
+
+def stray_masks(frames, mask, folder):
+    write_mask(folder / "00009.png", torch.ones(SIZE, dtype=torch.uint8))
+    return {"--out": folder}
 
 
 def no_frames(frames, mask, folder):
@@ -198,8 +208,10 @@ def truncated_video(frames, mask, folder):
 BAD_INPUTS = [
     (other_size, "12x10 pixels .* but the frame is 160x96"),
     (empty_mask, "empty.png is empty"),
-    (missing_frame, "00002"),
-    (no_frames, "no JPEG or PNG"),
+    (out_among_frames, "--out: .* is read too, as INPUT"),
+    (overlay_over_the_mask, "--overlay: .* is read too, as --mask"),
+    (stray_masks, "holds 1 other images, such as 00009.png"),
+    (no_frames, "no JPEG, PNG"),
     (mixed_sizes, "00002.jpg.*30x20|30x20.*00002.jpg"),
     (corrupt_frame, "00002.jpg"),
     (corrupt_mask, "00000.png"),
@@ -215,7 +227,7 @@ BAD_INPUTS = [
     (lambda f, m, d: {"--device": "magic"}, "device: 'magic' cannot be used"),
     (lambda f, m, d: {"--weights": m}, "weights: .* cannot be read"),
     (lambda f, m, d: RIDGE | {"--weights": nan_weights(d)}, "features: the backbone gives NaN"),
-    (lambda f, m, d: {"--out": m}, "00000.png is a file"),
+    (lambda f, m, d: {"--out": m}, "00000.png is read too, as --mask"),
     (lambda f, m, d: {"--out": "/proc/innerloop"}, "/proc/innerloop is not writable"),
     (lambda f, m, d: {"--overlay": d / "overlay.gif"}, "should end in one of .mp4"),
 ]

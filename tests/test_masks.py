@@ -5,7 +5,15 @@ from PIL import Image
 from shared import SHARED, needs_shared
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.masks import PALETTE, box_to_mask, check_mask, parse_box, read_mask, write_mask
+from innerloop_vos.masks import (
+    PALETTE,
+    box_to_mask,
+    check_mask,
+    describe,
+    parse_box,
+    read_mask,
+    write_mask,
+)
 
 IDS = torch.tensor([[0, 1, 1, 0], [0, 2, 2, 0], [0, 9, 0, 0]], dtype=torch.uint8)
 BINARY = (IDS > 0).to(torch.uint8)
@@ -64,8 +72,13 @@ def test_void_is_background(tmp_path, ids):
 
 
 def test_void_beside_ids_in_another_palette(tmp_path):
-    grey = save(tmp_path / "mask.png", [[0, 1, 255]], "P")
-    assert read_mask(grey).tolist() == [[0, 1, 0]]
+    image = Image.fromarray(np.array([[0, 1, 255]], dtype=np.uint8))
+    image.putpalette([0, 0, 0, 236, 95, 103, *[9] * 759, 255, 255, 255])
+    image.save(tmp_path / "mask.png")
+    assert read_mask(tmp_path / "mask.png").tolist() == [[0, 1, 0]]
+    # Under a palette of greys the index is a grey value, and 255 may be the object.
+    with pytest.raises(InputError, match="0, 1, 255"):
+        read_mask(save(tmp_path / "grey.png", [[0, 1, 255]], "P"))
 
 
 def test_small_greys_are_ids(tmp_path):
@@ -111,10 +124,82 @@ def test_ambiguous_values_are_named(tmp_path, array, message):
     assert str(path) in str(caught.value)
 
 
-def test_sixteen_bit_masks_are_refused(tmp_path):
-    Image.fromarray(np.zeros((3, 4), dtype=np.uint16)).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match="mode I;16"):
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32])
+def test_wide_greys_that_hold_small_ids(tmp_path, dtype):
+    Image.fromarray(IDS.numpy().astype(dtype)).save(tmp_path / "mask.tif")
+    assert torch.equal(read_mask(tmp_path / "mask.tif"), IDS)
+    Image.fromarray(IDS.numpy().astype(dtype) * 1000).save(tmp_path / "mask.tif")
+    with pytest.raises(InputError, match="do not say which object"):
+        read_mask(tmp_path / "mask.tif")
+
+
+DISK = ((np.mgrid[:96, :160] - np.array([48, 60])[:, None, None]) ** 2).sum(0) < 18**2
+
+
+def spoiled(path, kind):
+    """A disk with edges that a lossy format or interpolation made, and no void."""
+    disk = Image.fromarray(DISK.astype(np.uint8) * 20)
+    if kind == "jpeg":
+        disk.save(path.with_suffix(".jpg"), quality=90)
+        return path.with_suffix(".jpg")
+    if kind == "resampled":
+        disk.resize((240, 144), Image.Resampling.BILINEAR).save(path)
+    elif kind == "soft":
+        Image.fromarray(np.linspace(0, 255, 15360).reshape(96, 160).astype(np.uint8)).save(path)
+    elif kind == "shades":
+        red = np.stack([np.asarray(disk.resize((240, 144), Image.Resampling.BILINEAR)) * 12] * 3)
+        red[1:] = 0
+        Image.fromarray(red.transpose(1, 2, 0)).convert("P", palette=Image.Palette.ADAPTIVE).save(
+            path
+        )
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "resampled", "soft", "shades"])
+def test_noise_and_soft_edges_are_no_objects(tmp_path, kind):
+    path = spoiled(tmp_path / "mask.png", kind)
+    with pytest.raises(InputError, match="--threshold 127"):
+        read_mask(path)
+    for given in ({"threshold": 9}, {"binary": True}):
+        assert read_mask(path, **given).unique().tolist() == [0, 1]
+
+
+def test_a_threshold_is_the_brightness_above_which_the_object_lies(tmp_path):
+    path = save(tmp_path / "mask.png", [[0, 100, 101, 255]])
+    assert read_mask(path, threshold=100).tolist() == [[0, 0, 1, 1]]
+    assert read_mask(path, binary=True).tolist() == [[0, 1, 1, 1]]
+    with pytest.raises(InputError, match="threshold: 255"):
+        read_mask(path, threshold=255)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "bmp", "tif"])
+def test_formats_of_masks(tmp_path, suffix):
+    path = save(tmp_path / f"mask.{suffix}", DISK * 255)
+    assert torch.equal(read_mask(path), torch.from_numpy(DISK).byte())
+
+
+def test_palettes_whose_index_0_is_no_background(tmp_path):
+    image = Image.fromarray(1 - DISK.astype(np.uint8))
+    image.putpalette([255, 0, 0, 0, 0, 0])
+    image.save(tmp_path / "mask.png")
+    with pytest.raises(InputError, match="index 0 should be black"):
         read_mask(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png", binary=True), torch.from_numpy(DISK).byte())
+
+
+def test_other_palettes_with_a_black_background(tmp_path):
+    image = Image.fromarray(IDS.numpy())
+    image.putpalette([0, 0, 0, 236, 95, 103, 249, 145, 87, *[9] * 18, 250, 200, 99])
+    image.save(tmp_path / "mask.png")
+    assert torch.equal(read_mask(tmp_path / "mask.png"), IDS)
+
+
+def test_what_a_mask_holds_is_said():
+    labels = torch.zeros(50, 50, dtype=torch.uint8)
+    labels[:30, :40] = 1
+    assert describe(labels) == "1 object: 1 (1,200 pixels)"
+    labels[40:, :3] = 7
+    assert describe(labels) == "2 objects: 1 (1,200 pixels), 7 (30)"
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -93,6 +93,16 @@ def test_bad_starts_are_named(frame, masks, message):
         Scripted().start(frame, masks)
 
 
+@pytest.mark.parametrize("kind", [lambda t: t.numpy(), lambda t: t.tolist(), lambda t: None])
+def test_what_is_no_tensor_is_named(kind):
+    mask = label_map(o1=(0, 0))
+    name = type(kind(FRAME)).__name__
+    with pytest.raises(InputError, match=f"^frame: {name}; should be a torch.Tensor"):
+        Scripted().start(kind(FRAME), mask)
+    with pytest.raises(InputError, match=f"^masks: {name}; should be a torch.Tensor"):
+        Scripted().start(FRAME, kind(mask))
+
+
 def test_a_frame_of_another_size_is_refused():
     segmenter = Scripted()
     segmenter.start(FRAME, label_map(o1=(0, 0)))

@@ -1,8 +1,11 @@
+import os
+import struct
+
 import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from innerloop_vos.errors import InputError
@@ -95,7 +98,7 @@ def test_every_image_becomes_rgb(tmp_path, mode):
 
 
 def test_nothing_there(tmp_path):
-    with pytest.raises(InputError, match="holds no JPEG or PNG"):
+    with pytest.raises(InputError, match="holds no JPEG, PNG"):
         open_frames(tmp_path)
     with pytest.raises(InputError, match="no such folder, video or image"):
         open_frames(tmp_path / "absent")
@@ -120,11 +123,11 @@ def test_mixed_sizes_are_found_without_decoding(tmp_path):
         (["00000", "00005", "00010", "00020"], "00015.png"),
     ],
 )
-def test_a_gap_in_the_numbering_is_named(tmp_path, names, missing):
+def test_a_gap_in_the_numbering_is_warned_of(tmp_path, names, missing):
     for name in names:
         save(tmp_path / f"{name}.png", picture(0))
-    with pytest.raises(InputError, match=f"{missing} is missing"):
-        open_frames(tmp_path)
+    with pytest.warns(UserWarning, match=f"{missing} may be missing"):
+        assert open_frames(tmp_path).names == names
 
 
 @pytest.mark.parametrize(
@@ -168,6 +171,55 @@ def test_sixteen_bit_frames_are_refused(tmp_path):
     Image.fromarray(np.zeros((3, 4), dtype=np.uint16)).save(tmp_path / "0.png")
     with pytest.raises(InputError, match="mode I;16"):
         open_frames(tmp_path)[0]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_images_are_turned_as_viewers_turn_them(tmp_path, suffix, orientation):
+    path = tmp_path / f"0.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture(0).permute(1, 2, 0).numpy()).save(path, exif=exif)
+    frames = open_frames(path)
+    with Image.open(path) as image:
+        expected = torch.from_numpy(np.array(ImageOps.exif_transpose(image))).permute(2, 0, 1)
+    assert frames.size == tuple(expected.shape[1:])
+    assert torch.equal(frames[0], expected)
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tif", "tiff", "webp", "jpeg"])
+def test_other_formats_of_frames(tmp_path, suffix):
+    for index in range(2):
+        save(tmp_path / f"{index}.{suffix}", picture(index))
+    assert len(open_frames(tmp_path)) == len(open_frames(f"{tmp_path}/*.{suffix}")) == 2
+
+
+@pytest.mark.parametrize("kind", ["eps", "gif", "ppm"])
+def test_images_are_decoded_only_as_what_frames_may_be(tmp_path, kind):
+    image = Image.fromarray(picture(0).permute(1, 2, 0).numpy())
+    image.save(tmp_path / "0.jpg", format=kind)
+    with pytest.raises(InputError, match="not a readable image"):
+        open_frames(tmp_path)
+
+
+def test_a_mask_among_the_frames_is_left_out(tmp_path):
+    for name in ("00000", "00001", "mask"):
+        save(tmp_path / f"{name}.png", picture(0))
+    with pytest.raises(InputError, match=r"holds mask\.png among frames that are named otherwise"):
+        open_frames(tmp_path)
+    for source in (tmp_path, f"{tmp_path}/*.png"):
+        assert open_frames(source, without=tmp_path / "mask.png").names == ["00000", "00001"]
+
+
+@pytest.mark.parametrize("name", ["00001.png", "00001.mp4"])
+def test_pipes_and_devices_are_not_opened(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is a pipe"):
+        open_frames(tmp_path / name)
+    os.remove(tmp_path / name)
+    os.symlink("/dev/zero", tmp_path / name)
+    with pytest.raises(InputError, match="is a device"):
+        open_frames(tmp_path / name)
 
 
 # --- videos -----------------------------------------------------------------------------------
@@ -224,6 +276,43 @@ def test_a_video_is_turned_upright(tmp_path):
     expected = image.rot90(-1, dims=(1, 2)).float()
     assert (frames[0].float() - expected).abs().mean() < 6
     assert expected[0, 5, 40] == 255  # top right
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ((-1, 0, 0, 1), lambda image: image.flip(2)),
+        ((1, 0, 0, -1), lambda image: image.flip(1)),
+        ((-1, 0, 0, -1), lambda image: image.flip(1, 2)),
+        ((0, 1, -1, 0), lambda image: image.rot90(-1, dims=(1, 2))),
+        ((0, -1, 1, 0), lambda image: image.rot90(1, dims=(1, 2))),
+        ((0, 1, 1, 0), lambda image: image.transpose(1, 2)),
+        ((0.9994, 0.0349, -0.0349, 0.9994), lambda image: image),  # two degrees
+    ],
+)
+def test_a_video_is_shown_as_its_matrix_says(tmp_path, matrix, turned):
+    plain = open_frames(encode(tmp_path / "plain.mp4", count=2))[0]
+    data = bytearray(encode(tmp_path / "clip.mp4", count=2).read_bytes())
+    identity = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = (round(value * (1 << 16)) for value in matrix)
+    at = data.rindex(identity)  # that of the track; the one before is of the movie
+    data[at : at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    (tmp_path / "clip.mp4").write_bytes(data)
+    frames = open_frames(tmp_path / "clip.mp4")
+    assert frames.size == tuple(turned(plain).shape[1:])
+    assert torch.equal(frames[0], turned(plain))
+
+
+def test_a_playlist_opens_nothing(tmp_path):
+    encode(tmp_path / "real.mp4", count=2)
+    lists = {
+        "hls.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nreal.mp4\n#EXT-X-ENDLIST\n",
+        "concat.mp4": "ffconcat version 1.0\nfile real.mp4\n",
+    }
+    for name, text in lists.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match="cannot be decoded"):
+            open_frames(tmp_path / name)
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.9, 0.96])

@@ -2,7 +2,7 @@
 
 import collections.abc
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, overload
 
 import numpy as np
@@ -65,10 +65,16 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
             ) from error
         if not self.images:
             raise InputError(f"{self.annotations} names no image with an object")
-        there = {str(path.relative_to(self.folder)) for path in self.folder.rglob("*")}
-        if missing := [
-            image["file_name"] for image in self.images if image["file_name"] not in there
-        ]:
+        names = [PurePosixPath(image["file_name"]) for image in self.images]
+        if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
+            raise InputError(f"{self.annotations}: {outside[0]} is no file inside {self.folder}")
+        there = {
+            folder / path.name
+            for folder in {name.parent for name in names}
+            if (self.folder / folder).is_dir()
+            for path in (self.folder / folder).iterdir()
+        }
+        if missing := [name for name in names if name not in there]:
             raise InputError(
                 f"image {self.folder / missing[0]} is missing, as are {len(missing) - 1} others "
                 f"that {self.annotations.name} names"
@@ -91,8 +97,12 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
         return map(self._open, self.images)
 
     def _open(self, image: dict[str, Any]) -> Sequence:
-        frames = ImageFrames([self.folder / image["file_name"]])
-        if frames.size != (image["height"], image["width"]):
+        path, annotated = self.folder / image["file_name"], (image["height"], image["width"])
+        frames = ImageFrames([path])
+        if frames.size != annotated:  # they may be of the image as it is stored
+            stored = ImageFrames([path], upright=False)
+            frames = stored if stored.size == annotated else frames
+        if frames.size != annotated:
             height, width = frames.size
             raise InputError(
                 f"image {frames.paths[0]} is {width}x{height} pixels (width x height), but its "
