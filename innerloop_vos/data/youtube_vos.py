@@ -1,11 +1,11 @@
 """YouTube-VOS as it is distributed."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from innerloop_vos.data.sequence import SequenceFolders
 from innerloop_vos.errors import InputError
+from innerloop_vos.runs import read_json
 
 
 class YouTubeVOSDataset(SequenceFolders):
@@ -43,11 +43,9 @@ class YouTubeVOSDataset(SequenceFolders):
 
 
 def _listed(path: Path) -> list[str]:
-    try:
-        return sorted(json.loads(path.read_text(encoding="utf-8"))["videos"])
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: it lists the sequences of YouTube-VOS") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged: it should hold the sequences under 'videos' ({error!r})"
-        ) from error
+    if not path.exists():
+        raise InputError(f"{path} is missing: it lists the sequences of YouTube-VOS")
+    videos = read_json(path, "sequences").get("videos")
+    if not isinstance(videos, dict) or not videos:
+        raise InputError(f"{path} is damaged: it should hold the sequences under 'videos'")
+    return sorted(videos)

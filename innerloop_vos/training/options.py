@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from innerloop_vos.runs import describe
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
@@ -115,6 +116,7 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
         every=arguments.every,
         resume=arguments.resume,
         tensorboard=arguments.tensorboard,
+        record=describe(arguments),
     )
 
 
