@@ -200,6 +200,11 @@ def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
     return total.hexdigest()
 
 
+def text_digest(value: Any) -> str:
+    """Tell values as JSON has them, by which a changed one is noticed."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def frames_digest(frames: Frames) -> str:
     """Tell the frames of a clip, images or a video, by their files' names and contents."""
     paths = getattr(frames, "paths", None) or [frames.path]  # type: ignore[attr-defined]
@@ -236,7 +241,7 @@ def read_json(path: Path, what: str) -> Mapping[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is damaged, it holds no {what}: {error}") from None
+        raise InputError(f"{path} holds no {what}: {error}") from None
     if not isinstance(document, dict):
-        raise InputError(f"{path} is damaged, it holds no {what}")
+        raise InputError(f"{path} holds no {what}")
     return document

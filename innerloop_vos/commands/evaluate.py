@@ -34,6 +34,7 @@ from innerloop_vos.runs import (
     locked,
     read_json,
     sweep,
+    text_digest,
 )
 from innerloop_vos.scoring import SequenceScores, score_folder, write_json
 from innerloop_vos.scoring import read_json as read_scores
@@ -100,9 +101,9 @@ def _keep_settings(out: Path, record: Record, data: dict[str, str]) -> None:
     path = out / SETTINGS
     if path.exists() or path.is_symlink():
         before = dict(read_json(path, "settings"))
-        known = before.pop("data", None)
-        if not isinstance(known, dict):
-            raise InputError(f"{path} is damaged, it holds no settings; take another --out")
+        if before.pop("digest", None) != text_digest(before) or "data" not in before:
+            raise InputError(f"{path} holds no settings, or was changed; take another --out")
+        known = before.pop("data")
         check_same(before, record, f"--out: {out}")
         changed = [name for name in data if known.get(name, data[name]) != data[name]]
         if changed:
@@ -116,8 +117,10 @@ def _keep_settings(out: Path, record: Record, data: dict[str, str]) -> None:
             f"--out: {out / found[0]} is there, but no {path} that says of what run it is; take "
             "another folder"
         )
+    settings = record | {"data": data}
+    settings["digest"] = text_digest(settings)
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record | {"data": data}, indent=1) + "\n")
+        temporary.write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _holds_something(path: Path) -> bool:

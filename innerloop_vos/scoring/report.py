@@ -1,7 +1,6 @@
 """Scores as a table, as CSV and as JSON."""
 
 import csv
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.table import Table
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
 from innerloop_vos.runs import read_json as read_object
+from innerloop_vos.runs import text_digest
 from innerloop_vos.scoring.sequence import ObjectScores, SequenceScores
 from innerloop_vos.scoring.statistics import Summary, average
 
@@ -140,7 +140,7 @@ def _entry(sequence: SequenceScores) -> dict[str, Any]:
 def _digest(name: str, entry: dict[str, Any]) -> str:
     """By which a changed number is noticed."""
     values = {key: value for key, value in entry.items() if key != "digest"}
-    return hashlib.sha256(json.dumps([name, values], sort_keys=True).encode()).hexdigest()
+    return text_digest([name, values])
 
 
 def _sequence(name: str, entry: dict[str, Any]) -> SequenceScores:
