@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,17 @@ from innerloop_vos.masks import write_mask
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\..*)?|\.partial-.+")
+_SIZES: dict[str, Any] = {
+    "channels": 16,
+    "image_size": (48, 64),
+    "anchors": (8, 16, 32, 48, 64),
+    "box_features": 16,
+    "mask_features": 8,
+    "mask_pooling": 7,
+    "sampled_anchors": 32,
+    "sampled_boxes": 16,
+    "proposals": (50, 50),
+}
 _BOOT = 0.3
 """Seconds that Python itself takes to start, in which no handler can be set."""
 
@@ -54,19 +65,19 @@ def _write_network(path: Path) -> None:
     from innerloop_vos.eosvos.finetuning import initial_rates
 
     torch.manual_seed(0)
-    network = eosvos_mobilenet_v2(weights=None, norm="frozen", min_size=64, max_size=96)
+    network = eosvos_mobilenet_v2(**_SIZES)
     save_eosvos(network, initial_rates(network), path)
 
 
 def _commands(work: Path) -> dict[str, list[str]]:
     data = work / "data"
-    tiny = f"--davis {data} --iterations 6 --every 2 --batch-size 1 --height 48 --width 64"
+    tiny = f"--davis {data} --iterations 4 --every 2 --batch-size 1"
     lines = {
         "segment": f"segment {data}/JPEGImages/480p/cat --mask "
         f"{data}/Annotations/480p/cat/00000.png --method ridge",
         "evaluate": f"evaluate --root {data} --split train --method ridge",
-        "train lwl": f"train lwl --stage 1 {tiny} --test-frames 1 --features 16 --outputs 4 "
-        "--label-widths 4,8,8 --decoder-widths 16,16,16,16",
+        "train lwl": f"train lwl --stage 1 {tiny} --height 48 --width 64 --test-frames 1 "
+        "--features 16 --outputs 4 --label-widths 4,8,8 --decoder-widths 16,16,16,16",
         "train e-osvos": f"train e-osvos --phase meta --init {work}/start.safetensors {tiny} "
         "--inner-steps 1",
     }
@@ -128,7 +139,7 @@ def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[st
     }
 
 
-def measure(kills: int, seed: int, work: Path) -> list[dict[str, Any]]:
+def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]:
     """Kill runs, and finish each.
 
     Args:
@@ -136,8 +147,8 @@ def measure(kills: int, seed: int, work: Path) -> list[dict[str, Any]]:
         seed: Of the moments.
         work: A folder for all that the runs read and write.
 
-    Returns:
-        A record a kill.
+    Yields:
+        A record of each kill so far, whenever a run has ended.
     """
     draw = random.Random(seed)
     _write_data(work / "data")
@@ -153,6 +164,7 @@ def measure(kills: int, seed: int, work: Path) -> list[dict[str, Any]]:
         whole[name] = _outputs(work / "whole" / name)
         print(f"{name}: {seconds[name]:.1f} s, {len(whole[name])} outputs", flush=True)
     cases = [(name, number) for number in SIGNALS for name in commands]
+    draw.shuffle(cases)
     records: list[dict[str, Any]] = []
     while len(records) < kills:
         for name, number in cases:
@@ -178,10 +190,10 @@ def measure(kills: int, seed: int, work: Path) -> list[dict[str, Any]]:
                 record |= {"bit-equal": same, "stale at the end": stale}
             if not same:
                 print(f"{name}, {number}: not the same: {error.decode()[-300:]}", flush=True)
-            print(f"{len(records)} kills, {time.strftime('%X')}", flush=True)
+            print(f"{len(records)} kills", flush=True)
+            yield records
             if len(records) >= kills:
                 break
-    return records
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
@@ -227,12 +239,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "kills")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as work:
-        records = measure(arguments.kills, arguments.seed, Path(work))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    short = [{k: v for k, v in each.items() if k != "done"} for each in records]
-    (arguments.out / "kills.json").write_text(json.dumps(short, indent=1) + "\n")
-    (arguments.out / "kills.md").write_text(table(records))
+    records: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as work:
+        for records in measure(arguments.kills, arguments.seed, Path(work)):
+            short = [{k: v for k, v in each.items() if k != "done"} for each in records]
+            (arguments.out / "kills.json").write_text(json.dumps(short, indent=1) + "\n")
+            (arguments.out / "kills.md").write_text(table(records))
     print(table(records))
     sys.exit(not holds(records))
 

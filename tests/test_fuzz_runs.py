@@ -201,7 +201,9 @@ def test_500_edited_runs(tmp_path):
         else:
             # A whole state of another training with the same record may be resumed.
             if edit is not edited_state:
-                assert found[0] in (expected, {}), (edit.__name__, path.name)
+                # A sequence that is not there is segmented again.
+                same = all(expected[name] == each for name, each in found[0].items())
+                assert same, (edit.__name__, path.name)
                 assert found[1] == progress, (edit.__name__, path.name)
             counts[edit.__name__, "read"] += 1
         finally:
