@@ -5,17 +5,22 @@ import os
 # Small CPU convolutions collapse under OpenMP contention; this must precede the torch import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import argparse
-import sys
-from collections.abc import Sequence
+from innerloop_vos import signals
 
-import innerloop
-from innerloop import SolveError
-from innerloop_vos.commands import convert, demo, evaluate, score, segment, train
-from innerloop_vos.errors import InputError
+# Importing torch takes seconds, and a signal would end it with a traceback.
+with signals.handled(signals.leave):
+    import argparse
+    import sys
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import innerloop
+    from innerloop import SolveError
+    from innerloop_vos.commands import convert, demo, evaluate, score, segment, train
+    from innerloop_vos.errors import InputError
+    from innerloop_vos.runs import sweep
 
 BAD_INPUT = 2
-INTERRUPTED = 130
 
 _COMMANDS = (segment, score, evaluate, train, convert, demo)
 
@@ -27,28 +32,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name. Default: those of the process.
 
     Returns:
-        The exit code: 0 for success, 2 for input that cannot be used, 130 if interrupted.
+        The exit code: 0 for success, 2 for input that cannot be used, 130 if interrupted,
+        143 if terminated.
     """
+    with signals.raised(for_good=argv is None):
+        arguments: argparse.Namespace | None = None
+        try:
+            arguments = _parser().parse_args(argv)
+            return _run(arguments)
+        except KeyboardInterrupt:
+            if arguments is not None:
+                _sweep(arguments)
+            print("innerloop-vos: interrupted", file=sys.stderr)
+            return signals.exit_code()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="innerloop-vos",
         description="Segment objects through a video from their first mask, and measure how well.",
-        epilog="Start with: innerloop-vos demo. Exit codes: 0 done, 2 bad input, 130 interrupted.",
+        epilog="Start with: innerloop-vos demo. Exit codes: 0 done, 2 bad input, 130 interrupted "
+        "(Ctrl-C), 143 terminated (SIGTERM).",
     )
     parser.add_argument("--version", action="version", version=innerloop.__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for module in _COMMANDS:
         module.add_parser(commands)
-    arguments = parser.parse_args(argv)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         arguments.run(arguments)
     except InputError as error:
         return _fail(str(error))
     except SolveError as error:
         return _fail(f"the inner solver failed on this input: {error}")
-    except KeyboardInterrupt:
-        print("innerloop-vos: interrupted", file=sys.stderr)
-        return INTERRUPTED
     return 0
+
+
+def _sweep(arguments: argparse.Namespace) -> None:
+    """Remove the temporary files of outputs: the signal may have come while one was removed."""
+    for name in ("csv", "json", "overlay", "out"):
+        if path := getattr(arguments, name, None):
+            sweep(Path(path).parent, Path(path).stem)
 
 
 def _fail(message: str) -> int:

@@ -21,6 +21,7 @@ from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
+from innerloop_vos.runs import Record, describe
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate, run
 from innerloop_vos.training.options import (
     add_run_arguments,
@@ -229,6 +230,7 @@ def train_backbone(
     resume: bool = False,
     tensorboard: bool = False,
     device: torch.device | str = "cpu",
+    record: Record | None = None,
 ) -> bool:
     """Distill the embedded backbone from a MobileNetV2 on the frames of DAVIS.
 
@@ -243,6 +245,7 @@ def train_backbone(
         resume: Continue from the checkpoint in ``out``.
         tensorboard: Log for TensorBoard too, in ``out``.
         device: Where to train.
+        record: See `innerloop_vos.training.loop.run`.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
@@ -265,7 +268,13 @@ def train_backbone(
         torch.device(device),
     )
     return run(
-        training, out, settings.iterations, every=every, resume=resume, tensorboard=tensorboard
+        training,
+        out,
+        settings.iterations,
+        every=every,
+        resume=resume,
+        tensorboard=tensorboard,
+        record=record,
     )
 
 
@@ -314,4 +323,5 @@ def train_from_arguments(arguments: argparse.Namespace, device: torch.device) ->
         resume=arguments.resume,
         tensorboard=arguments.tensorboard,
         device=device,
+        record=describe(arguments),
     )

@@ -1,5 +1,8 @@
 """The samples that an online learner keeps: the first frame for good, and the latest others."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -54,6 +57,15 @@ class SampleMemory:
     def samples(self) -> tuple[Tensor, ...]:
         """Return the stored samples, each part of shape (len(self), ...), a view of the memory."""
         return tuple(part[: len(self)] for part in self._parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the samples and their weights."""
+        return {"weights": self.weights, "parts": self._parts}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Take the samples of a `state_dict`, which live on `device` from now on."""
+        self.weights = state["weights"]
+        self._parts = [part.to(device) for part in state["parts"]]
 
     def _weigh(self, slot: int) -> None:
         weights = self.weights

@@ -1,6 +1,7 @@
 """The streaming interface that every segmentation method shares."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -119,6 +120,37 @@ class Segmenter(ABC):
     def merge(self, scores: Tensor) -> Tensor:
         """Merge the scores (O, H, W) of all objects into one distribution, as `soft_aggregate`."""
         return soft_aggregate(scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that the next `step` depends on, to go on with in another process.
+
+        Returns:
+            Tensors and plain values, which the next step may change.
+
+        Raises:
+            NotImplementedError: the method has no such state.
+        """
+        video = {"size": self._size, "ids": self.ids, "probabilities": self.probabilities}
+        return video | {"learned": self.learned()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on with the video of a `state_dict`, as the segmenter that it is of would.
+
+        Args:
+            state: of a segmenter with the same network and options.
+        """
+        self.reset()
+        self._size, self.ids = state["size"], state["ids"]
+        self.probabilities = state["probabilities"].to(self.device)
+        self.relearn(state["learned"])
+
+    def learned(self) -> Any:
+        """Return what was learned of the video so far, for `state_dict`."""
+        raise NotImplementedError(f"{type(self).__name__} has no state to go on from")
+
+    def relearn(self, state: Any) -> None:
+        """Take what `learned` returned, with its tensors on the CPU; `reset` was called before."""
+        raise NotImplementedError(f"{type(self).__name__} has no state to go on from")
 
     @abstractmethod
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -13,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from innerloop_vos.errors import InputError
+from innerloop_vos.states import write_state
 from innerloop_vos.training.loop import CHECKPOINT, Figures, Stateful, Training, cosine_rate, run
 
 
@@ -135,6 +136,9 @@ def test_resuming_needs_a_readable_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"checkpoint\.pt is not a checkpoint"):
         run(Walk(), tmp_path, 2, every=2, resume=True)
     torch.save({"iteration": 1}, tmp_path / CHECKPOINT)
+    with pytest.raises(InputError, match="is not a checkpoint as this version writes it"):
+        run(Walk(), tmp_path, 2, every=2, resume=True)
+    write_state(tmp_path / CHECKPOINT, {"iteration": 1})
     with pytest.raises(InputError, match="is not a checkpoint of this training"):
         run(Walk(), tmp_path, 2, every=2, resume=True)
 

@@ -15,8 +15,10 @@ from innerloop_vos.files import atomic_path, prepare_output
 from innerloop_vos.masks import write_mask
 from innerloop_vos.method_options import MOST
 from innerloop_vos.methods import add_method_arguments, build_segmenter
+from innerloop_vos.runs import locked
 from innerloop_vos.scoring import score_folder, table
 from innerloop_vos.segmentation import overlays, segment_frames, write_masks
+from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.video import write_video
 
 _CLIP = "synthetic"
@@ -44,7 +46,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise InputError(f"seed: {str(arguments.seed)[:50]}, should be from 0 to {MOST}")
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
-    _write_clip(out, arguments.seed)
+    with locked(out):
+        _demonstrate(segmenter, out, arguments.seed)
+
+
+def _demonstrate(segmenter: Segmenter, out: Path, seed: int) -> None:
+    _write_clip(out, seed)
     clip = FolderDataset(out)[_CLIP]
     assert clip.masks is not None
     first = clip.masks[0]

@@ -4,6 +4,8 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,23 +22,27 @@ from innerloop_vos.commands.score import (
 from innerloop_vos.data import Sequence
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.frames import image_files
 from innerloop_vos.masks import mask_to_box
 from innerloop_vos.methods import add_method_arguments, build_segmenter
-from innerloop_vos.scoring import SequenceScores, read_json, score_folder, write_json
+from innerloop_vos.runs import (
+    Record,
+    check_same,
+    describe,
+    digest,
+    frames_digest,
+    locked,
+    read_record,
+    sweep,
+    text_digest,
+)
+from innerloop_vos.scoring import SequenceScores, score_folder, write_json
+from innerloop_vos.scoring import read_json as read_scores
 from innerloop_vos.segmentation import segment_frames, write_masks
 from innerloop_vos.segmenter import Segmenter
 
-_SETTINGS = (
-    "dataset",
-    "method",
-    "solver",
-    "backbone",
-    "weights",
-    "steps",
-    "online",
-    "option",
-    "boxes",
-)
+SETTINGS = "settings.json"
+SCORES = "scores.json"
 
 
 def add_parser(commands: Any) -> None:
@@ -65,20 +71,88 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = open_dataset(arguments)
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
-    _keep_settings(out / "settings.json", arguments)
-    scores_path = out / "scores.json"
-    done = {s.name: s for s in read_json(scores_path)} if scores_path.exists() else {}
-    for sequence in dataset:
-        if sequence.name not in done:
-            done[sequence.name] = _evaluate(
-                segmenter,
-                sequence,
-                out / sequence.name,
-                single_object=dataset.single_object,
-                boxes=arguments.boxes,
+    with locked(out):
+        sequences = list(dataset)
+        record = describe(arguments, without=("root", "split", "sequences"))
+        _keep_settings(out, record, {each.name: _data(each) for each in sequences})
+        done = _read_scores(out, sequences)
+        for sequence in sequences:
+            if sequence.name not in done:
+                done[sequence.name] = _evaluate(
+                    segmenter,
+                    sequence,
+                    out / sequence.name,
+                    single_object=dataset.single_object,
+                    boxes=arguments.boxes,
+                )
+                write_json(out / SCORES, list(done.values()))
+        report([done[name] for name in dataset.names], arguments)
+
+
+def _data(sequence: Sequence) -> str:
+    """Tell a sequence by its frames and its annotations."""
+    folder = getattr(sequence.masks, "folder", None)
+    annotations = image_files(folder) if folder else []
+    return frames_digest(sequence.frames) + digest(annotations)
+
+
+def _keep_settings(out: Path, record: Record, data: dict[str, str]) -> None:
+    """Record what a run was started with, and refuse to go on with one that had others."""
+    path = out / SETTINGS
+    if path.exists() or path.is_symlink():
+        before = dict(read_record(path, "settings"))
+        if before.pop("digest", None) != text_digest(before) or "data" not in before:
+            raise InputError(f"{path} holds no settings, or was changed; take another --out")
+        known = before.pop("data")
+        check_same(before, record, f"--out: {out}")
+        changed = [name for name in data if known.get(name, data[name]) != data[name]]
+        if changed:
+            raise InputError(
+                f"--out: {out} holds a run on other data: the frames or annotations of "
+                f"{', '.join(changed)} differ; take another folder"
             )
-            write_json(scores_path, list(done.values()))
-    report([done[name] for name in dataset.names], arguments)
+        data = known | data
+    elif found := [name for name in (*data, SCORES) if _holds_something(out / name)]:
+        raise InputError(
+            f"--out: {out / found[0]} is there, but no {path} that says of what run it is; take "
+            "another folder"
+        )
+    settings = record | {"data": data}
+    settings["digest"] = text_digest(settings)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_symlink() or (any(path.iterdir()) if path.is_dir() else path.exists())
+
+
+def _read_scores(out: Path, sequences: list[Sequence]) -> dict[str, SequenceScores]:
+    """Read what is done, and check that the masks are those that were scored."""
+    path = out / SCORES
+    if not path.exists() and not path.is_symlink():
+        return {}
+    done = {scores.name: scores for scores in read_scores(path)}
+    how = f"; take another --out, or remove {path} to segment all again"
+    for sequence in sequences:
+        if sequence.name in done:
+            scores = done[sequence.name]
+            names = set(sequence.frames.names[1:-1])
+            if scores.length != len(sequence.frames) or not all(
+                names.issuperset(each.frames) for each in scores.objects
+            ):
+                raise InputError(f"{path} holds scores of other frames of {sequence.name}{how}")
+            if scores.masks != _masks(out / sequence.name, sequence):
+                raise InputError(
+                    f"the masks in {out / sequence.name} are not those that were scored{how}"
+                )
+    return done
+
+
+def _masks(folder: Path, sequence: Sequence) -> str | None:
+    """Tell the masks of a sequence by their content; None if there are not all."""
+    paths = [folder / f"{name}.png" for name in sequence.frames.names]
+    return digest(paths) if all(path.is_file() for path in paths) else None
 
 
 def _evaluate(
@@ -91,8 +165,16 @@ def _evaluate(
         mask = _from_boxes(segmenter, sequence.frames[0], mask)
     clock = _Clock(segment_frames(segmenter, sequence.frames, {0: mask}))
     labels = tqdm(clock, sequence.name, len(sequence.frames), unit="frame")
-    write_masks(prepare_output(folder), sequence.frames.names, labels)
-    return score_folder(folder, sequence, single_object=single_object, seconds=clock.seconds)
+    if folder.is_symlink():
+        raise InputError(f"--out: {folder} is a link; take another folder")
+    try:
+        write_masks(prepare_output(folder), sequence.frames.names, labels)
+    finally:
+        sweep(folder)
+        with suppress(OSError):
+            folder.rmdir()  # if it is empty
+    scores = score_folder(folder, sequence, single_object=single_object, seconds=clock.seconds)
+    return replace(scores, masks=_masks(folder, sequence))
 
 
 def _from_boxes(segmenter: Segmenter, frame: Tensor, labels: Tensor) -> Tensor:
@@ -122,20 +204,3 @@ class _Clock:
             return next(self.labels)
         finally:
             self.seconds += time.perf_counter() - start
-
-
-def _keep_settings(path: Path, arguments: argparse.Namespace) -> None:
-    """Record the settings of a run, and refuse to go on with one that had others."""
-    settings = {name: getattr(arguments, name) for name in _SETTINGS}
-    if path.exists():
-        try:
-            before = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path} is damaged: {error}; take another --out") from None
-        if before != settings:
-            raise InputError(
-                f"--out: {path.parent} holds a run with {before}, not {settings}; take another "
-                "folder, or remove it"
-            )
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n")

@@ -14,7 +14,10 @@ from innerloop_vos.files import prepare_output
 from innerloop_vos.frames import Frames, ImageFrames
 from innerloop_vos.masks import box_to_mask, check_mask, describe, parse_box, read_mask
 from innerloop_vos.methods import add_method_arguments, build_segmenter
-from innerloop_vos.segmentation import overlays, segment_frames, write_masks
+from innerloop_vos.resuming import segment_to
+from innerloop_vos.runs import describe as describe_run
+from innerloop_vos.runs import frames_digest, locked
+from innerloop_vos.segmentation import overlays
 from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.video import check_video_path, open_frames, write_video
 
@@ -25,7 +28,8 @@ def add_parser(commands: Any) -> None:
         "segment",
         help="segment a video from its first mask or box",
         description="Segment one video. The mask of every frame is written to DIR as a palette PNG "
-        "named like the frame.",
+        "named like the frame. Run again with the same arguments, it goes on where it was stopped; "
+        "until it is done, the masks lie in DIR/.unfinished.",
     )
     parser.add_argument(
         "input", metavar="INPUT", help="folder of image files, quoted glob, or video file"
@@ -72,16 +76,21 @@ def run(arguments: argparse.Namespace) -> None:
         prepare_output(Path(arguments.overlay).parent)
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
-    if boxes:
-        mask = _from_boxes(segmenter, frames[0], boxes)
-    print(describe(mask))
-    labels = segment_frames(segmenter, frames, {0: mask})
-    write_masks(out, frames.names, tqdm(labels, "segmenting", len(frames), unit="frame"))
-    print(f"{len(frames)} masks in {out}")
-    if arguments.overlay:
-        pictures = tqdm(overlays(frames, out), "drawing", len(frames), unit="frame")
-        write_video(arguments.overlay, pictures, frames.rate)
-        print(f"overlay in {arguments.overlay}")
+
+    def first() -> Tensor:
+        labels = _from_boxes(segmenter, frames[0], boxes) if boxes else mask
+        print(describe(labels))
+        return labels
+
+    record = describe_run(arguments, without=("input", "overlay"))
+    record |= {"input": frames_digest(frames)}
+    with locked(out):
+        segment_to(out, segmenter, frames, first, record)
+        print(f"{len(frames)} masks in {out}")
+        if arguments.overlay:
+            pictures = tqdm(overlays(frames, out), "drawing", len(frames), unit="frame")
+            write_video(arguments.overlay, pictures, frames.rate)
+            print(f"overlay in {arguments.overlay}")
 
 
 def _check_places(arguments: argparse.Namespace, frames: Frames) -> None:

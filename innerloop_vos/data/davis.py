@@ -71,10 +71,21 @@ def _read_list(folders: list[Path], split: str) -> list[str]:
         where = " or ".join(str(folder) for folder in folders)
         raise InputError(f"unknown split {split!r}: the lists in {where} are {found}")
     names: dict[str, None] = {}  # in order, each once
-    for line in lists[split].read_text(encoding="utf-8").splitlines():
+    for line in _read_text(lists[split]).splitlines():
         if entry := line.split():
             path = Path(entry[0])
             names[path.parent.name if "/" in entry[0] else path.name] = None
     if not names:
         raise InputError(f"{lists[split]} names no sequence")
     return list(names)
+
+
+def _read_text(path: Path) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise InputError(f"{path} is no file")
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"{path} is no list of sequences: {error}") from None

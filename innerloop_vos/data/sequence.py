@@ -1,9 +1,10 @@
 """One annotated clip, and the data sets that keep clips as folders of images."""
 
 import collections.abc
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import overload
 
 import torch
@@ -13,6 +14,8 @@ from innerloop_vos.errors import InputError
 from innerloop_vos.frames import Frames, image_files
 from innerloop_vos.masks import read_mask
 from innerloop_vos.video import open_frames
+
+_LONGEST = 255  # bytes, of a name on the usual file systems
 
 
 class Annotations(collections.abc.Sequence[Tensor | None]):
@@ -70,6 +73,35 @@ class Annotations(collections.abc.Sequence[Tensor | None]):
         return (labels > 0).to(torch.uint8) if self.single_object else labels
 
 
+def check_name(name: object) -> str:
+    """Check the name of a sequence, which lists and files of others give.
+
+    Folders are made and written to by it, so it must not lead out of the one that it is joined to.
+
+    Args:
+        name: The name, which should be one part of a path on any system.
+
+    Returns:
+        The name.
+
+    Raises:
+        InputError: It is something else.
+    """
+    if (
+        not isinstance(name, str)
+        or name in ("", ".", "..")
+        or any(kind(name).name != name for kind in (PurePosixPath, PureWindowsPath))
+        or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+        or len(name.encode()) > _LONGEST
+    ):
+        shown = repr(name) if len(repr(name)) <= 80 else f"{repr(name)[:77]}..."
+        raise InputError(
+            f"sequence {shown}: the name should be that of one folder, without slashes, "
+            "backslashes, '..' and control characters"
+        )
+    return name
+
+
 @dataclass(frozen=True)
 class Sequence:
     """One clip with what is known of its objects.
@@ -95,7 +127,7 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
         single_object: Whether every nonzero id in a mask means object 1.
 
     Raises:
-        InputError: A clip has no folder of frames.
+        InputError: A name is not that of a folder, or a clip has no folder of frames.
     """
 
     def __init__(
@@ -105,12 +137,12 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
         masks_root: Path,
         single_object: bool = False,
     ) -> None:
-        self.names = list(names)
+        self.names = list(dict.fromkeys(map(check_name, names)))
         self.frames_root = frames_root
         self.masks_root = masks_root
         self.single_object = single_object
         for name in self.names:
-            if not name or not (frames_root / name).is_dir():
+            if not (frames_root / name).is_dir():
                 raise InputError(
                     f"sequence {name!r} is missing: there is no folder {frames_root / name}"
                 )

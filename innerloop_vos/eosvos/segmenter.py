@@ -1,6 +1,7 @@
 """Segmentation of video by e-OSVOS."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,6 +56,13 @@ class EOSVOSSegmenter(Segmenter):
     def reset(self) -> None:
         self._targets = []
 
+    def learned(self) -> list[dict[str, Any]]:
+        return [target.state_dict() for target in self._targets]
+
+    def relearn(self, state: list[dict[str, Any]]) -> None:
+        made = (self._frozen, self.network, self.rates, self.options)
+        self._targets = [Target.from_state(*made, _moved(each, self.device)) for each in state]
+
     def encode(self, frame: Tensor) -> Encoded:
         # From the first layer that learns on, every object has features of its own.
         return self._frozen.encode([frame.float() / 255], depth=self._depth)
@@ -88,3 +96,14 @@ class EOSVOSSegmenter(Segmenter):
         (found,) = self.network(self.encode(frame.to(self.device)), boxes=[corners], proposals=0)
         mask = (found["masks"][:, 0] > 0.5).any(0).cpu() & inside.bool()
         return mask.byte() if mask.any() else inside
+
+
+def _moved(state: Any, device: torch.device) -> Any:
+    """A state with its tensors on a device."""
+    if isinstance(state, Tensor):
+        return state.to(device)
+    if isinstance(state, dict):
+        return {name: _moved(part, device) for name, part in state.items()}
+    return (
+        type(state)(_moved(p, device) for p in state) if isinstance(state, list | tuple) else state
+    )

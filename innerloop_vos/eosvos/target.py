@@ -1,9 +1,11 @@
 """One object that is followed: the network adapted to it, and where it was last."""
 
+import copy
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,10 +43,45 @@ class Target:
         self._network, self._rates = network, rates
         self._first = (first.images[0], mask)
         self._depth = first.depth
-        self._past: deque[tuple[Tensor, Tensor]] = deque(maxlen=max(options.online_lags, default=0))
+        self._past = _past(options)
         self._frames = 1
         self._mask = self._block_mask = mask
         self._tuned = self._adapted = self._fit(start, self._copies, options.steps)
+
+    @classmethod
+    def from_state(
+        cls,
+        network: EOSVOS,
+        start: il.Adapted,
+        rates: Mapping[str, Tensor],
+        options: EOSVOSOptions,
+        state: Mapping[str, Any],
+    ) -> "Target":
+        """Make the target that a `state_dict` is of, with all else as it was made with."""
+        target = cls.__new__(cls)
+        target.options, target._network, target._rates = options, network, rates
+        target._first, target._depth, target._frames = (
+            state[name] for name in ("first", "depth", "frames")
+        )
+        target._past = _past(options)
+        target._past.extend(state["past"])
+        target._mask, target._block_mask = state["mask"], state["block_mask"]
+        target._tuned, target._adapted = copy.copy(start), copy.copy(start)
+        target._tuned.values, target._adapted.values = state["tuned"], state["adapted"]
+        return target
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the adapted networks, and the frames that they learn from."""
+        return {
+            "first": self._first,
+            "depth": self._depth,
+            "frames": self._frames,
+            "past": list(self._past),
+            "mask": self._mask,
+            "block_mask": self._block_mask,
+            "tuned": _detached(self._tuned.values),
+            "adapted": _detached(self._adapted.values),
+        }
 
     def track(self, frame: Encoded) -> Tensor:
         """Find the object in the next frame.
@@ -113,3 +150,11 @@ class Target:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.options.seed + self._frames)
             yield
+
+
+def _past(options: EOSVOSOptions) -> deque[tuple[Tensor, Tensor]]:
+    return deque(maxlen=max(options.online_lags, default=0))
+
+
+def _detached(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in values.items()}

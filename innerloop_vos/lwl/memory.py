@@ -1,5 +1,8 @@
 """The frames that target models learn from, for several objects side by side."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -51,6 +54,14 @@ class SampleWeights:
             values[0] = self.first_weight
         self.latest = slot
         return slot
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the weights, and which samples they are of."""
+        return {"values": self.values, "count": self.count, "latest": self.latest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take what `state_dict` returned."""
+        self.values, self.count, self.latest = state["values"], state["count"], state["latest"]
 
 
 class TargetMemory:
@@ -106,3 +117,16 @@ class TargetMemory:
         count = max(weights.count for weights in self.weights) - 1 + self._copies
         parts = [part[:, :count] for part in self._parts]
         return (*parts, values[:, :count].to(parts[0]))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the samples and their weights."""
+        weights = [each.state_dict() for each in self.weights]
+        return {"weights": weights, "copies": self._copies, "parts": self._parts}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Take the samples of a `state_dict`, which live on `device` from now on."""
+        self.weights = [SampleWeights(*self._rule) for _ in state["weights"]]
+        for weights, values in zip(self.weights, state["weights"], strict=True):
+            weights.load_state_dict(values)
+        self._copies = state["copies"]
+        self._parts = [part.to(device) for part in state["parts"]]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,6 +111,23 @@ class LWLSegmenter(Segmenter):
         self.filters = torch.empty(0, device=self.device)
         self.regions: list[SearchRegion] = []
         self._updates = 0
+
+    def learned(self) -> dict[str, Any]:
+        return {
+            "from_box": self.options is self.box_options,
+            "memory": self.memory.state_dict(),
+            "targets": [target.state_dict() for target in self.targets],
+            "filters": self.filters,
+            "updates": self._updates,
+        }
+
+    def relearn(self, state: dict[str, Any]) -> None:
+        self._from_box = state["from_box"]
+        self.reset()
+        self.memory.load_state_dict(state["memory"], self.device)
+        self.targets = [Target.from_state(self.options, each) for each in state["targets"]]
+        self.filters = state["filters"].to(self.device)
+        self._updates = state["updates"]
 
     def encode(self, frame: Tensor) -> Tensor:
         # What the network sees depends on the object; that is cut out later.

@@ -1,8 +1,9 @@
 """Where one object is, and where to look for it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ from innerloop_vos.masks import mask_to_box
 
 _HALF_CELL = 8
 """Half a feature pixel, in pixels of the search region."""
+
+_STATE = ("frame", "box", "position", "scale", "base_size", "_spread")
 
 
 class Target:
@@ -40,6 +43,19 @@ class Target:
         )
         self.base_size: Pair = (height / self.scale, width / self.scale)
         self._spread = 1.0
+
+    @classmethod
+    def from_state(cls, options: LWLOptions, state: Mapping[str, Any]) -> "Target":
+        """Make the target that a `state_dict` is of."""
+        target = cls.__new__(cls)
+        target.options = options
+        for name in _STATE:
+            setattr(target, name, state[name])
+        return target
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place and the scale."""
+        return {name: getattr(self, name) for name in _STATE}
 
     @property
     def size(self) -> Pair:

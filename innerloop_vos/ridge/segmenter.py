@@ -1,6 +1,6 @@
 """Segmentation by a convolutional filter that is fitted to the mask and updated online."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,6 +51,12 @@ class RidgeSegmenter(Segmenter):
 
     def reset(self) -> None:
         self._targets = []
+
+    def learned(self) -> list[dict[str, Any]]:
+        return [target.state_dict() for target in self._targets]
+
+    def relearn(self, state: list[dict[str, Any]]) -> None:
+        self._targets = [Target.from_state(self.options, each, self.device) for each in state]
 
     def encode(self, frame: Tensor) -> _Encoded:
         image = frame.float() / 255

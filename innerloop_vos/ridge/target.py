@@ -1,7 +1,10 @@
 """The target model of one object: its memory of frames and the filter fitted to them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -81,10 +84,24 @@ class Target:
     """
 
     def __init__(self, options: RidgeOptions, features: Tensor, mask: Tensor) -> None:
-        self.options = options
-        self.memory = SampleMemory(options.capacity, options.learning_rate, options.first_weight)
+        self._begin(options)
         self.filter = features.new_zeros(1, len(features), options.kernel, options.kernel)
         self._learn(features, mask, options.init_steps)
+
+    @classmethod
+    def from_state(
+        cls, options: RidgeOptions, state: Mapping[str, Any], device: torch.device
+    ) -> "Target":
+        """Make the target that a `state_dict` is of, on a device."""
+        target = cls.__new__(cls)
+        target._begin(options)
+        target.filter = state["filter"].to(device)
+        target.memory.load_state_dict(state["memory"], device)
+        return target
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the filter and the memory."""
+        return {"filter": self.filter, "memory": self.memory.state_dict()}
 
     def update(self, features: Tensor, mask: Tensor) -> None:
         """Add a frame (C, h, w) with its soft mask (H, W), and go on fitting the filter."""
@@ -93,6 +110,10 @@ class Target:
     def score(self, features: Tensor) -> Tensor:
         """Apply the filter to a frame (C, h, w): about 1 on the object and 0 elsewhere."""
         return F.conv2d(features[None], self.filter, padding=self.options.kernel // 2)[0, 0]
+
+    def _begin(self, options: RidgeOptions) -> None:
+        self.options = options
+        self.memory = SampleMemory(options.capacity, options.learning_rate, options.first_weight)
 
     def _learn(self, features: Tensor, mask: Tensor, steps: int) -> None:
         self.memory.add(features, shrink(mask[None], features)[0])

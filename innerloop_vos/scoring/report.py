@@ -12,6 +12,7 @@ from rich.table import Table
 
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path
+from innerloop_vos.runs import read_record, text_digest
 from innerloop_vos.scoring.sequence import ObjectScores, SequenceScores
 from innerloop_vos.scoring.statistics import Summary, average
 
@@ -96,18 +97,7 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
     """
     document = {
         "mean": _numbers(overall_summary(sequences)) | {SPEED: _speed(sequences)},
-        "sequences": {
-            sequence.name: {
-                "length": sequence.length,
-                "seconds": sequence.seconds,
-                "objects": {
-                    str(scores.id): _numbers(scores.summary)
-                    | {"frames": scores.frames, "J": scores.region, "F": scores.contour}
-                    for scores in sequence.objects
-                },
-            }
-            for sequence in sequences
-        },
+        "sequences": {sequence.name: _entry(sequence) for sequence in sequences},
     }
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(document, indent=1) + "\n")
@@ -123,26 +113,65 @@ def read_json(path: str | Path) -> list[SequenceScores]:
         The scores of every sequence in it, exactly as they were written.
 
     Raises:
-        InputError: The file cannot be read or holds something else.
+        InputError: The file cannot be read, holds something else, or was changed.
     """
+    sequences = read_record(Path(path), "scores as innerloop-vos writes them").get("sequences")
     try:
-        document = json.loads(Path(path).read_text())
-        return [
-            SequenceScores(
-                name,
-                sequence["length"],
-                [
-                    ObjectScores(int(id), scores["frames"], scores["J"], scores["F"])
-                    for id, scores in sequence["objects"].items()
-                ],
-                sequence["seconds"],
-            )
-            for name, sequence in document["sequences"].items()
-        ]
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return [_sequence(name, entry) for name, entry in sequences.items()]  # type: ignore[union-attr]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} holds no scores as innerloop-vos writes them: {error}") from error
+
+
+def _entry(sequence: SequenceScores) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "length": sequence.length,
+        "seconds": sequence.seconds,
+        "masks": sequence.masks,
+        "objects": {
+            str(scores.id): _numbers(scores.summary)
+            | {"frames": scores.frames, "J": scores.region, "F": scores.contour}
+            for scores in sequence.objects
+        },
+    }
+    return entry | {"digest": _digest(sequence.name, entry)}
+
+
+def _digest(name: str, entry: dict[str, Any]) -> str:
+    """By which a changed number is noticed."""
+    values = {key: value for key, value in entry.items() if key != "digest"}
+    return text_digest([name, values])
+
+
+def _sequence(name: str, entry: dict[str, Any]) -> SequenceScores:
+    if entry["digest"] != _digest(name, entry):
+        raise ValueError(f"those of sequence {name} were changed")
+    length, seconds, masks = entry["length"], entry["seconds"], entry["masks"]
+    objects = [
+        ObjectScores(int(id), scores["frames"], scores["J"], scores["F"])
+        for id, scores in entry["objects"].items()
+    ]
+    if type(length) is not int or length < 1:
+        raise ValueError(f"sequence {name} has length {length!r}")
+    if seconds is not None and not (type(seconds) is float and 0 < seconds < float("inf")):
+        raise ValueError(f"sequence {name} has seconds {seconds!r}")
+    if not (masks is None or isinstance(masks, str)):
+        raise ValueError(f"sequence {name} has masks {masks!r}")
+    for scores in objects:
+        _check(scores, f"object {scores.id} of sequence {name}")
+    return SequenceScores(name, length, objects, seconds, masks)
+
+
+def _check(scores: ObjectScores, of: str) -> None:
+    if not 1 <= scores.id <= 254:
+        raise ValueError(f"{of}: ids are 1 to 254")
+    lists = (scores.frames, scores.region, scores.contour)
+    if not all(isinstance(each, list) and len(each) == len(scores.frames) > 0 for each in lists):
+        raise ValueError(f"{of}: frames, J and F should be lists of one length")
+    if not all(isinstance(frame, str) for frame in scores.frames):
+        raise ValueError(f"{of}: frames should be names")
+    for value in (*scores.region, *scores.contour):
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"{of}: J and F should be in 0..1, got {value!r}")
 
 
 def _rows(sequences: Sequence[SequenceScores]) -> list[dict[str, Any]]:

@@ -42,12 +42,14 @@ class SequenceScores:
         length: Number of its frames, those that do not count included.
         objects: The scores of its objects, in order of appearance and id.
         seconds: Time that the segmentation of all frames took; None where it was not measured.
+        masks: Digest of the files of the masks that were scored; None where it was not taken.
     """
 
     name: str
     length: int
     objects: list[ObjectScores]
     seconds: float | None = None
+    masks: str | None = None
 
 
 def score_sequence(

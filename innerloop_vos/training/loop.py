@@ -1,21 +1,20 @@
 """What every training shares: the loop with its progress bar, checkpoints, curve and clean stop."""
 
 import math
-import signal
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from pickle import UnpicklingError
-from types import FrameType
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from innerloop_vos import signals
 from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.files import prepare_output
+from innerloop_vos.runs import Record, check_same, locked
+from innerloop_vos.states import read_state, write_state
 from innerloop_vos.training import processes
 from innerloop_vos.training.curve import Curve, Figures, open_board
 
@@ -93,8 +92,9 @@ def run(
     every: int,
     resume: bool = False,
     tensorboard: bool = False,
+    record: Record | None = None,
 ) -> bool:
-    """Train until done or interrupted (Ctrl-C), writing checkpoints, weights and a curve.
+    """Train until done or interrupted (Ctrl-C, SIGTERM), writing checkpoints, weights and a curve.
 
     In several processes (see `processes`) each draws batches of its own; the first one alone
     evaluates and writes.
@@ -107,24 +107,41 @@ def run(
         resume: Continue from the checkpoint in ``out``. The weights come out the same to the bit
             as those of a training that was never interrupted.
         tensorboard: Log the curve and pictures for TensorBoard too, in ``tensorboard``.
+        record: What the training was started with, see `innerloop_vos.runs.describe`; a checkpoint
+            is only resumed with the same. Default: nothing.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
         InputError: ``every`` is not positive; ``out`` cannot be written to, holds no checkpoint to
-            resume from, or holds one while ``resume`` is False, or one of another number of
-            processes; TensorBoard is not installed; or a loss became infinite or not a number.
+            resume from, or holds one while ``resume`` is False, or one that is damaged, of another
+            training or of another number of processes; another process trains in ``out``;
+            TensorBoard is not installed; or a loss became infinite or not a number.
     """
     if every < 1:
         raise InputError(f"every should be positive, got {every}")
     out, first = Path(out), processes.rank() == 0
     if first:
         prepare_output(out)
-    path = out / CHECKPOINT
+    with locked(out) if first else nullcontext():
+        return _run(training, out, iterations, every, resume, tensorboard, record or {})
+
+
+def _run(
+    training: Training,
+    out: Path,
+    iterations: int,
+    every: int,
+    resume: bool,
+    tensorboard: bool,
+    record: Record,
+) -> bool:
+    """Do what `run` does, in a folder that no other process writes to."""
+    path, first = out / CHECKPOINT, processes.rank() == 0
     progress: dict[str, Any] = {"iteration": 0, "pending": [], "history": []}
     if resume:
-        progress = _restore(training, path)
+        progress = _restore(training, path, record)
     elif path.exists():
         raise InputError(f"{path} exists: resume that training or choose another folder")
     elif not first:
@@ -132,7 +149,7 @@ def run(
     start = progress["iteration"]
     board = open_board(out / "tensorboard", start + 1) if tensorboard and first else nullcontext()
     bar = tqdm(total=iterations, initial=start, unit="step", smoothing=0.05, disable=not first)
-    with _interruption() as interrupted, board as writer, bar:
+    with signals.remembered() as interrupted, board as writer, bar:
         curve = Curve(out, progress["history"], writer)
         for done in range(start + 1, iterations + 1):
             losses = processes.average(training.step(done - 1))
@@ -152,7 +169,7 @@ def run(
                 training.export(out)
             stop = processes.any_of(interrupted())
             if due or stop:
-                _save(training, path, progress)
+                _save(training, path, progress, record)
                 if first:
                     curve.write()
                 processes.wait()
@@ -204,45 +221,47 @@ def _check(losses: Figures, done: int) -> None:
             raise InputError(f"{name} became {value} at step {done}; try a lower learning rate")
 
 
-def _save(training: Training, path: Path, progress: dict[str, Any]) -> None:
+def _save(training: Training, path: Path, progress: dict[str, Any], record: Record) -> None:
     # The generators, a row a process, are part of the state: a resumed training draws the same
     # batches.
     generators = processes.gather(torch.get_rng_state())
     if processes.rank() == 0:
-        state = progress | {"training": training.state_dict(), "generator": generators}
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        state = {"training": training.state_dict(), "generator": generators, "record": record}
+        write_state(path, progress | state)
 
 
-def _restore(training: Training, path: Path) -> dict[str, Any]:
-    if not path.is_file():
+def _restore(training: Training, path: Path, record: Record) -> dict[str, Any]:
+    if not path.exists():
         raise InputError(f"there is no checkpoint {path} to resume from")
+    state = read_state(path)
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        before = state.pop("record")
         generators: Tensor = torch.atleast_2d(state.pop("generator"))  # type: ignore[no-untyped-call]
-        training.load_state_dict(state.pop("training"))
-    except (UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise InputError(f"{path} is not a checkpoint of this training: {error}") from error
-    if len(generators) != processes.count():
+        progress = {name: state[name] for name in ("iteration", "pending", "history")}
+        _check_progress(progress)
+        check_same(before, record, str(path))
+        training.load_state_dict(state["training"])
+        if len(generators) != processes.count():
+            raise InputError(
+                f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
+            )
+        # A copy, for torch 2.14 crashes on a view that does not start where its storage does.
+        torch.set_rng_state(generators[processes.rank()].clone())
+    except InputError:
+        raise
+    except Exception as error:  # parts of a state that is none raise almost anything
+        reason = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
-        )
-    # A copy, for torch 2.14 crashes on a view that does not start where its storage does.
-    torch.set_rng_state(generators[processes.rank()].clone())
-    return state
+            f"{path} is not a checkpoint of this training: {type(error).__name__}: {reason}"
+        ) from error
+    return progress
 
 
-@contextmanager
-def _interruption() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that the loop reads between steps; a second one kills."""
-    caught: list[int] = []
-
-    def remember(number: int, frame: FrameType | None) -> None:
-        caught.append(number)
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: bool(caught)
-    finally:
-        signal.signal(signal.SIGINT, previous)
+def _check_progress(progress: dict[str, Any]) -> None:
+    iteration = progress["iteration"]
+    if type(iteration) is not int or iteration < 0:
+        raise ValueError(f"iteration {iteration}")
+    for name in ("pending", "history"):
+        for figures in progress[name]:
+            if not all(type(value) in (int, float) for value in figures.values()):
+                raise ValueError(f"{name} should hold numbers")

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from innerloop_vos.errors import InputError
 from innerloop_vos.method_options import MOST
+from innerloop_vos.runs import describe
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
@@ -123,6 +124,7 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
         every=arguments.every,
         resume=arguments.resume,
         tensorboard=arguments.tensorboard,
+        record=describe(arguments),
     )
 
 

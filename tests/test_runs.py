@@ -1,0 +1,199 @@
+"""Runs that go on: what they were, who writes, signals, and states to the bit."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from davis_layout import write_davis
+
+import innerloop_vos.resuming as resuming
+from innerloop_vos import signals
+from innerloop_vos.cli import main
+from innerloop_vos.data.sequence import check_name
+from innerloop_vos.errors import InputError
+from innerloop_vos.runs import check_same, describe, locked, sweep
+from innerloop_vos.states import read_state, write_state
+
+LENGTH = 6
+
+
+@pytest.fixture
+def davis(tmp_path):
+    return write_davis(tmp_path / "DAVIS", ["cat"], length=LENGTH)
+
+
+def segment(davis, out, *more):
+    frames = davis / "JPEGImages/480p/cat"
+    mask = davis / "Annotations/480p/cat/00000.png"
+    words = ["segment", frames, "--mask", mask, "--out", out, "--method", "ridge", *more]
+    return main([str(word) for word in words])
+
+
+def interrupt_after(monkeypatch, count, number=signal.SIGTERM):
+    """Send a signal to this process while the mask after `count` others is written."""
+    write, written = resuming.write_mask, []
+
+    def stop(path, labels):
+        if len(written) == count:
+            os.kill(os.getpid(), number)
+        written.append(path)
+        write(path, labels)
+
+    monkeypatch.setattr(resuming, "write_mask", stop)
+    return written
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+def test_a_stopped_segmentation_goes_on_to_the_same_masks(
+    davis, tmp_path, monkeypatch, number, code
+):
+    assert segment(davis, tmp_path / "whole") == 0
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2, number)
+        assert segment(davis, tmp_path / "parts") == code
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == [resuming.UNFINISHED]
+    written = interrupt_after(monkeypatch, None)
+    assert segment(davis, tmp_path / "parts") == 0
+    assert len(written) == LENGTH - 3
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+
+
+def other_frame(davis, out):
+    path = davis / "JPEGImages/480p/cat/00004.jpg"
+    path.write_bytes(path.read_bytes()[:-2] + b"\0\0")
+
+
+def other_start(davis, out):
+    masks = davis / "Annotations/480p/cat"
+    (masks / "00000.png").write_bytes((masks / "00003.png").read_bytes())
+
+
+def other_mask(davis, out):
+    path = out / resuming.UNFINISHED / "00001.png"
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def flipped_bit(davis, out):
+    path = out / resuming.UNFINISHED / "state.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "message"),
+    [
+        (other_frame, [], "holds a run with input"),
+        (other_start, [], "holds a run with mask"),
+        (other_mask, [], "00001.png is not as it was written"),
+        (flipped_bit, [], "it is damaged"),
+        (lambda davis, out: None, ["--solver", "exact"], "holds a run with solver None, not 'ex"),
+    ],
+)
+def test_something_else_is_not_gone_on_with(
+    davis, tmp_path, monkeypatch, capsys, change, more, message
+):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        assert segment(davis, out) == 143
+    change(davis, out)
+    before = contents(out / resuming.UNFINISHED)
+    assert segment(davis, out, *more) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert contents(out / resuming.UNFINISHED) == before
+
+
+def test_another_version_is_refused_with_how_to_go_on():
+    with pytest.raises(InputError, match=r"of version 0\.1.*pip install innerloop==0\.1"):
+        check_same({"version": "0.1"}, {"version": "0.2"}, "out")
+
+
+def test_files_count_by_content_and_data_wherever_it_lies(tmp_path):
+    one, two = (write_davis(tmp_path / name, ["cat"], length=3) for name in ("one", "two"))
+
+    def record(root):
+        return describe(argparse.Namespace(davis=str(root), out=str(root / "out"), rate=0.1))
+
+    before = record(one)
+    assert record(two) == before
+    (two / "out").mkdir()
+    (two / "out" / "curve.json").write_text("[]")
+    assert record(two) == before
+    path = two / "Annotations/480p/cat/00001.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    assert record(two) != before
+
+
+def test_a_folder_has_one_writer(tmp_path, davis, capsys):
+    with locked(tmp_path / "DAVIS"):
+        assert segment(davis, tmp_path / "DAVIS") == 2
+    assert "another process is writing to" in capsys.readouterr().err
+    with locked(tmp_path / "DAVIS"):  # a lock leaves no file
+        assert {p.name for p in davis.iterdir()} == {"JPEGImages", "Annotations", "ImageSets"}
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    keep = [".hidden", "a.png", ".a-b.png", f"a-{32 * 'a'}.png"]
+    for name in [*keep, f".a-{32 * 'a'}.png"]:
+        (tmp_path / name).touch()
+    (tmp_path / ".partial-x").mkdir()
+    (tmp_path / ".partial-x" / "a.png").touch()
+    with locked(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(keep)
+    sweep(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../a", "a/b", "/a", "a\\b", "..\\a", "C:a", "a\0", "a\nb", "\x1b[2J", "\ud800",
+     256 * "a", 3, None],
+)  # fmt: skip
+def test_names_are_one_part_of_a_path(name):
+    with pytest.raises(InputError, match="should be that of one folder"):
+        check_name(name)
+
+
+@pytest.mark.parametrize("name", ["cat", "a b", "..a", "a.b", "é", "00"])
+def test_names_of_folders_are_taken(name):
+    assert check_name(name) == name
+
+
+def test_every_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "state.pt"
+    write_state(path, {"a": torch.arange(3.0), "b": [1, None, "x"]})
+    assert read_state(path)["a"].tolist() == [0, 1, 2]
+    assert torch.load(path, weights_only=True)["b"] == [1, None, "x"]
+    data = path.read_bytes()
+    for place in range(0, len(data), 7):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        with pytest.raises(InputError):
+            read_state(path)
+    for cut in (0, 1, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(InputError):
+            read_state(path)
+
+
+@pytest.mark.parametrize("number", signals.STOPPING)
+def test_a_signal_while_torch_is_imported_leaves_no_traceback(number, tmp_path):
+    command = [sys.executable, "-m", "innerloop_vos.cli", "demo", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    time.sleep(0.6)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert b"Traceback" not in error
+    assert not (tmp_path / "out").exists()
