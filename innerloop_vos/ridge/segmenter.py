@@ -89,6 +89,7 @@ class RidgeSegmenter(Segmenter):
 
     def _likelihood(self, targets: list[Target], encoded: _Encoded) -> Tensor:
         """How likely each pixel shows each object, shape (O, H, W), about 0 to 1."""
-        scores = calibrate(torch.stack([target.score(encoded.features) for target in targets]))
+        raw = torch.stack([target.score(encoded.features) for target in targets])
+        scores = calibrate(raw, apart=self.options.apart)
         # The guided filter smooths what is clearly inside or outside less than raw scores.
         return guided_upsample(torch.sigmoid(self.options.sharpness * scores), encoded.image)
