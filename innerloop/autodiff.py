@@ -64,7 +64,7 @@ def value_and_partial_gradient(
         if not compiling:
             _check_reached(bool(reached))
             parts = [part if i in reached else None for i, part in enumerate(parts)]
-        return losses, trees.unflatten([_dense(part) for part in parts], spec)
+        return losses, trees.unflatten([check_dense(part) for part in parts], spec)
 
     # torch.autograd.grad asks less of `function` than torch.func does (autograd Functions of any
     # age, hooks, checkpoints), and without an outer gradient it keeps no graph.
@@ -82,7 +82,7 @@ def value_and_partial_gradient(
             losses.sum(), fresh, create_graph=keep_graph, allow_unused=True
         )
     _check_reached(any(part is not None for part in gradient))
-    gradient = [_dense(part) for part in gradient]
+    gradient = [check_dense(part) for part in gradient]
     return losses if keep_graph else losses.detach(), trees.unflatten(gradient, spec)
 
 
@@ -161,11 +161,14 @@ def _check_reached(reached: bool) -> None:
         )
 
 
-def _dense(gradient: Tensor | None) -> Tensor | None:
-    """A gradient as a dense tensor; embeddings have sparse ones if asked to."""
-    if gradient is None or gradient.layout == torch.strided:
-        return gradient
-    return gradient.to_dense()
+def check_dense(gradient: Tensor | None) -> Tensor | None:
+    """The gradient; ValueError if it is sparse, through which derivatives cannot be taken."""
+    if gradient is not None and gradient.layout != torch.strided:
+        raise ValueError(
+            f"loss: its gradient is {gradient.layout}, should be dense: make embeddings with "
+            "sparse=False"
+        )
+    return gradient
 
 
 def hessian_operator(function: Callable[[Tree], Tensor], params: Tree) -> Operator:

@@ -303,9 +303,7 @@ def _of_tensors(task_loss: TaskLoss, meta_parameters: Any) -> TaskLoss:
     return of_tensors
 
 
-def _eager(
-    task_loss: TaskLoss, meta_parameters: Any
-) -> Callable[[Tree, Any], tuple[Tree, Tensor]]:
+def _eager(task_loss: TaskLoss, meta_parameters: Any) -> Callable[[Tree, Any], tuple[Tree, Tensor]]:
     nodes, spec = trees.flatten(meta_parameters)
 
     def differentiate(tensors: Tree, task: Any) -> tuple[Tree, Tensor]:

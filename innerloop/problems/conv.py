@@ -117,7 +117,10 @@ class ConvLeastSquares(RidgeProblem):
         found = []
         for t, y, x in itertools.product(*map(spread, (frames, height, width))):
             # The part of the filter that lies on the frame.
-            rows, columns = slice(max(y - half, 0), y + half + 1), slice(max(x - half, 0), x + half + 1)
+            rows, columns = (
+                slice(max(y - half, 0), y + half + 1),
+                slice(max(x - half, 0), x + half + 1),
+            )
             patch = self.features[..., t, :, rows, columns]
             top, left = max(half - y, 0), max(half - x, 0)
             seen = params[..., top : top + patch.shape[-2], left : left + patch.shape[-1]]

@@ -207,5 +207,7 @@ class Adagrad(GradientMethod):
 
     def update(self, gradient: Tree, memory: Tree, step: int) -> tuple[Tree, Tree]:
         total = trees.tree_map(lambda s, g: torch.addcmul(s, g, g), memory, gradient)
-        direction = trees.tree_map(lambda g, s: -divided(g, smooth_sqrt(s), self.eps), gradient, total)
+        direction = trees.tree_map(
+            lambda g, s: -divided(g, smooth_sqrt(s), self.eps), gradient, total
+        )
         return direction, total

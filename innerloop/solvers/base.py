@@ -97,7 +97,9 @@ def factorable(matrix: Tensor) -> Tensor:
 def check_not_negative(**values: object) -> None:
     """Raise for numbers, or trees of them, that are negative or NaN; tensors may be learned."""
     for name, value in values.items():
-        leaves = trees.named_leaves(value) if isinstance(value, dict | list | tuple) else [("", value)]
+        leaves = (
+            trees.named_leaves(value) if isinstance(value, dict | list | tuple) else [("", value)]
+        )
         for path, leaf in leaves:
             where = f"{name}[{path!r}]" if path else name
             if isinstance(leaf, bool) or not isinstance(leaf, Tensor | _Number):

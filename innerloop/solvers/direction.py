@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from copy import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ class State(NamedTuple):
 
     step: int
     memory: Tree
+    moved: tuple[int, ...] = ()
+    """How many of the steps moved each tensor, where tensors may rest."""
 
 
 class Proposal(NamedTuple):
@@ -74,20 +76,20 @@ class DirectionSolver(Solver):
         """Direction and rate at `params`."""
         loss, gradient = problem.value_and_gradient(params)
         direction, memory = self.direction(problem, params, gradient, state.memory, state.step)
-        return self._proposal(problem, params, state.step, loss, gradient, direction, memory)
+        state = State(state.step + 1, memory)
+        return self._proposal(problem, params, loss, gradient, direction, state)
 
     def _proposal(
         self,
         problem: Problem,
         params: Tree,
-        step: int,
         loss: Tensor,
         gradient: Tree,
         direction: Tree,
-        memory: Tree,
+        state: State,
     ) -> Proposal:
-        rate = current_rate(self.rate, step, problem, params, direction, loss, gradient)
-        return Proposal(direction, rate, State(step + 1, memory), loss, gradient)
+        rate = current_rate(self.rate, state.step - 1, problem, params, direction, loss, gradient)
+        return Proposal(direction, rate, state, loss, gradient)
 
     def step(self, problem: Problem, params: Tree, state: State) -> tuple[Tree, State, StepStats]:
         proposal = self.propose(problem, params, state)
@@ -102,16 +104,8 @@ def take(problem: Problem, params: Tree, proposal: Proposal) -> tuple[Tree, Stat
     return moved, state, report(problem, loss, gradient, size)
 
 
-class LeafState(NamedTuple):
-    """What a gradient method remembers of one tensor."""
-
-    steps: int
-    """How many of the steps moved the tensor."""
-    memory: Tree
-
-
 class GradientMethod(DirectionSolver):
-    """A direction solver that sees nothing of the problem but its gradient, tensor by tensor.
+    """A direction solver that sees nothing of the problem but its gradient.
 
     As in torch.optim, a tensor on which the loss does not depend rests: it neither decays nor moves
     on with its momentum, and its steps are not counted.
@@ -132,48 +126,50 @@ class GradientMethod(DirectionSolver):
         """Map a gradient and what is remembered to a direction and the next memory."""
 
     def init(self, problem: Problem, params: Tree) -> State:
-        solvers, leaves = self._of_leaves(params), trees.leaves(params)
-        pairs = zip(solvers, leaves, strict=True)
-        return State(0, tuple(LeafState(0, solver.memory(leaf)) for solver, leaf in pairs))
+        return State(0, self.memory(params), (0,) * len(trees.leaves(params)))
 
     def propose(self, problem: Problem, params: Tree, state: State) -> Proposal:
         loss, partial = problem.value_and_partial_gradient(params)
-        leaves, spec = trees.flatten(params)
-        directions, states = [], []
-        for solver, leaf, gradient, (steps, memory) in zip(
-            self._of_leaves(params), leaves, trees.leaves(partial), state.memory, strict=True
-        ):
-            if gradient is None:
-                direction = torch.zeros_like(leaf)
-            else:
-                direction, memory = solver.direction(problem, leaf, gradient, memory, steps)
-                steps += 1
-            directions.append(direction)
-            states.append(LeafState(steps, memory))
-        return self._proposal(
-            problem,
-            params,
-            state.step,
-            loss,
-            filled(partial, params),
-            trees.unflatten(directions, spec),
-            tuple(states),
-        )
+        reached = [part is not None for part in trees.leaves(partial)]
+        gradient = filled(partial, params)
+        if all(reached) and len(set(state.moved)) == 1 and not self._settings_of_leaves(params):
+            direction, memory = self.direction(
+                problem, params, gradient, state.memory, state.moved[0]
+            )
+        else:
+            direction, memory = self._leaf_by_leaf(problem, params, gradient, state, reached)
+        moved = tuple(n + there for n, there in zip(state.moved, reached, strict=True))
+        state = State(state.step + 1, memory, moved)
+        return self._proposal(problem, params, loss, gradient, direction, state)
 
-    def _of_leaves(self, params: Tree) -> list[Self]:
-        """The solver of every tensor: this one, with the tensor's entries of settings in trees."""
-        count = len(trees.leaves(params))
-        given = {
+    def _leaf_by_leaf(
+        self, problem: Problem, params: Tree, gradient: Tree, state: State, reached: list[bool]
+    ) -> tuple[Tree, Tree]:
+        """`direction`, where tensors have settings of their own, or rest, or did."""
+        leaves, spec = trees.flatten(params)
+        count, settings = len(leaves), self._settings_of_leaves(params)
+        remembered, memory_spec = trees.flatten(state.memory)
+        directions = [torch.zeros_like(leaf) for leaf in leaves]
+        for i, (leaf, part) in enumerate(zip(leaves, trees.leaves(gradient), strict=True)):
+            if not reached[i]:
+                continue
+            solver = copy(self)
+            vars(solver).update({name: values[i] for name, values in settings.items()})
+            # What is remembered is nothing, or trees like the parameters side by side.
+            own_spec = trees.flatten(solver.memory(leaf))[1]
+            own = None if state.memory is None else trees.unflatten(remembered[i::count], own_spec)
+            directions[i], own = solver.direction(problem, leaf, part, own, state.moved[i])
+            if state.memory is not None:
+                remembered[i::count] = trees.leaves(own)
+        return trees.unflatten(directions, spec), trees.unflatten(remembered, memory_spec)
+
+    def _settings_of_leaves(self, params: Tree) -> dict[str, list[Any]]:
+        """The settings that are given as trees, one value for each tensor."""
+        return {
             name: trees.leaves_like(name, value, params)
             for name, value in vars(self).items()
             if name != "rate" and isinstance(value, dict | list | tuple)
         }
-        if not given:
-            return [self] * count
-        solvers = [copy(self) for _ in range(count)]
-        for number, solver in enumerate(solvers):
-            vars(solver).update({name: values[number] for name, values in given.items()})
-        return solvers
 
     def direction(
         self, problem: Problem, params: Tree, gradient: Tree, memory: Tree, step: int

@@ -124,7 +124,11 @@ def checked_rate(rate: Rate) -> Rate:
     check_not_negative(rate=rate)
     if not isinstance(rate, dict | list | tuple):
         return rate if isinstance(rate, int | float) else float(rate)
-    return trees.tree_map(partial(torch.as_tensor, dtype=None), rate)
+    return trees.tree_map(_as_tensor, rate)
+
+
+def _as_tensor(rate: Any) -> Tensor:
+    return rate if isinstance(rate, Tensor) else torch.tensor(rate, dtype=torch.float64)
 
 
 def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> Tree:
