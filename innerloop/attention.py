@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
-import torch
 from torch.backends import cuda
 
 _SWITCHES = (
@@ -31,7 +30,7 @@ def attention_with_second_derivatives() -> Iterator[None]:
         if _inside == 0:
             _before = [enabled() for enabled, _ in _SWITCHES]
             for _, enable in _SWITCHES:
-                enable(False)
+                enable(False)  # type: ignore[no-untyped-call]
         _inside += 1
     try:
         yield
@@ -40,4 +39,4 @@ def attention_with_second_derivatives() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 for (_, enable), before in zip(_SWITCHES, _before, strict=True):
-                    enable(before)
+                    enable(before)  # type: ignore[no-untyped-call]

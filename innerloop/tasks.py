@@ -46,10 +46,10 @@ def task_gradients(
 
     Args:
         task_loss: maps the meta-parameters and a task to a scalar outer loss; it adapts inside. It
-            is given the structure of `meta_parameters`, with tensors that need gradients in place of
-            tensors, and the modules themselves: `[net, rates]` as `[net, rates]`. Under "vmap" and
+            is given the structure of `meta_parameters`: tensors that need gradients in place of the
+            tensors, and the modules themselves, as in `net, rates = meta`. Under "vmap" and
             "compile" the modules have the differentiated tensors for parameters during the call, so
-            adapt them inside it (`adapt(net, ...)`).
+            take their parameters inside it, as `adapt(net, ...)` does.
         meta_parameters: a tree of tensors and modules. Of a module, the parameters that require a
             gradient are meta-parameters.
         tasks: a list of tasks, or all tasks stacked: a tensor, or a dict or tuple of tensors, whose
@@ -276,9 +276,8 @@ class _Modules(nn.Module):
         self.spec = spec
 
     def forward(self, parts: list[Any], task: Any) -> Tensor:
-        nodes = [
-            self.nodes[str(i)] if str(i) in self.nodes else part for i, part in enumerate(parts)
-        ]
+        modules = dict(self.nodes.items())
+        nodes = [modules.get(str(i), part) for i, part in enumerate(parts)]
         return self.task_loss(trees.unflatten(nodes, self.spec), task)
 
 

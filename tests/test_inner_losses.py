@@ -325,7 +325,7 @@ WRONG = {
         "params\\['w'\\]: torch.complex64",
     ),
     "lazy": (
-        lambda: il.solve(lambda p: p["w"].sum(), dict(w=nn.LazyLinear(2).weight), il.Adam()),
+        lambda: il.solve(lambda p: p["w"].sum(), {"w": nn.LazyLinear(2).weight}, il.Adam()),
         "init\\['w'\\]: has no shape yet",
     ),
 }
@@ -406,7 +406,7 @@ def test_settings_may_be_trees(setting, adjoint, tree, nested):
 def test_sparse_gradients_are_refused(adjoint):
     net = nn.Embedding(6, 3, sparse=True)
     loss = lambda model: model(torch.tensor([0, 1])).square().sum()  # noqa: E731
-    with pytest.raises(ValueError, match="loss: its gradient is torch.sparse_coo, should be dense"):
+    with pytest.raises(ValueError, match="its gradient is torch\\.sparse_coo"):
         il.adapt(net, loss, il.GradientDescent(0.5), adjoint=adjoint)
 
 
@@ -466,5 +466,5 @@ def test_meta_train_refuses_what_it_would_not_train():
     alone = torch.optim.Adam(net.parameters())
     with pytest.raises(ValueError, match=r"meta_parameters: .* does not hold \['1.weight', '1.bi"):
         il.meta_train(task_loss, [net, rates], [[X]], alone)
-    with pytest.raises(TypeError, match="optimizer: Adam, should be a Optimizer|optimizer: the cl"):
+    with pytest.raises(TypeError, match="optimizer: the class Adam"):
         il.meta_train(task_loss, [net, rates], [[X]], torch.optim.Adam)

@@ -210,7 +210,7 @@ def _differs(found: Tensor, products: Tensor) -> Tensor:
     products = products.double()
     rounding = torch.finfo(found.dtype).eps ** 0.5
     allowed = rounding * (products.abs().sum(-1) + found.abs())
-    return ((found - products.sum(-1)).abs() > allowed).any()
+    return torch.any((found - products.sum(-1)).abs() > allowed)
 
 
 def check_samples(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:

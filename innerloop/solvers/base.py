@@ -104,7 +104,7 @@ def check_not_negative(**values: object) -> None:
             where = f"{name}[{path!r}]" if path else name
             if isinstance(leaf, bool) or not isinstance(leaf, Tensor | _Number):
                 raise TypeError(f"{where}: {named(leaf)}, should be a number or a tensor")
-            if not isinstance(leaf, Tensor) and not leaf >= 0:
+            if not isinstance(leaf, Tensor) and not float(leaf) >= 0:
                 raise ValueError(f"{where}: {leaf}, should not be negative")
 
 

@@ -61,8 +61,8 @@ class LearnedUpdate(DirectionSolver):
 
     Args:
         network: called with the gradient (structured like the parameters, zero for those that the
-            loss does not depend on) and its state, None at the first step; returns the update that is added to the parameters, structured like
-            them, and its next state, a tree of tensors.
+            loss does not depend on) and its state, None at the first step; returns the update that
+            is added to the parameters, structured like them, and its next state, a tree of tensors.
         rate: multiple of the update. Default 1.
 
     Source:

@@ -30,8 +30,8 @@ class StepSize(ABC):
 
 Rate: TypeAlias = float | Tensor | Tree | Callable[[int], Tree] | StepSize
 """A number; a tensor, one for all or one a problem; a tree of numbers or of tensors that broadcast
-over the parameters, structured like them; a function from the number of the step to one of these, such as `LearningRates`; or a
-line search. Tensors receive the outer gradient."""
+over the parameters, structured like them; a function from the number of the step to one of these,
+such as `LearningRates`; or a line search. Tensors receive the outer gradient."""
 
 
 class ExactLineSearch(StepSize):
@@ -123,7 +123,7 @@ def checked_rate(rate: Rate) -> Rate:
         return rate
     check_not_negative(rate=rate)
     if not isinstance(rate, dict | list | tuple):
-        return rate if isinstance(rate, int | float) else float(rate)
+        return rate if isinstance(rate, int | float) else float(rate)  # type: ignore[arg-type]
     return trees.tree_map(_as_tensor, rate)
 
 
