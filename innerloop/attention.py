@@ -28,9 +28,9 @@ def attention_with_second_derivatives() -> Iterator[None]:
     global _inside, _before
     with _lock:
         if _inside == 0:
-            _before = [enabled() for enabled, _ in _SWITCHES]
+            _before = [enabled() for enabled, _ in _SWITCHES]  # type: ignore[no-untyped-call]
             for _, enable in _SWITCHES:
-                enable(False)  # type: ignore[no-untyped-call]
+                enable(False)
         _inside += 1
     try:
         yield
@@ -39,4 +39,4 @@ def attention_with_second_derivatives() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 for (_, enable), before in zip(_SWITCHES, _before, strict=True):
-                    enable(before)  # type: ignore[no-untyped-call]
+                    enable(before)
