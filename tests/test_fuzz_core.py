@@ -57,7 +57,7 @@ ADJOINTS = [
 ]
 ARGUMENTS = (
     *("features", "targets", "labels", "weights", "regularization", "init", "solver", "adjoint"),
-    *("rate", "steps", "tolerance", "loss", "weight_decay", "linear"),
+    *("rate", "steps", "tolerance", "loss", "weight_decay", "damping"),
 )
 
 
