@@ -134,6 +134,9 @@ def _as_tensor(rate: Any) -> Tensor:
 def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> Tree:
     """`params + rate * direction`, for each form of a rate without a rule."""
     if isinstance(rate, int | float):
+        for leaf in trees.leaves(params):
+            if rate > torch.finfo(leaf.dtype).max:
+                raise ValueError(f"rate: {rate}, should be a number that {leaf.dtype} can hold")
         return trees.tree_map(partial(torch.add, alpha=rate), params, direction)
     if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):
         return trees.add_scaled(params, rate, direction)
