@@ -2,16 +2,23 @@
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import trees
 from innerloop.adjoints import Adjoint, Unroll
-from innerloop.autodiff import transforming
+from innerloop.autodiff import ordinary, outside_inference_mode, transforming
 from innerloop.problems import Problem, as_problem
-from innerloop.solvers.base import Solver, StepStats
+from innerloop.solvers.base import (
+    Solver,
+    StepStats,
+    check_instance,
+    check_not_negative,
+    check_whole,
+)
 from innerloop.solvers.loop import Loop, settled
 from innerloop.trees import Tree
 
@@ -70,6 +77,14 @@ class Solution:
     statuses: Tensor
     prediction: Tensor | None = None
 
+    def detach(self) -> "Solution":
+        """The same without gradient, which can be copied and pickled."""
+        fields = {
+            name: pytree.tree_map_only(Tensor, Tensor.detach, value)
+            for name, value in vars(self).items()
+        }
+        return replace(self, **fields)
+
     @property
     def status(self) -> Status:
         """The worst status in the batch."""
@@ -87,6 +102,10 @@ class SolveError(RuntimeError):
             f"{failed} of {solution.statuses.numel()} problems: {status.name}: {status.sentence}"
         )
         self.solution = solution
+
+    def __reduce__(self) -> tuple[type["SolveError"], tuple[Solution]]:
+        # Made from its solution again, whose graph no other process can have.
+        return type(self), (self.solution.detach(),)
 
 
 def solve(
@@ -116,7 +135,8 @@ def solve(
         prediction: what `ConvLeastSquares` or `LinearLeastSquares` predicts at `init`, shaped like
             its targets, where that is known: `SteepestDescent` then starts without computing it.
             It takes part in the outer gradient as the function of `init` and the features that it
-            is, or as a constant if it is detached. Default: it is computed where it is needed.
+            is, or as a constant if it is detached. A few of its entries are compared with what the
+            problem predicts. Default: it is computed where it is needed.
 
     Returns:
         The solution with its statistics and status.
@@ -126,27 +146,30 @@ def solve(
             together; the message names the argument and what works.
         SolveError: NaN, infinity or breakdown, unless `throw` is False.
     """
-    if steps < 0:
-        raise ValueError(f"steps: {steps}, should be at least 0")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance: {tolerance}, should not be negative")
+    adjoint = Unroll() if adjoint is None else adjoint
+    check_instance("solver", solver, Solver, "GradientDescent(0.1)")
+    check_instance("adjoint", adjoint, Adjoint, "Unroll()")
+    check_whole("steps", steps, 0)
+    check_not_negative(tolerance=tolerance)
     problem = as_problem(problem)
-    adjoint = adjoint or Unroll()
     solver.check(problem)
     adjoint.check(problem, solver)
     problem.check(init)
-    if prediction is not None:
-        problem.check_prediction(prediction)
     taken = min(steps, 1) if solver.direct else steps
 
-    loop = Loop(problem, solver, taken, tolerance, prediction)
-    value, reports, reached_prediction = adjoint.run(loop, init)
-    solution = Solution(
-        value,
-        _stack(reports, problem, init),
-        _statuses(value, reports, problem, solver, tolerance),
-        reached_prediction,
-    )
+    with outside_inference_mode() as restored:
+        if restored:
+            init = trees.tree_map(ordinary, init)
+        if prediction is not None:
+            problem.check_prediction(prediction, init)
+        loop = Loop(problem, solver, taken, tolerance, prediction)
+        value, reports, reached_prediction = adjoint.run(loop, init)
+        solution = Solution(
+            value,
+            _stack(reports, problem, init),
+            _statuses(value, reports, problem, solver, tolerance),
+            reached_prediction,
+        )
     if throw and not transforming() and solution.status >= Status.BREAKDOWN:
         raise SolveError(solution)
     return solution

@@ -12,7 +12,7 @@ from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
 from innerloop.solvers.gradient import LearnedUpdate
 from innerloop.solvers.loop import Loop, Outcome, Progress
-from innerloop.solvers.step_sizes import StepSize, apply_rate
+from innerloop.solvers.step_sizes import StepSize, apply_rate, checked_rate
 from innerloop.trees import Tree
 
 
@@ -48,7 +48,8 @@ class FirstOrder(Adjoint):
                 "Unroll() and Truncate(steps) work"
             )
         for name, value in vars(solver).items():
-            if name != "rate" and isinstance(value, Tensor) and value.requires_grad:
+            leaves = trees.leaves(value) if name != "rate" else []
+            if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
                 raise ValueError(
                     f"{name}: receives no gradient under FirstOrder(), which takes directions as "
                     "constants; Unroll() and Truncate(steps) work"
@@ -65,7 +66,7 @@ class FirstOrder(Adjoint):
                 moved, inner, stats = take(problem, params, proposal)
             rate = solver.rate
             if callable(rate) and not isinstance(rate, StepSize):
-                rate = rate(number)
+                rate = checked_rate(rate(number))
             return moved, _State(inner, _travel(state.travels, rate, proposal.direction)), stats
 
         with torch.no_grad():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator
+from innerloop.autodiff import Operator, value_and_pullback
 from innerloop.problems.base import CurvedProblem
 from innerloop.problems.checks import check_regularization
 from innerloop.trees import Tree
@@ -61,8 +61,8 @@ class LeastSquares(CurvedProblem):
         return None
 
     def evaluate(self, params: Tree, prediction: Tensor | None = None) -> tuple[Tensor, Tree]:
-        residual, pullback = torch.func.vjp(self.residual, params)[:2]
-        gradient = trees.add_scaled(pullback(residual)[0], self.regularization, params)
+        residual, pullback = value_and_pullback(self.residual, params)
+        gradient = trees.add_scaled(pullback(residual), self.regularization, params)
         return self._value(params, residual), gradient
 
     def respond(self, params: Tree, direction: Tree) -> Tree:
@@ -74,10 +74,10 @@ class LeastSquares(CurvedProblem):
         return self.dot(response, response) + self.regularization.to(square) * square
 
     def gauss_newton_operator(self, params: Tree) -> Operator:
-        pullback = torch.func.vjp(self.residual, params)[1]
+        pullback = value_and_pullback(self.residual, params)[1]
 
         def operator(direction: Tree) -> Tree:
-            pulled = pullback(self.respond(params, direction))[0]
+            pulled = pullback(self.respond(params, direction))
             return trees.add_scaled(pulled, self.regularization, direction)
 
         return operator
