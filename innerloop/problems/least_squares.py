@@ -82,6 +82,25 @@ class LeastSquares(CurvedProblem):
 
         return operator
 
+    def linearize(self, params: Tree) -> tuple[Tensor, Tensor]:
+        """Residual and Jacobian at `params`, the latter dense: forward mode for all columns at once.
+
+        Returns:
+            r, shape (*batch, M), and J, shape (*batch, M, N) for N parameters a problem, without
+            the rows of the regularization.
+        """
+        batch_dims = len(self.batch_shape)
+        vector = trees.ravel(params, batch_dims)
+
+        def column(unit: Tensor) -> tuple[Tensor, Tensor]:
+            direction = trees.unravel(unit.expand_as(vector), params, batch_dims)
+            return torch.func.jvp(  # type: ignore[no-any-return]
+                lambda at: trees.ravel(self.residual(at), batch_dims), (params,), (direction,)
+            )
+
+        units = torch.eye(vector.shape[-1], dtype=vector.dtype, device=vector.device)
+        return torch.func.vmap(column, out_dims=(None, -1), randomness="same")(units)  # type: ignore[no-any-return]
+
     def _value(self, params: Tree, residual: Tree) -> Tensor:
         square = self.dot(params, params)
         return 0.5 * (self.dot(residual, residual) + self.regularization.to(square) * square)
