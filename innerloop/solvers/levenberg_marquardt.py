@@ -135,7 +135,7 @@ class LevenbergMarquardt(Solver):
             first = self.radius * torch.where(length > 0, length, 1.0)
             started = state.radius.isfinite()
             radius = torch.where(started, state.radius, first)
-            mu = _damping(jacobian, slope, weight, radius)
+            mu, whole = _damping(jacobian, slope, weight, radius)
 
         # Least squares with the matrix [J; √(λ + μ)], the lower right-hand side chosen so that no
         # square root of λ alone occurs, whose derivative at zero is infinite.
@@ -159,7 +159,6 @@ class LevenbergMarquardt(Solver):
             shrink = torch.where(reached <= loss, 0.5, shrink.nan_to_num(0.1).clamp(0.1, 0.5))
             radius = torch.where(started, radius, torch.minimum(radius, norm))
             smaller = shrink * torch.minimum(radius, 10 * norm)
-            whole = mu <= torch.finfo(mu.dtype).eps
             greater = torch.where((ratio >= 0.75) | whole, 2 * norm, radius)
             # At a solution the steps are rounding, which says nothing of the region.
             radius = torch.where(rests, radius, torch.where(ratio > 0.25, greater, smaller))
@@ -210,22 +209,35 @@ def _root(square: Tensor) -> Tensor:
     return torch.where(empty, 0.0, torch.where(empty, 1.0, square).sqrt())
 
 
-def _damping(jacobian: Tensor, slope: Tensor, weight: Tensor, radius: Tensor) -> Tensor:
-    """The least μ of a grid whose step stays within the radius, shape (*batch)."""
+def _damping(
+    jacobian: Tensor, slope: Tensor, weight: Tensor, radius: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The least μ of a grid whose step stays within the radius, and whether that is the least μ.
+
+    The least is next to nothing, unless J is singular: then it is as small as it may be without
+    drowning the outer gradient in rounding.
+    """
     matrix = torch.cat([jacobian, weight.sqrt().diag_embed()], -2)
     matrix = factorable(matrix.masked_fill(~matrix.isfinite(), 0.0))
     _, singular, axes = torch.linalg.svd(torch.linalg.qr(matrix, mode="r")[1])
-    along = _times(axes, slope.to(axes))
-    precision = torch.finfo(slope.dtype).eps
-    # μ = ε 2^(k/4): bisection keeps a k whose step is too long and one whose step is not.
-    low = torch.full_like(radius, -1.0, dtype=singular.dtype)
-    high = torch.full_like(low, 512.0)
-    for _ in range(10):
+    precision = torch.finfo(singular.dtype).eps
+    greatest = singular.amax(-1).clamp(min=precision)
+    full_rank = singular.amin(-1) > matrix.shape[-2] * precision * greatest
+    slope = _times(axes, slope.to(axes))
+
+    # μ = 2^(k/4). Bisection keeps a k that may be too small and one that is great enough.
+    least = torch.where(full_rank, precision**1.5, precision**0.5) * greatest**2
+    least = (4 * torch.log2(least)).ceil()
+    low = least - 1
+    enough = 4 * torch.log2(slope.norm(dim=-1) / radius.to(slope))
+    high = torch.maximum(enough.nan_to_num().ceil(), least)
+    for _ in range(12):
         middle = torch.floor((low + high) / 2)
-        mu = precision * 2 ** (middle / 4)
-        short = (along / (singular**2 + mu.unsqueeze(-1))).norm(dim=-1) <= radius
+        mu = torch.exp2(middle / 4).unsqueeze(-1)
+        short = (slope / (singular**2 + mu)).norm(dim=-1) <= radius
+        short = short & (middle >= least)
         low, high = torch.where(short, low, middle), torch.where(short, middle, high)
-    return (precision * 2 ** (high / 4)).to(slope)
+    return torch.exp2(high / 4).to(jacobian), high <= least
 
 
 def _gain(loss: Tensor, reached: Tensor, promised: Tensor, rests: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from innerloop.problems.base import CurvedProblem, Problem
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.direction import DirectionSolver
-from innerloop.solvers.linear import check_linear_solver, solve_linear
+from innerloop.solvers.linear import Exact, LeastNorm, check_linear_solver, solve_linear
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree
 
@@ -87,6 +87,9 @@ class Newton(DirectionSolver):
 class GaussNewton(Newton):
     """The Gauss-Newton method for least squares: Newton's, with J'J for the Hessian.
 
+    Where J is singular, conjugate gradients and `Exact()` both take the least step that solves the
+    system: nothing moves along what the residual does not depend on.
+
     Args:
         rate, damping, linear_solver, linear_steps, linear_tolerance: as of `Newton`.
 
@@ -95,6 +98,11 @@ class GaussNewton(Newton):
     """
 
     solves = CurvedProblem
+
+    def __init__(self, rate: Rate = 1.0, **arguments: Any) -> None:
+        super().__init__(rate, **arguments)
+        if type(self.linear_solver) is Exact:
+            self.linear_solver = LeastNorm()
 
     def operator(self, problem: CurvedProblem, params: Tree) -> Operator:
         return problem.gauss_newton_operator(params)
