@@ -83,7 +83,7 @@ class LeastSquares(CurvedProblem):
         return operator
 
     def linearize(self, params: Tree) -> tuple[Tensor, Tensor]:
-        """Residual and Jacobian at `params`, the latter dense: forward mode for all columns at once.
+        """Residual and dense Jacobian at `params`, all columns at once by forward mode.
 
         Returns:
             r, shape (*batch, M), and J, shape (*batch, M, N) for N parameters a problem, without
@@ -99,7 +99,8 @@ class LeastSquares(CurvedProblem):
             )
 
         units = torch.eye(vector.shape[-1], dtype=vector.dtype, device=vector.device)
-        return torch.func.vmap(column, out_dims=(None, -1), randomness="same")(units)  # type: ignore[no-any-return]
+        columns = torch.func.vmap(column, out_dims=(None, -1), randomness="same")
+        return columns(units)  # type: ignore[no-any-return]
 
     def _value(self, params: Tree, residual: Tree) -> Tensor:
         square = self.dot(params, params)
