@@ -127,7 +127,7 @@ def box(x: Tensor) -> Tensor:
 
 
 def powell_singular(x: Tensor) -> Tensor:
-    a, b, c, d = x.unflatten(0, (-1, 4)).unbind(1)
+    a, b, c, d = x.reshape(-1, 4).unbind(1)
     rows = [a + 10 * b, 5**0.5 * (c - d), (b - 2 * c) ** 2, 10**0.5 * (a - d) ** 2]
     return torch.stack(rows, -1).flatten()
 
@@ -339,7 +339,8 @@ def minpack_squares(case: Case) -> list[float]:
 
     def jacobian(x: np.ndarray) -> np.ndarray:
         squares.append(math.inf)
-        return jacobian_of(torch.from_numpy(x.copy())).numpy()
+        matrix: Tensor = jacobian_of(torch.from_numpy(x.copy()))
+        return matrix.numpy()
 
     least_squares(residual, case.start.numpy(), jacobian, method="lm")
     return squares

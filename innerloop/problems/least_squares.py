@@ -1,6 +1,7 @@
 """Nonlinear least squares."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,15 +93,17 @@ class LeastSquares(CurvedProblem):
         batch_dims = len(self.batch_shape)
         vector = trees.ravel(params, batch_dims)
 
-        def column(unit: Tensor) -> tuple[Tensor, Tensor]:
+        def column(unit: Tensor) -> Any:
             direction = trees.unravel(unit.expand_as(vector), params, batch_dims)
-            return torch.func.jvp(  # type: ignore[no-any-return]
+            return torch.func.jvp(
                 lambda at: trees.ravel(self.residual(at), batch_dims), (params,), (direction,)
             )
 
         units = torch.eye(vector.shape[-1], dtype=vector.dtype, device=vector.device)
-        columns = torch.func.vmap(column, out_dims=(None, -1), randomness="same")
-        return columns(units)  # type: ignore[no-any-return]
+        out_dims: Any = (None, -1)
+        columns = torch.func.vmap(column, out_dims=out_dims, randomness="same")
+        residual, jacobian = columns(units)
+        return residual, jacobian
 
     def _value(self, params: Tree, residual: Tree) -> Tensor:
         square = self.dot(params, params)

@@ -153,7 +153,7 @@ class LevenbergMarquardt(Solver):
             promised = 0.5 * bend + mu * square
             norm = square.sqrt()
             rests = norm <= 8 * torch.finfo(norm.dtype).eps * length
-            ratio = _gain(loss, reached, promised, rests)
+            ratio = torch.where(rests & reached.isfinite(), 1.0, _gain(loss, reached, promised))
             # Where the loss grew, the minimum along the step of the parabola through both losses.
             shrink = 0.5 * (bend + mu * square) / (bend + mu * square + reached - loss)
             shrink = torch.where(reached <= loss, 0.5, shrink.nan_to_num(0.1).clamp(0.1, 0.5))
@@ -189,9 +189,7 @@ class LevenbergMarquardt(Solver):
             reached = problem.loss(trees.add(params, change))
             norm = problem.dot(change, change)
             promised = 0.5 * (damping * norm - problem.dot(change, gradient))
-            length = problem.dot(params, params)
-            rests = norm <= (8 * torch.finfo(norm.dtype).eps) ** 2 * length
-            ratio = _gain(loss, reached, promised, rests)
+            ratio = _gain(loss, reached, promised)
             growth = torch.where(ratio < 0.25, 4.0, torch.where(ratio > 0.75, 0.1, 1.0))
             precision = torch.finfo(norm.dtype).eps
         moved, taken = _take(params, change, ratio >= 1e-4, loss)
@@ -240,16 +238,17 @@ def _damping(
     return torch.exp2(high / 4).to(jacobian), high <= least
 
 
-def _gain(loss: Tensor, reached: Tensor, promised: Tensor, rests: Tensor) -> Tensor:
+def _gain(loss: Tensor, reached: Tensor, promised: Tensor) -> Tensor:
     """How far the loss fell, relative to the model's promise; 1 where all is rounding.
 
     A step that moves nothing but the last digits is a success: at a solution the losses cannot tell
     any more, and refusing the step would cut the outer gradient.
     """
     noise = 4 * torch.finfo(loss.dtype).eps * loss
-    rounding = ((loss - reached).abs() <= noise) & (promised <= noise) | rests
-    ratio = torch.where(rounding, 1.0, (loss - reached) / promised)
-    return torch.where(reached.isfinite() & ratio.isfinite(), ratio, -1.0)
+    fall = loss - reached
+    rounding = torch.maximum(fall.abs(), promised) <= noise
+    # Where the loss reached is not finite, neither is the ratio.
+    return torch.where(rounding, 1.0, fall / promised).nan_to_num(-1.0, -1.0, -1.0)
 
 
 def _take(params: Tree, change: Tree, better: Tensor, loss: Tensor) -> tuple[Tree, Tensor]:

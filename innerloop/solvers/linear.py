@@ -48,7 +48,8 @@ class Exact(Solver):
     def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
         """u of H u = b; NaN where H is singular."""
         solution, info = torch.linalg.solve_ex(matrix, right.unsqueeze(-1))
-        return solution.squeeze(-1).masked_fill((info != 0)[..., None], torch.nan)
+        singular = (info != 0)[..., None]
+        return solution.squeeze(-1).masked_fill(singular, torch.nan)  # type: ignore[no-any-return]
 
 
 class LeastNorm(Exact):
@@ -57,7 +58,7 @@ class LeastNorm(Exact):
     def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
         finite = matrix.isfinite()
         inverse = torch.linalg.pinv(torch.where(finite, matrix, 0.0), hermitian=True)
-        solution = (inverse @ right.unsqueeze(-1)).squeeze(-1)
+        solution: Tensor = (inverse @ right.unsqueeze(-1)).squeeze(-1)
         return solution.masked_fill(~finite.all(-1).all(-1, keepdim=True), torch.nan)
 
 
