@@ -1,6 +1,7 @@
 """Nonlinear least squares."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,6 +82,28 @@ class LeastSquares(CurvedProblem):
             return trees.add_scaled(pulled, self.regularization, direction)
 
         return operator
+
+    def linearize(self, params: Tree) -> tuple[Tensor, Tensor]:
+        """Residual and dense Jacobian at `params`, all columns at once by forward mode.
+
+        Returns:
+            r, shape (*batch, M), and J, shape (*batch, M, N) for N parameters a problem, without
+            the rows of the regularization.
+        """
+        batch_dims = len(self.batch_shape)
+        vector = trees.ravel(params, batch_dims)
+
+        def column(unit: Tensor) -> Any:
+            direction = trees.unravel(unit.expand_as(vector), params, batch_dims)
+            return torch.func.jvp(
+                lambda at: trees.ravel(self.residual(at), batch_dims), (params,), (direction,)
+            )
+
+        units = torch.eye(vector.shape[-1], dtype=vector.dtype, device=vector.device)
+        out_dims: Any = (None, -1)
+        columns = torch.func.vmap(column, out_dims=out_dims, randomness="same")
+        residual, jacobian = columns(units)
+        return residual, jacobian
 
     def _value(self, params: Tree, residual: Tree) -> Tensor:
         square = self.dot(params, params)
