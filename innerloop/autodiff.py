@@ -64,11 +64,39 @@ def value_and_gradient(function: Callable[[Tree], Tensor], params: Tree) -> tupl
 
 
 def hessian_operator(function: Callable[[Tree], Tensor], params: Tree) -> Operator:
-    """The map from a direction to the Hessian times it, at `params`."""
-    pullback = torch.func.vjp(lambda at: value_and_gradient(function, at)[1], params)[1]
+    """The map from a direction to the Hessian times it, at `params`.
+
+    It is differentiable by what `function` closes over, by `params` and by the direction where
+    gradients are on.
+    """
+    if transforming():
+        pullback = torch.func.vjp(lambda at: value_and_gradient(function, at)[1], params)[1]
+        return lambda direction: pullback(direction)[0]
+
+    # As `value_and_gradient`, for the same reasons.
+    keep_graph = torch.is_grad_enabled()
+    leaves, spec = trees.flatten(params)
+    with torch.enable_grad():
+        at = [
+            leaf.view_as(leaf) if keep_graph and leaf.requires_grad else _new_leaf(leaf)
+            for leaf in leaves
+        ]
+        gradient = trees.leaves(value_and_gradient(function, trees.unflatten(at, spec))[1])
+    curved = [index for index, part in enumerate(gradient) if part.requires_grad]
 
     def operator(direction: Tree) -> Tree:
-        return pullback(direction)[0]
+        directions = trees.leaves(direction)
+        if not curved:
+            return trees.zeros_like(direction)
+        product = torch.autograd.grad(
+            [gradient[index] for index in curved],
+            at,
+            [directions[index] for index in curved],
+            retain_graph=True,
+            create_graph=torch.is_grad_enabled(),
+            materialize_grads=True,
+        )
+        return trees.unflatten(list(product), spec)
 
     return operator
 

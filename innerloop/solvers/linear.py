@@ -77,6 +77,18 @@ def solve_linear(
     return loop.advance(loop.begin(trees.zeros_like(right)), loop.steps).params
 
 
+def relative_residual(
+    operator: Operator, solution: Tree, right: Tree, batch_shape: torch.Size
+) -> Tensor:
+    """|H u − b| / |b| of every system, shape `batch_shape`, without gradient; 0 where b is."""
+    with torch.no_grad():
+        solution, right = trees.detach(solution), trees.detach(right)
+        left_over = trees.tree_map(torch.sub, operator(solution), right)
+        square, scale = (trees.dot(t, t, len(batch_shape)) for t in (left_over, right))
+        exact = (scale == 0) & (square == 0)
+        return torch.where(exact, 0.0, (square / scale).sqrt())
+
+
 def check_linear_solver(solver: Solver) -> None:
     """Raise TypeError unless `solver` solves quadratic problems."""
     if not (isinstance(solver, Solver) and issubclass(Quadratic, solver.solves)):
