@@ -1,6 +1,8 @@
 """Derivatives of functions of trees, in eager code and under torch.compile and torch.func."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,23 @@ def transforming() -> bool:
     if torch.compiler.is_compiling():
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+_depth: ContextVar[int] = ContextVar("_depth", default=0)
+
+
+def differentiated_around() -> int:
+    """How many of the gradients that this code is called for will be differentiated themselves."""
+    return _depth.get()
+
+
+@contextmanager
+def _around(keep_graph: bool) -> Iterator[None]:
+    token = _depth.set(_depth.get() + keep_graph)
+    try:
+        yield
+    finally:
+        _depth.reset(token)
 
 
 def value_and_gradient(function: Callable[[Tree], Tensor], params: Tree) -> tuple[Tensor, Tree]:
@@ -49,7 +68,8 @@ def value_and_gradient(function: Callable[[Tree], Tensor], params: Tree) -> tupl
             leaf.view_as(leaf) if keep_graph and leaf.requires_grad else _new_leaf(leaf)
             for leaf in leaves
         ]
-        losses = function(trees.unflatten(fresh, spec))
+        with _around(keep_graph):
+            losses = function(trees.unflatten(fresh, spec))
         if losses.requires_grad:
             gradient = torch.autograd.grad(
                 losses.sum(), fresh, create_graph=keep_graph, allow_unused=True

@@ -53,7 +53,8 @@ class Stats:
     step_sizes: Tensor
     """Multiple of the direction that each step took."""
     linear_residuals: Tensor | None = None
-    """Of Newton's method and its kin: |H u − b| / |b| of the linear system that each step solved."""
+    """Of Newton's method and its kin: how far each step was from solving its linear system H u = b,
+    |H u - b| / |b|."""
 
 
 @dataclass(frozen=True)

@@ -101,20 +101,22 @@ class _Recompute(torch.autograd.Function):
         return None, None, *found
 
 
-def checkpoint(function: Callable[[Tree], Tree], inputs: Tree) -> Tree:
+def checkpoint(
+    function: Callable[[Tree], Tree], inputs: Tree, same: Callable[[Tree, Tree], bool]
+) -> Tree:
     """`function(inputs)`, keeping no graph: the gradient runs the function again.
 
     Args:
         function: a function of a tree of tensors and other values; the tensors that it closes over
             receive their gradient. It runs again in the `Circumstances` of the first time.
         inputs: its argument.
+        same: whether what it returned the first time and what it returns then are the same.
 
     Returns:
         What the function returns, a tree.
 
     Raises:
-        RuntimeError: when the gradient is taken, and the function fails or returns other values
-            than it did the first time.
+        RuntimeError: when the gradient is taken, and the function fails, or `same` is false.
     """
     leaves, spec = trees.flatten(inputs)
     tensors = [leaf for leaf in leaves if _differentiable(leaf)]
@@ -122,9 +124,9 @@ def checkpoint(function: Callable[[Tree], Tree], inputs: Tree) -> Tree:
     capture = _Capture()
     capture.know(tensors)
     with torch.no_grad(), without_autocast_cache(), capture:
-        outputs, output_spec = trees.flatten(function(inputs))
+        returned = function(inputs)
+    outputs, output_spec = trees.flatten(returned)
     closure = capture.found
-    results = [output.detach() for output in outputs if _differentiable(output)]
 
     def run(arguments: list[Tensor]) -> list[Tensor]:
         given = iter(arguments)
@@ -134,10 +136,13 @@ def checkpoint(function: Callable[[Tree], Tree], inputs: Tree) -> Tree:
                 again = circumstances.run(function, trees.unflatten(filled, spec))
             except Exception as error:
                 raise RuntimeError(f"{_CHANGED} and it failed: {error!r}. {_ADVICE}") from error
-        found = [result for result in trees.leaves(again) if _differentiable(result)]
-        _check_equal(results, found)
-        return found
+        if not same(returned, again):
+            raise RuntimeError(
+                f"{_CHANGED} and it had another value than the first time. {_ADVICE}"
+            )
+        return [result for result in trees.leaves(again) if _differentiable(result)]
 
+    results = [output for output in outputs if _differentiable(output)]
     # Views are made by a torch function, by which a checkpoint around this one finds the tensors.
     inward = [t.view_as(t) if t.requires_grad else t for t in (*tensors, *closure)]
     attached = iter(_Recompute.apply(run, results, *inward))
@@ -150,23 +155,6 @@ _ADVICE = (
     "The loss should be a function of the parameters: draw batches, and numbers from generators of "
     "your own, before the solve, and change no module meanwhile; or use Unroll()"
 )
-
-
-def _check_equal(first: list[Tensor], again: list[Tensor]) -> None:
-    """Raise RuntimeError unless both runs gave the same, up to rounding."""
-    same = len(first) == len(again) and all(map(_equal, first, again))
-    if not same:
-        raise RuntimeError(f"{_CHANGED} and it had another value than the first time. {_ADVICE}")
-
-
-def _equal(first: Tensor, again: Tensor) -> bool:
-    if first.shape != again.shape:
-        return False
-    tolerance = torch.finfo(first.dtype).eps ** 0.5
-    scale = first.abs().nan_to_num(0.0, 0.0, 0.0).max().item() if first.numel() else 0.0
-    return torch.allclose(
-        first, again.detach(), rtol=tolerance, atol=tolerance * scale, equal_nan=True
-    )
 
 
 def _differentiable(leaf: Any) -> bool:

@@ -21,7 +21,7 @@ class StepStats(NamedTuple):
     step_size: Tensor
     """Multiple of the direction that was taken."""
     linear_residual: Tensor | None = None
-    """Of a solver that solves a linear system H u = b a step: |H u − b| / |b|."""
+    """Of a solver that solves a linear system H u = b a step: |H u - b| / |b|."""
 
 
 class Solver(ABC):

@@ -77,16 +77,17 @@ def solve_linear(
     return loop.advance(loop.begin(trees.zeros_like(right)), loop.steps).params
 
 
-def relative_residual(
+def residual_and_scale(
     operator: Operator, solution: Tree, right: Tree, batch_shape: torch.Size
-) -> Tensor:
-    """|H u − b| / |b| of every system, shape `batch_shape`, without gradient; 0 where b is."""
+) -> tuple[Tensor, Tensor]:
+    """|H u − b| and |b| of every system, each of shape `batch_shape`, without gradient."""
     with torch.no_grad():
         solution, right = trees.detach(solution), trees.detach(right)
         left_over = trees.tree_map(torch.sub, operator(solution), right)
-        square, scale = (trees.dot(t, t, len(batch_shape)) for t in (left_over, right))
-        exact = (scale == 0) & (square == 0)
-        return torch.where(exact, 0.0, (square / scale).sqrt())
+        residual, scale = (
+            trees.dot(vector, vector, len(batch_shape)).sqrt() for vector in (left_over, right)
+        )
+    return residual, scale
 
 
 def check_linear_solver(solver: Solver) -> None:

@@ -55,10 +55,29 @@ class Reports:
     def stacked(self) -> StepStats | None:
         """All reports, each entry of shape (steps, *batch); None before the first step."""
         if self._list:
-            return StepStats(*(None if v[0] is None else torch.stack(v) for v in zip(*self._list)))
+            return StepStats(
+                *(None if v[0] is None else torch.stack(v) for v in zip(*self._list, strict=True))
+            )
         if self._table is None:
             return None
         return StepStats(*(None if v is None else v[: self._count] for v in self._table))
+
+    def resemble(self, losses: Tensor, others: Tensor) -> bool:
+        """Whether losses of the same steps are equal but for rounding.
+
+        The scale is that of the first losses of the solve: what is left at a minimum may be nothing
+        but rounding.
+        """
+        if losses.shape != others.shape:
+            return False
+        start = losses if self._table is None else self._table.loss[:1]
+        scale = start.abs().nan_to_num(0.0, 0.0, 0.0).amax(0)
+        eps = torch.finfo(losses.dtype).eps
+        close = (losses - others.detach()).abs() <= eps**0.5 * torch.maximum(
+            scale, losses.abs()
+        ) + eps
+        same = close | (losses == others) | (losses.isnan() & others.isnan())
+        return bool(same.all())
 
     def settled(self, tolerance: float) -> Tensor:
         """Whether each problem's gradient norm fell to `tolerance` times its first one."""
