@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -22,6 +23,23 @@ def transforming() -> bool:
     if torch.compiler.is_compiling():
         return True
     return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+_depth: ContextVar[int] = ContextVar("_depth", default=0)
+
+
+def differentiated_around() -> int:
+    """How many of the gradients that this code is called for will be differentiated themselves."""
+    return _depth.get()
+
+
+@contextmanager
+def _around(keep_graph: bool) -> Iterator[None]:
+    token = _depth.set(_depth.get() + keep_graph)
+    try:
+        yield
+    finally:
+        _depth.reset(token)
 
 
 def value_and_gradient(function: Callable[[Tree], Tensor], params: Tree) -> tuple[Tensor, Tree]:
@@ -76,7 +94,8 @@ def value_and_partial_gradient(
             leaf.view_as(leaf) if keep_graph and leaf.requires_grad else _new_leaf(leaf)
             for leaf in leaves
         ]
-        losses = function(trees.unflatten(fresh, spec))
+        with _around(keep_graph):
+            losses = function(trees.unflatten(fresh, spec))
         _check_reached(losses.requires_grad)
         gradient = torch.autograd.grad(
             losses.sum(), fresh, create_graph=keep_graph, allow_unused=True
@@ -172,11 +191,39 @@ def check_dense(gradient: Tensor | None) -> Tensor | None:
 
 
 def hessian_operator(function: Callable[[Tree], Tensor], params: Tree) -> Operator:
-    """The map from a direction to the Hessian times it, at `params`."""
-    pullback = torch.func.vjp(lambda at: value_and_gradient(function, at)[1], params)[1]
+    """The map from a direction to the Hessian times it, at `params`.
+
+    It is differentiable by what `function` closes over, by `params` and by the direction where
+    gradients are on.
+    """
+    if transforming():
+        pullback = torch.func.vjp(lambda at: value_and_gradient(function, at)[1], params)[1]
+        return lambda direction: pullback(direction)[0]
+
+    # As `value_and_gradient`, for the same reasons.
+    keep_graph = torch.is_grad_enabled()
+    leaves, spec = trees.flatten(params)
+    with torch.enable_grad():
+        at = [
+            leaf.view_as(leaf) if keep_graph and leaf.requires_grad else _new_leaf(leaf)
+            for leaf in leaves
+        ]
+        gradient = trees.leaves(value_and_gradient(function, trees.unflatten(at, spec))[1])
+    curved = [index for index, part in enumerate(gradient) if part.requires_grad]
 
     def operator(direction: Tree) -> Tree:
-        return pullback(direction)[0]
+        directions = trees.leaves(direction)
+        if not curved:
+            return trees.zeros_like(direction)
+        product = torch.autograd.grad(
+            [gradient[index] for index in curved],
+            at,
+            [directions[index] for index in curved],
+            retain_graph=True,
+            create_graph=torch.is_grad_enabled(),
+            materialize_grads=True,
+        )
+        return trees.unflatten(list(product), spec)
 
     return operator
 

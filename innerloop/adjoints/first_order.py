@@ -12,6 +12,7 @@ from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
 from innerloop.solvers.gradient import LearnedUpdate
 from innerloop.solvers.loop import Loop, Outcome, Progress
+from innerloop.solvers.reports import Reports
 from innerloop.solvers.step_sizes import StepSize, apply_rate, checked_rate
 from innerloop.trees import Tree
 
@@ -70,7 +71,8 @@ class FirstOrder(Adjoint):
             return moved, _State(inner, _travel(state.travels, rate, proposal.direction)), stats
 
         with torch.no_grad():
-            start = Progress(trees.detach(init), _State(solver.init(loop.problem, init), ()))
+            state = _State(solver.init(loop.problem, init), ())
+            start = Progress(trees.detach(init), state, Reports())
         progress = loop.advance(start, loop.steps, step)
         value = trees.tree_map(_attach, progress.params, init)
         for rate, distance in progress.state.travels:

@@ -24,6 +24,8 @@ class StepStats(NamedTuple):
     """Norm of the gradient at the parameters that the step started from."""
     step_size: Tensor
     """Multiple of the direction that was taken."""
+    linear_residual: Tensor | None = None
+    """Of a solver that solves a linear system H u = b a step: |H u - b| / |b|."""
 
 
 class Solver(ABC):
@@ -72,11 +74,17 @@ def public_names(kind: type[Problem]) -> str:
     return ", ".join(names(kind))
 
 
-def report(problem: Problem, loss: Tensor, gradient: Tree, step_size: Tensor) -> StepStats:
+def report(
+    problem: Problem,
+    loss: Tensor,
+    gradient: Tree,
+    step_size: Tensor,
+    linear_residual: Tensor | None = None,
+) -> StepStats:
     """What a step that started with this loss and gradient reports."""
     gradient = trees.detach(gradient)
     norm = problem.dot(gradient, gradient).sqrt()
-    return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm))
+    return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm), linear_residual)
 
 
 def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:

@@ -92,6 +92,19 @@ def solve_linear(
     return loop.advance(loop.begin(trees.zeros_like(right)), loop.steps).params
 
 
+def residual_and_scale(
+    operator: Operator, solution: Tree, right: Tree, batch_shape: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """|H u − b| and |b| of every system, each of shape `batch_shape`, without gradient."""
+    with torch.no_grad():
+        solution, right = trees.detach(solution), trees.detach(right)
+        left_over = trees.tree_map(torch.sub, operator(solution), right)
+        residual, scale = (
+            trees.dot(vector, vector, len(batch_shape)).sqrt() for vector in (left_over, right)
+        )
+    return residual, scale
+
+
 def check_linear_solver(solver: Solver) -> None:
     """Raise TypeError unless `solver` solves quadratic problems."""
     if not (isinstance(solver, Solver) and issubclass(Quadratic, solver.solves)):
