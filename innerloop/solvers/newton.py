@@ -8,10 +8,16 @@ from torch import Tensor
 from innerloop import trees
 from innerloop.autodiff import Operator
 from innerloop.problems.base import CurvedProblem, Problem
-from innerloop.solvers.base import Solver, check_not_negative
+from innerloop.solvers.base import Solver, StepStats, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
-from innerloop.solvers.direction import DirectionSolver
-from innerloop.solvers.linear import Exact, LeastNorm, check_linear_solver, solve_linear
+from innerloop.solvers.direction import DirectionSolver, State
+from innerloop.solvers.linear import (
+    Exact,
+    LeastNorm,
+    check_linear_solver,
+    residual_and_scale,
+    solve_linear,
+)
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree
 
@@ -25,8 +31,16 @@ def damped(operator: Operator, damping: Any) -> Operator:
     return lambda direction: trees.add_scaled(operator(direction), damping, direction)
 
 
+_DIVERGED = 100.0
+"""Relative residual of a linear system from which on its solution is none, not even a rough one."""
+
+
 class Newton(DirectionSolver):
     """Newton's method; where the curvature is negative it follows the gradient.
+
+    A rough solution of the linear system is a step like others (truncated Newton); how rough it
+    was is kept in `Stats.linear_residuals`. Where the linear solver diverged, which it does if
+    `Neumann` has too great a rate, the step follows the gradient.
 
     Args:
         rate: multiple of the Newton step. Default 1; `Armijo()` makes it safe far from the minimum.
@@ -65,23 +79,31 @@ class Newton(DirectionSolver):
 
     def direction(
         self, problem: Problem, params: Tree, gradient: Tree, memory: Tree, step: int
-    ) -> tuple[Tree, Tree]:
+    ) -> tuple[Tree, Tensor]:
+        operator = damped(self.operator(problem, params), self.damping)
+        right, batch_shape = trees.negative(gradient), problem.batch_shape
         newton = solve_linear(
             self.linear_solver,
-            damped(self.operator(problem, params), self.damping),
-            trees.negative(gradient),
-            problem.batch_shape,
+            operator,
+            right,
+            batch_shape,
             self.linear_steps,
             self.linear_tolerance,
         )
-        downhill = problem.dot(newton, gradient).detach() < 0
+        residual, scale = residual_and_scale(operator, newton, right, batch_shape)
+        residual = torch.where(residual == 0, 0.0, residual / scale)
+        good = (problem.dot(newton, gradient).detach() < 0) & (residual < _DIVERGED)
 
         def choose(newton: Tensor, gradient: Tensor) -> Tensor:
             # A NaN of a singular system is kept, to be reported.
-            keep = trees.per_problem(downhill, newton).bool() | newton.isnan()
+            keep = trees.per_problem(good, newton).bool() | newton.isnan()
             return torch.where(keep, newton, -gradient)
 
-        return trees.tree_map(choose, newton, gradient), None
+        return trees.tree_map(choose, newton, gradient), residual
+
+    def step(self, problem: Problem, params: Tree, state: State) -> tuple[Tree, State, StepStats]:
+        moved, state, stats = super().step(problem, params, state)
+        return moved, state, stats._replace(linear_residual=state.memory)
 
 
 class GaussNewton(Newton):

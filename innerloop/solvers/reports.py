@@ -50,17 +50,16 @@ class Reports:
     def extend(self, reports: StepStats) -> None:
         """Write down what several steps report, each entry of shape (steps, *batch)."""
         for row in range(len(reports.loss)):
-            self.add(StepStats._make((None if v is None else v[row] for v in reports)))
+            self.add(StepStats._make(None if v is None else v[row] for v in reports))
 
     def stacked(self) -> StepStats | None:
         """All reports, each entry of shape (steps, *batch); None before the first step."""
         if self._list:
-            return StepStats(
-                *(None if v[0] is None else torch.stack(v) for v in zip(*self._list, strict=True))
-            )
+            columns = zip(*self._list, strict=True)
+            return StepStats._make(None if c[0] is None else torch.stack(c) for c in columns)
         if self._table is None:
             return None
-        return StepStats._make((None if v is None else v[: self._count] for v in self._table))
+        return StepStats._make(None if v is None else v[: self._count] for v in self._table)
 
     def resemble(self, losses: Tensor, others: Tensor) -> bool:
         """Whether losses of the same steps are equal but for rounding.
@@ -93,7 +92,9 @@ def _pairs(table: StepStats, report: StepStats) -> Sequence[tuple[Tensor, Tensor
 def _grown(table: StepStats | None, report: StepStats, count: int) -> StepStats:
     """The table with room for another row."""
     if table is None:
-        return StepStats._make((None if v is None else v.new_empty(_ROWS, *v.shape) for v in report))
+        return StepStats._make(None if v is None else v.new_empty(_ROWS, *v.shape) for v in report)
     if count < len(table.loss):
         return table
-    return StepStats._make((None if v is None else torch.cat([v, torch.empty_like(v)]) for v in table))
+    return StepStats._make(
+        None if v is None else torch.cat([v, torch.empty_like(v)]) for v in table
+    )
