@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.compat.copies import Module, Slots, clone, copy_module
+from innerloop.compat.gradients import check_dense
 
 
 def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
@@ -22,7 +23,11 @@ def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
 
     Returns:
         The copy.
+
+    Raises:
+        ValueError: a parameter is sparse.
     """
+    check_dense(module.named_parameters())
     return copy_module(module, clone, clone, memo)
 
 
