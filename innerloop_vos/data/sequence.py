@@ -73,6 +73,13 @@ class Annotations(collections.abc.Sequence[Tensor | None]):
         return (labels > 0).to(torch.uint8) if self.single_object else labels
 
 
+def annotated(masks: collections.abc.Sequence[Tensor | None] | None) -> list[int]:
+    """List the frames that have a mask; of `Annotations` none is read for that."""
+    if isinstance(masks, Annotations):
+        return masks.annotated
+    return [index for index, mask in enumerate(masks or ()) if mask is not None]
+
+
 def check_name(name: object) -> str:
     """Check the name of a sequence, which lists and files of others give.
 
