@@ -121,6 +121,25 @@ def test_evaluate_scores_resumes_and_agrees_with_score(davis, tmp_path, capsys, 
     assert "holds a run with" in capsys.readouterr().err
 
 
+def test_evaluate_where_only_first_masks_are_known(davis, tmp_path, capsys):
+    for path in (davis / "Annotations/480p/first").glob("*[1-9].png"):
+        path.unlink()
+    out, table, report = tmp_path / "run", tmp_path / "scores.csv", tmp_path / "scores.json"
+    arguments = ["evaluate", "--root", str(davis), "--method", "ridge", "--out", str(out)]
+    arguments += ["--csv", str(table), "--json", str(report)]
+    for _ in range(2):  # the second time nothing is left to do
+        assert main([*arguments, "--sequences", "first"]) == 0
+        assert "nothing can be scored in first" in capsys.readouterr().out
+        assert json.loads(report.read_text())["mean"]["J-Mean"] is None
+    assert len(files(out / "first")) == LENGTH
+
+    assert main(arguments) == 0
+    assert "nothing can be scored in first:" in capsys.readouterr().out
+    rows = {row["Sequence"]: row for row in csv.DictReader(table.open())}
+    assert rows["first"]["J-Mean"] == ""
+    assert rows["mean"]["J-Mean"] == rows["second"]["J-Mean"] != ""
+
+
 def test_evaluate_from_boxes(davis, tmp_path):
     common = ["evaluate", "--root", str(davis), "--split", "val", "--sequences", "second"]
     arguments = [*common, "--method", "ridge", "--boxes", "--out", str(tmp_path / "run")]
