@@ -158,11 +158,11 @@ def _to_tensor(frame: VideoFrame) -> Tensor:
 
 def _turn(frame: VideoFrame) -> tuple[bool, list[int]]:
     """How a frame is shown: whether it is transposed, and the dimensions flipped after that."""
-    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if side_data is None:
+    side_data = [each for each in frame.side_data if each.type == Type.DISPLAYMATRIX]
+    if not side_data:
         return False, []
     # It takes a pixel (x, y) to (a x + c y, b x + d y), plus a shift.
-    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(bytes(side_data[0]), np.int32)[:5].tolist()
     transposed = abs(b) + abs(c) > abs(a) + abs(d)
     down, right = (b, c) if transposed else (d, a)
     return transposed, [dim for dim, scale in ((1, down), (2, right)) if scale < 0]
