@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +85,39 @@ def test_segment_with_a_box_and_another_solver(clip, tmp_path, solver):
     arguments = ["--box", "20,20,60,50", "--out", str(out), "--solver", solver]
     assert main(["segment", str(clip[0]), *arguments]) == 0
     assert len(files(out)) == LENGTH
+
+
+def test_every_box_is_an_object(clip, tmp_path, capsys):
+    boxes = ["--box", "10,10,40,40", "--box", "90,40,50,40", "--box", "60,10,20,20"]
+    out = tmp_path / "out"
+    assert main(["segment", str(clip[0]), *boxes, "--out", str(out), "--method", "ridge"]) == 0
+    assert re.search(r"3 objects: 1 \([\d,]+ pixels\), 2 \(", capsys.readouterr().out)
+    labels = read_mask(out / "00000.png")
+    assert labels.unique().tolist() == [0, 1, 2, 3]
+    assert set(labels[10:50, 10:50].unique().tolist()) == {0, 1} or labels[10:50, 10:50].eq(1).all()
+
+    again = ["--box", "10,10,40,40", "--box", "10,10,40,40"]
+    assert main(["segment", str(clip[0]), *again, "--out", str(out), "--method", "ridge"]) == 2
+    assert "no object of its own was found in this box" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line_without_the_program(clip, tmp_path, capsys):
+    (clip[0] / "00003.jpg").rename(clip[0] / "00007.jpg")
+    before = warnings.formatwarning
+
+    def show(*warning):  # as Python does, where pytest keeps them for its summary
+        sys.stderr.write(warnings.formatwarning(*warning[:4]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        assert (
+            main(["segment", str(clip[0]), "--box", "1,1,0,9", "--out", str(tmp_path / "o")]) == 2
+        )
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"innerloop-vos: warning: frame .*00003.jpg may be missing: .*", first)
+    assert second.startswith("innerloop-vos: error: box")
+    assert warnings.formatwarning is before
 
 
 def test_segment_a_video_file(clip, tmp_path):

@@ -66,4 +66,5 @@ def _counts(module: nn.Module) -> str:
 
 def _report_left(names: list[str]) -> None:
     if names:
-        print(f"no place for {len(names)} tensors: {', '.join(names)}")
+        shown = (name if name.isprintable() else repr(name) for name in names)
+        print(f"no place for {len(names)} tensors: {', '.join(shown)}")

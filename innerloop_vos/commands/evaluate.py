@@ -21,9 +21,9 @@ from innerloop_vos.commands.score import (
     report,
 )
 from innerloop_vos.data import Sequence
+from innerloop_vos.data.sequence import Annotations
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
-from innerloop_vos.frames import image_files
 from innerloop_vos.masks import mask_to_box
 from innerloop_vos.methods import add_method_arguments, build_segmenter
 from innerloop_vos.runs import (
@@ -113,8 +113,7 @@ def _check_places(arguments: argparse.Namespace, sequences: list[Sequence]) -> N
 
 def _data(sequence: Sequence) -> str:
     """Tell a sequence by its frames and its annotations."""
-    folder = getattr(sequence.masks, "folder", None)
-    annotations = image_files(folder) if folder else []
+    annotations = sequence.masks.paths if isinstance(sequence.masks, Annotations) else []
     return frames_digest(sequence.frames) + digest(annotations)
 
 

@@ -29,18 +29,19 @@ def check_outputs(outputs: Paths, inputs: Paths, trees: Paths | None = None) -> 
     places: dict[str, str] = {}
     for name, folders in (trees or {}).items():
         for folder in folders:
-            found, files = _content(folder) if folder else ((), ())
-            places |= dict.fromkeys(found, name)
-            read |= dict.fromkeys(files, name)
+            if folder:
+                found, files = _content(folder)
+                places |= dict.fromkeys(found, name)
+                read |= dict.fromkeys(files, name)
     for option, paths in outputs.items():
         for path in _written(paths):
-            if name := read.get(_identity(path)):
-                raise InputError(f"{option}: {path} is read too, as {name}; choose another place")
+            if source := read.get(_identity(path)):
+                raise InputError(f"{option}: {path} is read too, as {source}; choose another place")
             real = Path(os.path.realpath(path))
             for parent in (real, *real.parents):
-                if name := places.get(str(parent)):
+                if source := places.get(str(parent)):
                     raise InputError(
-                        f"{option}: {path} lies in {parent}, which is read as {name}; choose "
+                        f"{option}: {path} lies in {parent}, which is read as {source}; choose "
                         "another place"
                     )
 

@@ -181,13 +181,15 @@ def _check(scores: ObjectScores, of: str) -> None:
 
 
 def _rows(sequences: Sequence[SequenceScores]) -> list[dict[str, Any]]:
-    rows = [
-        {"Sequence": sequence.name, "Object": scores.id if scores else None}
-        | _numbers(scores.summary if scores else None)
-        | {SPEED: _speed([sequence])}
-        for sequence in sequences
-        for scores in sequence.objects or [None]
-    ]
+    rows = []
+    for sequence in sequences:
+        named, speed = {"Sequence": sequence.name}, {SPEED: _speed([sequence])}
+        if not sequence.objects:
+            rows.append(named | {"Object": None} | _numbers(None) | speed)
+        rows += [
+            named | {"Object": scores.id} | _numbers(scores.summary) | speed
+            for scores in sequence.objects
+        ]
     return [*rows, {"Sequence": "mean", "Object": None} | _mean(sequences)]
 
 
