@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from innerloop_vos.cli import main
-from innerloop_vos.commands import demo, evaluate
+from innerloop_vos.commands import convert, demo, evaluate
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.masks import PALETTE, box_to_mask, mask_to_box, read_mask, write_mask
 from innerloop_vos.video import open_frames, write_video
@@ -118,6 +118,13 @@ def test_warnings_are_one_line_without_the_program(clip, tmp_path, capsys):
     assert re.fullmatch(r"innerloop-vos: warning: frame .*00003.jpg may be missing: .*", first)
     assert second.startswith("innerloop-vos: error: box")
     assert warnings.formatwarning is before
+
+
+def test_names_of_a_checkpoint_are_shown_without_control_characters(capsys):
+    convert._report_left(["head.weight", "\x1b[2Jgone", "one\ntwo"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert line.startswith("no place for 3 tensors: head.weight, ")
 
 
 def test_segment_a_video_file(clip, tmp_path):
