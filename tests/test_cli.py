@@ -287,7 +287,10 @@ BAD_INPUTS = [
     (lambda f, m, d: {"--backbone": "small"}, "backbone: 'small'; that of lwl comes with its"),
     (lambda f, m, d: {"--device": "magic"}, "device: 'magic' cannot be used"),
     (lambda f, m, d: {"--weights": m}, "weights: .* cannot be read"),
-    (lambda f, m, d: RIDGE | {"--weights": nan_weights(d)}, "features: the backbone gives NaN"),
+    (
+        lambda f, m, d: RIDGE | {"--weights": nan_weights(d)},
+        "weights: .* holds numbers that are not finite",
+    ),
     (lambda f, m, d: {"--out": m}, "00000.png is read too, as --mask"),
     (lambda f, m, d: {"--out": "/proc/innerloop"}, "/proc/innerloop is not writable"),
     (lambda f, m, d: {"--overlay": d / "overlay.gif"}, "should end in one of .mp4"),
