@@ -11,7 +11,9 @@ from innerloop_vos import signals
 with signals.handled(signals.leave):
     import argparse
     import sys
-    from collections.abc import Sequence
+    import warnings
+    from collections.abc import Iterator, Sequence
+    from contextlib import contextmanager
     from pathlib import Path
 
     import innerloop
@@ -35,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 2 for input that cannot be used, 130 if interrupted,
         143 if terminated.
     """
-    with signals.raised(for_good=argv is None):
+    with signals.raised(for_good=argv is None), _short_warnings():
         arguments: argparse.Namespace | None = None
         try:
             arguments = _parser().parse_args(argv)
@@ -45,6 +47,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 _sweep(arguments)
             print("innerloop-vos: interrupted", file=sys.stderr)
             return signals.exit_code()
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Show warnings as what they are to the user, without the lines of the program."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: (
+        f"innerloop-vos: warning: {' '.join(str(message).split())}\n"
+    )
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _parser() -> argparse.ArgumentParser:
