@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+
+from innerloop.parametrized import kind_of_copies
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -110,10 +111,7 @@ class Template:
         Returns:
             The copy.
         """
-        copied = self.copy_into(_Copier(memo, other))
-        if parametrize._cache_enabled:
-            forget_cached(copied)
-        return copied
+        return self.copy_into(_Copier(memo, other))
 
     def copy_into(self, copier: "_Copier") -> Any:
         """Make a copy beside what was copied already."""
@@ -133,7 +131,7 @@ class _Part:
 
     def __init__(self, original: nn.Module, own: set[int], known: Container[int]) -> None:
         self.original = original
-        self.kind = type(original)
+        self.kind = kind_of_copies(original)
         self._attributes = dict(original.__dict__)
         self._plain: list[tuple[str, Callable[[], Any]]] = []
         self._links: list[tuple[str, list[tuple[str, int]]]] = []
@@ -165,14 +163,6 @@ class _Part:
             state[name] = {key: memo[item] for key, item in items}
         for name, value in self._others:
             state[name] = copier(value)
-
-
-def forget_cached(module: nn.Module) -> None:
-    """Let `parametrize.cached` compute the weights of this module anew."""
-    # It knows modules by their `id`, which may have been that of a copy that is gone.
-    own = {id(part) for part in module.modules()}
-    for key in [key for key in parametrize._cache if key[0] in own]:
-        del parametrize._cache[key]
 
 
 def clone(tensor: Tensor) -> Tensor:
