@@ -31,7 +31,8 @@ class Adapted:
     """A module with values of its own for some parameters; the module itself never changes.
 
     It is called as the module is. `adapt` returns a further adapted one, `state_dict` what the
-    module's class can load.
+    module's class can load. Both see what has changed in the module since then: other layers, other
+    parameters, or which of them require a gradient.
 
     Args:
         module: supplies the computation and the values to start from. Gradients reach its
@@ -45,11 +46,12 @@ class Adapted:
             every call as they are in the module.
 
     Attributes:
-        values: the adapting parameters by name.
+        values: the adapting parameters by name; those of the module, until they are adapted.
         solution: what the last `adapt` reached, or None.
 
     Raises:
-        ValueError: a pattern matches no parameter, or the policy is unknown.
+        ValueError: a pattern matches no parameter, or the policy is unknown; later on, adapted
+            values no longer fit the module, as a layer of another shape has taken their place.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class Adapted:
 
     @property
     def values(self) -> dict[str, Tensor]:
-        """The adapting parameters by name; those of the module as it is, until they adapt."""
+        """The adapting parameters by name."""
         if self._adapted is None:
             return {**select(self.module, self._selection), **self._others}
         return self._adapted
@@ -142,8 +144,10 @@ class Adapted:
         Args:
             loss: maps the model to a scalar. The model is a copy of the module, of its class, whose
                 parameters are the adapting values: its methods, submodules and `parameters()` are
-                those of any module. It is a new one each time that the loss is computed. With
-                `compile`, it is a function that is called as the module is.
+                those of any module. It is a new one each time that the loss is computed; what the
+                loss changes in it reaches the next step, where that is the value of an adapting
+                parameter, and nothing else. With `compile`, it is a function that is called as the
+                module is.
             solver: how the loss is minimised.
             init: tensors to take in place of any parameters, adapting or not, by name. Default:
                 none.
@@ -168,15 +172,17 @@ class Adapted:
         chosen = select(self.module, self._selection)
         # Copies: a loss may change its model's parameters in place.
         start = {name: own.pop(name, value).clone() for name, value in chosen.items()}
-        adapted = copy.copy(self)
-        adapted._others, adapted._compile = own, compile
         batch_statistics = self._policy != "frozen"
-        model = adapted._model(batch_statistics)
+        # Not what is returned: its values may keep the loss, and with that all that makes models.
+        adapting = copy.copy(self)
+        adapting.solution, adapting._adapted = None, None
+        adapting._others, adapting._compile = own, compile
+        model = adapting._model(batch_statistics)
 
         def values_loss(values: dict[str, Tensor]) -> Tensor:
             return loss(model(values))
 
-        adapted.solution = solve(
+        solution = solve(
             CompiledObjective(values_loss, self._made_once(compiled_value_and_gradient))
             if compile
             else Objective(values_loss),
@@ -187,7 +193,8 @@ class Adapted:
             tolerance=tolerance,
             throw=throw,
         )
-        adapted.values = adapted.solution.value
+        adapted = copy.copy(adapting)
+        adapted.solution, adapted.values = solution, solution.value
         if self._policy == "per_task":
             recorded = adapted._filled(Template(self.module), adapted.values)
             set_statistics(recorded, batch_statistics)
@@ -199,7 +206,7 @@ class Adapted:
     def state_dict(self) -> dict[str, Any]:
         """Values and buffers, detached copies, as the module's `load_state_dict` takes them."""
         state = self.module.state_dict()
-        own = {**self._others, **self.values, **self._statistics}
+        own = {**self._own(), **self._statistics}
         for name, first in first_names(self.module).items():
             if first in own and name in state:
                 state[name] = own[first]
@@ -307,7 +314,7 @@ def _shares_parameters(module: nn.Module) -> bool:
 def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
     """The module, or a copy that shares its tensors, its BatchNorm using one kind of statistics."""
     normalised = any(isinstance(layer, _BatchNorm) for layer in module.modules())
-    if not normalised and current_thread() is main_thread():
+    if not normalised and (torch.compiler.is_compiling() or current_thread() is main_thread()):
         return module
     template = Template(module)
     skeleton: nn.Module = template.copy(_themselves(template), clone)
