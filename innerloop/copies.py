@@ -218,7 +218,11 @@ class _Copier:
         if known is not _NOT_YET:
             return known
         if isinstance(value, nn.Module):
-            return Template(value, self.memo).copy_into(self)
+            template = Template(value, self.memo)
+            for tensor in (*template.parameters.values(), *template.buffers.values()):
+                if id(tensor) not in self.memo:
+                    self.memo[id(tensor)] = self._tensor(tensor)
+            return template.copy_into(self)
         copied = self._copied(value, kind)
         self.memo[id(value)] = copied
         return copied

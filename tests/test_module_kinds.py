@@ -68,6 +68,17 @@ class Caching(nn.Module):
         return self.kept
 
 
+class Hiding(nn.Module):
+    """Has a layer that torch does not know, which trains no more than it does in torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.head, self.hidden = nn.Linear(4, 1), [nn.Linear(3, 4).double()]
+
+    def forward(self, x):
+        return self.head(self.hidden[0](x))
+
+
 def normed(norm):
     return nn.Sequential(norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 1)).eval()
 
@@ -77,6 +88,7 @@ KINDS = {
     "attention": Attention,
     "checkpoint": Checkpointed,
     "cache": Caching,
+    "hidden": Hiding,
     "weight_norm": lambda: normed(parametrizations.weight_norm),
     "spectral_norm": lambda: normed(parametrizations.spectral_norm),
     "orthogonal": lambda: normed(parametrizations.orthogonal),
