@@ -25,8 +25,8 @@ def select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
         ValueError: none is selected, a pattern matches none, or the module has layers whose
             parameters have no shape yet.
     """
-    _check_initialised(module)
     named = dict(module.named_parameters())
+    _check_initialised(module, named)
     if selection is None:
         chosen = {name for name, value in named.items() if value.requires_grad}
     else:
@@ -104,8 +104,8 @@ def _chosen(module: nn.Module, named: dict[str, nn.Parameter], selection: Select
     return chosen
 
 
-def _check_initialised(module: nn.Module) -> None:
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+def _check_initialised(module: nn.Module, named: dict[str, nn.Parameter]) -> None:
+    for name, tensor in (*named.items(), *module.named_buffers()):
         if isinstance(tensor, UninitializedTensorMixin):
             raise ValueError(
                 f"module: {name!r} has no shape yet; call the module once first, so that its lazy "
