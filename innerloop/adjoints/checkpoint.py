@@ -33,35 +33,56 @@ class _Capture(TorchFunctionMode):
                 self._known[tensor] = True
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for tensor in pytree.tree_leaves((args, kwargs)):
+        for tensor in _leaves(args, kwargs):
             if (
                 isinstance(tensor, Tensor)
-                and tensor not in self._known
                 and tensor.requires_grad
+                and tensor not in self._known
                 and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
             ):
                 self._known[tensor] = True
                 self.found.append(tensor)
         result = func(*args, **(kwargs or {}))
-        self.know(pytree.tree_leaves(result))
+        # All, as what autograd Functions return takes no gradient while they run.
+        self.know(_leaves((result,), None))
         return result
 
 
 class _Substitute(TorchFunctionMode):
     """Run code with other tensors in place of those that it closes over."""
 
-    def __init__(self, originals: Iterable[Tensor], replacements: Iterable[Tensor]) -> None:
+    def __init__(self, originals: list[Tensor], replacements: list[Tensor]) -> None:
         super().__init__()
-        self._replacements = WeakTensorKeyDictionary()
-        for original, replacement in zip(originals, replacements, strict=True):
-            self._replacements[original] = replacement
+        self._originals = originals  # kept, so that their numbers stay theirs
+        self._replacements = dict(zip(map(id, originals), replacements, strict=True))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        def replace(tensor: Tensor) -> Any:
-            return self._replacements.get(tensor, tensor)  # type: ignore[no-untyped-call]
-
-        args, kwargs = pytree.tree_map_only(Tensor, replace, (args, kwargs or {}))
+        args = tuple(map(self._replaced, args))
+        kwargs = {name: self._replaced(value) for name, value in kwargs.items()} if kwargs else {}
         return func(*args, **kwargs)
+
+    def _replaced(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return self._replacements.get(id(value), value)
+        if type(value) in _ATOMS:
+            return value
+        return pytree.tree_map_only(
+            Tensor, lambda tensor: self._replacements.get(id(tensor), tensor), value
+        )
+
+
+_ATOMS = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
+
+
+def _leaves(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[Any]:
+    """Everything among arguments that may be a tensor, at any depth."""
+    found: list[Any] = []
+    for value in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif type(value) not in _ATOMS:
+            found.extend(pytree.tree_leaves(value))
+    return found
 
 
 class _Recompute(torch.autograd.Function):
