@@ -9,12 +9,12 @@ Its outputs must be those of the run that nobody killed, to the bit.
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,9 +22,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no threads of the process before it
+
+import torch
 from PIL import Image
 
+from innerloop_vos import signals
+from innerloop_vos.cli import main as command_line
 from innerloop_vos.data.synthetic import synthetic_clip
+from innerloop_vos.eosvos import save_eosvos
+from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2
+from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.masks import write_mask
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -40,13 +48,13 @@ _SIZES: dict[str, Any] = {
     "sampled_boxes": 16,
     "proposals": (50, 50),
 }
-_BOOT = 0.3
-"""Seconds that Python itself takes to start, in which no handler can be set."""
+_FORKS = multiprocessing.get_context("fork")
+"""Importing torch takes longer than all else that a command does here: a fork need not."""
 
 
 def _write_data(root: Path) -> None:
     for seed, name in enumerate(("cat", "dog")):
-        frames, masks = synthetic_clip(24, (96, 128), objects=1, seed=seed)
+        frames, masks = synthetic_clip(24, (48, 64), objects=1, seed=seed)
         for kind in ("JPEGImages", "Annotations"):
             (root / kind / "480p" / name).mkdir(parents=True)
         for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
@@ -58,12 +66,6 @@ def _write_data(root: Path) -> None:
 
 
 def _write_network(path: Path) -> None:
-    import torch
-
-    from innerloop_vos.eosvos import save_eosvos
-    from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2
-    from innerloop_vos.eosvos.finetuning import initial_rates
-
     torch.manual_seed(0)
     network = eosvos_mobilenet_v2(**_SIZES)
     save_eosvos(network, initial_rates(network), path)
@@ -84,14 +86,33 @@ def _commands(work: Path) -> dict[str, list[str]]:
     return {name: [*line.split(), "--device", "cpu"] for name, line in lines.items()}
 
 
-def _start(words: Sequence[str], out: Path) -> "subprocess.Popen[bytes]":
-    resume = ["--resume"] if (out / "checkpoint.pt").exists() else []
-    return subprocess.Popen(
-        [sys.executable, "-m", "innerloop_vos.cli", *words, "--out", str(out), *resume],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+def _run(words: Sequence[str], out: Path, errors: Path, started: Any) -> None:
+    """Do what the process of a command does, in a fork."""
+    with signals.handled(signals.leave):
+        started.set()
+        file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        resume = ["--resume"] if (out / "checkpoint.pt").exists() else []
+        sys.argv = ["innerloop-vos", *words, "--out", str(out), *resume]
+        sys.exit(command_line())
+
+
+def _start(words: Sequence[str], out: Path) -> tuple[Any, Path]:
+    """Start a command, and return its process and the file of what it prints."""
+    errors = out.with_name(f"{out.name}.txt")
+    started = _FORKS.Event()
+    process = _FORKS.Process(target=_run, args=(words, out, errors, started))
+    process.start()
+    started.wait()
+    return process, errors
+
+
+def _finish(words: Sequence[str], out: Path) -> tuple[int, str]:
+    """Run a command to its end, and return its exit code and what it printed."""
+    process, errors = _start(words, out)
+    process.join()
+    return process.exitcode, errors.read_text()
 
 
 def _outputs(out: Path) -> dict[str, Any]:
@@ -122,18 +143,17 @@ def _done(out: Path) -> set[str]:
 
 def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[str, Any]:
     """Kill one run, and return what it left."""
-    process = _start(words, out)
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-    _, error = process.communicate(timeout=120)
+    process, errors = _start(words, out)
+    process.join(after)
+    if process.is_alive():
+        os.kill(process.pid, number)
+    process.join()
     left = [p.name for p in out.rglob("*") if _TEMPORARY.fullmatch(p.name)] if out.exists() else []
     expected = -number if number == signal.SIGKILL else 128 + number
     return {
-        "code": process.returncode,
-        "right code": process.returncode in (0, expected),
-        "traceback": b"Traceback" in error,
+        "code": process.exitcode,
+        "right code": process.exitcode in (0, expected),
+        "traceback": "Traceback" in errors.read_text(),
         "leftovers": left,
         "done": sorted(_done(out)) if out.exists() else [],
     }
@@ -156,10 +176,10 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     commands, whole, seconds = _commands(work), {}, {}
     for name, words in commands.items():
         begin = time.monotonic()
-        process = _start(words, work / "whole" / name)
-        _, error = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"{name}: {error.decode()[-400:]}")
+        (work / "whole").mkdir(exist_ok=True)
+        code, text = _finish(words, work / "whole" / name)
+        if code:
+            raise SystemExit(f"{name}: {text[-400:]}")
         seconds[name] = time.monotonic() - begin
         whole[name] = _outputs(work / "whole" / name)
         print(f"{name}: {seconds[name]:.1f} s, {len(whole[name])} outputs", flush=True)
@@ -173,7 +193,7 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
             shutil.rmtree(out, ignore_errors=True)
             mine: list[dict[str, Any]] = []
             for _ in range(min(draw.randint(1, 3), kills - len(records))):
-                after = draw.uniform(_BOOT, seconds[name])
+                after = draw.uniform(0, seconds[name])
                 record = _kill(commands[name], out, number, after)
                 before = set(mine[-1]["done"]) if mine else set()
                 # What lies in .unfinished moves to its place at the end.
@@ -182,14 +202,13 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
                 record |= {"after": round(after, 3), "lost": sorted(lost)}
                 mine.append(record)
                 records.append(record)
-            process = _start(commands[name], out)
-            _, error = process.communicate(timeout=600)
-            same = process.returncode == 0 and _outputs(out) == whole[name]
+            code, text = _finish(commands[name], out)
+            same = code == 0 and _outputs(out) == whole[name]
             stale = [p.name for p in out.rglob("*") if _TEMPORARY.fullmatch(p.name)]
             for record in mine:
                 record |= {"bit-equal": same, "stale at the end": stale}
             if not same:
-                print(f"{name}, {number}: not the same: {error.decode()[-300:]}", flush=True)
+                print(f"{name}, {number}: not the same: {text[-300:]}", flush=True)
             print(f"{len(records)} kills", flush=True)
             yield records
             if len(records) >= kills:
