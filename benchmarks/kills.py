@@ -8,6 +8,7 @@ Its outputs must be those of the run that nobody killed, to the bit.
 """
 
 import argparse
+import importlib
 import json
 import multiprocessing
 import os
@@ -34,6 +35,7 @@ from innerloop_vos.eosvos import save_eosvos
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.masks import write_mask
+from innerloop_vos.training.curve import Curve
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\..*)?|\.partial-.+")
@@ -141,12 +143,13 @@ def _done(out: Path) -> set[str]:
     }
 
 
-def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[str, Any]:
-    """Kill one run, and return what it left."""
+def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[str, Any] | None:
+    """Kill one run, and return what it left; None if it had ended before."""
     process, errors = _start(words, out)
     process.join(after)
-    if process.is_alive():
-        os.kill(process.pid, number)
+    if not process.is_alive():
+        return None
+    os.kill(process.pid, number)
     process.join()
     left = [p.name for p in out.rglob("*") if _TEMPORARY.fullmatch(p.name)] if out.exists() else []
     expected = -number if number == signal.SIGKILL else 128 + number
@@ -173,6 +176,9 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     draw = random.Random(seed)
     _write_data(work / "data")
     _write_network(work / "start.safetensors")
+    # What is imported here, no fork has to import.
+    importlib.import_module("innerloop_vos.commands.program")
+    Curve(work, []).write()
     commands, whole, seconds = _commands(work), {}, {}
     for name, words in commands.items():
         begin = time.monotonic()
@@ -195,6 +201,8 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
             for _ in range(min(draw.randint(1, 3), kills - len(records))):
                 after = draw.uniform(0, seconds[name])
                 record = _kill(commands[name], out, number, after)
+                if record is None:
+                    break
                 before = set(mine[-1]["done"]) if mine else set()
                 # What lies in .unfinished moves to its place at the end.
                 lost = {p for p in before if not p.startswith(".unfinished")} - set(record["done"])
@@ -218,8 +226,8 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
 def table(records: Sequence[dict[str, Any]]) -> str:
     """Lay the kills out in Markdown, a row for each command and signal."""
     lines = [
-        "| command | signal | kills | had begun to write | had ended | right exit code | "
-        "tracebacks | leftovers | lost | bit-equal |",
+        "| command | signal | kills | had begun to write | too late to stop | "
+        "right exit code | tracebacks | leftovers | lost | bit-equal |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key in sorted({(each["command"], each["signal"]) for each in records}):
