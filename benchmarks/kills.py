@@ -56,7 +56,7 @@ _FORKS = multiprocessing.get_context("fork")
 
 def _write_data(root: Path) -> None:
     for seed, name in enumerate(("cat", "dog")):
-        frames, masks = synthetic_clip(24, (48, 64), objects=1, seed=seed)
+        frames, masks = synthetic_clip(12, (48, 64), objects=1, seed=seed)
         for kind in ("JPEGImages", "Annotations"):
             (root / kind / "480p" / name).mkdir(parents=True)
         for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
@@ -199,7 +199,7 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
             shutil.rmtree(out, ignore_errors=True)
             mine: list[dict[str, Any]] = []
             for _ in range(min(draw.randint(1, 3), kills - len(records))):
-                after = draw.uniform(0, seconds[name])
+                after = draw.uniform(0, 0.8 * seconds[name])
                 record = _kill(commands[name], out, number, after)
                 if record is None:
                     break
