@@ -271,7 +271,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for records in measure(arguments.kills, arguments.seed, Path(work)):
             short = [{k: v for k, v in each.items() if k != "done"} for each in records]
-            (arguments.out / "kills.json").write_text(json.dumps(short, indent=1) + "\n")
+            lines = ",\n".join(map(json.dumps, short))
+            (arguments.out / "kills.json").write_text(f"[\n{lines}\n]\n")
             (arguments.out / "kills.md").write_text(table(records))
     print(table(records))
     sys.exit(not holds(records))
