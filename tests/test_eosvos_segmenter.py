@@ -325,7 +325,7 @@ def test_options_are_read_by_name():
         ("copies", "option: 'copies' should be NAME=VALUE"),
         ("copies=three", "option: 'copies=three' should be NAME=VALUE"),
         ("copies=0", "option: copies: 0, should be at least 1"),
-        ("online_lags=3", "option: 'int' object is not iterable"),
+        ("online_lags=3", "option: 'online_lags=3', should be several by commas"),
     ],
 )
 def test_wrong_words_for_options_are_refused(word, message):
