@@ -3,7 +3,6 @@
 import torch
 from data import iterations, sinusoids
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 import innerloop as il
@@ -11,16 +10,16 @@ import innerloop as il
 torch.manual_seed(0)
 net = nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
 rates = il.LearningRates(net, per="parameter", init=0.01)
-model = il.Adapted(net)
-meta = {"init": dict(net.named_parameters()), "rates": dict(rates.named_parameters())}
+meta = [net, rates]
 
 
 def task_loss(meta, task, steps=1):
     support_x, support_y, query_x, query_y = task
-    adapted = model.adapt(
+    net, rates = meta
+    adapted = il.adapt(
+        net,
         lambda model: F.mse_loss(model(support_x), support_y),
-        il.GradientDescent(lambda step: functional_call(rates, meta["rates"], step)),
-        init=meta["init"],
+        il.GradientDescent(rates),
         steps=steps,
     )
     return F.mse_loss(adapted(query_x), query_y)

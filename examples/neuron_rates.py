@@ -3,7 +3,6 @@
 import torch
 from data import Digits, iterations
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 import innerloop as il
@@ -15,17 +14,17 @@ net = nn.Sequential(
     *(nn.Flatten(), nn.Linear(64, 5)),
 )
 rates = il.LearningRates(net, per="neuron", init=0.05)
-model = il.Adapted(net)
-meta = {"init": dict(net.named_parameters()), "rates": dict(rates.named_parameters())}
+meta = [net, rates]
 digits = Digits()
 
 
 def adapt(meta, task, steps=5):
+    net, rates = meta
     support_x, support_y = task[:2]
-    return model.adapt(
+    return il.adapt(
+        net,
         lambda model: F.cross_entropy(model(support_x), support_y),
-        il.GradientDescent(lambda step: functional_call(rates, meta["rates"], step)),
-        init=meta["init"],
+        il.GradientDescent(rates),
         steps=steps,
         adjoint=il.FirstOrder(),
     )

@@ -33,6 +33,23 @@ class CompiledObjective(Objective):
     def __init__(self, fn: Callable[[Tree], Tensor], compiled: ValueAndGradient) -> None:
         super().__init__(fn)
         self._compiled = compiled
+        self._unreached: set[int] | None = None
+
+    def value_and_partial_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
+        loss, gradient = self.value_and_gradient(params)
+        if transforming():
+            return loss, gradient
+        parts, spec = trees.flatten(gradient)
+        if self._unreached is None:
+            # Compiled code does not tell what the loss does not depend on. Where a gradient is
+            # zero, which is rare, eager code does, once.
+            self._unreached = set()
+            if not all(bool(part.any()) for part in parts):
+                with torch.no_grad():
+                    known = super().value_and_partial_gradient(params)[1]
+                self._unreached = {i for i, p in enumerate(trees.leaves(known)) if p is None}
+        partial = [None if i in self._unreached else part for i, part in enumerate(parts)]
+        return loss, trees.unflatten(partial, spec)
 
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         if transforming():

@@ -7,14 +7,15 @@ copy, such as a lock, a generator or an open file.
 
 import weakref
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
+
+from innerloop.parametrized import kind_of_copies
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -25,6 +26,8 @@ _CONSTANTS = frozenset(
     }
 )
 _DICTS = frozenset({dict, OrderedDict, defaultdict})
+_CONTAINERS = _DICTS | {list, set}
+_TABLES = frozenset({"_parameters", "_buffers", "_modules"})
 _NOT_YET = object()
 
 
@@ -54,33 +57,112 @@ def copy_module(
         for tensor in tensors:
             if id(tensor) not in memo:
                 memo[id(tensor)] = replacement(tensor)
-    return copy_with(module, memo, parameter)
+    return cast(Module, Template(module, memo).copy(memo, parameter))
 
 
-def copy_with(module: Module, memo: dict[int, Any], other: Callable[[Tensor], Tensor]) -> Module:
-    """A copy of the module, with tensors handed in.
+class Template:
+    """What a module is like now, to make copies of it fast, one for each set of tensors.
+
+    Nothing that is done to a copy reaches the template or another copy. The module should stay as
+    it is while copies are made.
 
     Args:
-        module: what to copy; stays as it is.
-        memo: the tensors that take the place of the module's, by the `id` of the original; the
-            copies of modules are added.
-        other: gives the tensor that takes the place of each that `memo` does not have.
+        module: what to copy.
+        known: the `id` of what, outside of the module, is copied, too. Default: nothing.
 
-    Returns:
-        The copy.
+    Attributes:
+        parameters, buffers: the module's, by name, each once.
+
+    Raises:
+        TypeError: the module runs outside of Python.
     """
-    copied: Module = _Copier(memo, other).module(module)
-    if parametrize._cache_enabled:
-        forget_cached(copied)
-    return copied
+
+    def __init__(self, module: nn.Module, known: Container[int] = ()) -> None:
+        self.parameters: dict[str, Tensor] = {}
+        self.buffers: dict[str, Tensor] = {}
+        self._module = module
+        named = list(module.named_modules())
+        own = {id(part) for _, part in named}
+        for prefix, part in named:
+            if isinstance(part, torch.jit.ScriptModule):
+                raise TypeError(
+                    f"module: {type(part).__name__} runs outside of Python, should be an "
+                    "ordinary nn.Module, such as the one that was scripted or traced"
+                )
+            prefix = prefix and prefix + "."
+            for tensors, found in (
+                (part._parameters, self.parameters),
+                (part._buffers, self.buffers),
+            ):
+                for name, tensor in tensors.items():
+                    if tensor is not None and id(tensor) not in own:
+                        own.add(id(tensor))
+                        found[prefix + name] = tensor
+        self._parts = [_Part(part, own, known) for _, part in named]
+
+    def copy(self, memo: dict[int, Any], other: Callable[[Tensor], Tensor]) -> Any:
+        """Make a copy of the module, with tensors handed in.
+
+        Args:
+            memo: the tensors that take the place of the module's, by the `id` of the original; the
+                copies of modules are added.
+            other: gives the tensor that takes the place of each that `memo` does not have.
+
+        Returns:
+            The copy.
+        """
+        return self.copy_into(_Copier(memo, other))
+
+    def copy_into(self, copier: "_Copier") -> Any:
+        """Make a copy beside what was copied already."""
+        memo = copier.memo
+        memo[id(None)] = None  # where a layer has no bias
+        new = [part for part in self._parts if id(part.original) not in memo]
+        # All of them before what is in them, which may refer to any.
+        for part in new:
+            memo[id(part.original)] = object.__new__(part.kind)
+        for part in new:
+            part.fill(memo[id(part.original)].__dict__, copier)
+        return memo[id(self._module)]
 
 
-def forget_cached(module: nn.Module) -> None:
-    """Let `parametrize.cached` compute the weights of this module anew."""
-    # It knows modules by their `id`, which may have been that of a copy that is gone.
-    own = {id(part) for part in module.modules()}
-    for key in [key for key in parametrize._cache if key[0] in own]:
-        del parametrize._cache[key]
+class _Part:
+    """What one module is like: what its copies share, and what each has for itself."""
+
+    def __init__(self, original: nn.Module, own: set[int], known: Container[int]) -> None:
+        self.original = original
+        self.kind = kind_of_copies(original)
+        self._attributes = dict(original.__dict__)
+        self._plain: list[tuple[str, Callable[[], Any]]] = []
+        self._links: list[tuple[str, list[tuple[str, int]]]] = []
+        self._others: list[tuple[str, Any]] = []
+        for name, value in self._attributes.items():
+            kind = type(value)
+            if kind in _CONSTANTS:
+                continue
+            if kind in _CONTAINERS and not value:
+                self._plain.append((name, value.copy))
+            elif name in _TABLES and kind is dict:
+                self._links.append((name, [(key, id(item)) for key, item in value.items()]))
+            elif self._has_own(value, own, known):
+                self._others.append((name, value))
+
+    @staticmethod
+    def _has_own(value: Any, own: set[int], known: Container[int]) -> bool:
+        if type(value) in _CONTAINERS or isinstance(value, Tensor | nn.Module):
+            return True
+        return _refers(value, (own, known), set())
+
+    def fill(self, state: dict[str, Any], copier: "_Copier") -> None:
+        """Make the attributes of a copy."""
+        memo = copier.memo
+        state.update(self._attributes)
+        for name, copy in self._plain:
+            state[name] = copy()
+        for name, items in self._links:
+            state[name] = {key: memo[item] for key, item in items}
+        for name, value in self._others:
+            state[name] = copier(value)
 
 
 def clone(tensor: Tensor) -> Tensor:
@@ -123,27 +205,8 @@ class _Copier:
     """Copies values, each once."""
 
     def __init__(self, memo: dict[int, Any], tensor: Callable[[Tensor], Tensor]) -> None:
-        self._memo = memo
+        self.memo = memo
         self._tensor = tensor
-
-    def module(self, module: Any) -> Any:
-        """Copy a module, unless that is done already."""
-        memo = self._memo
-        if id(module) not in memo:
-            if isinstance(module, torch.jit.ScriptModule):
-                raise TypeError(
-                    f"module: {type(module).__name__} runs outside of Python, should be an "
-                    "ordinary nn.Module, such as the one that was scripted or traced"
-                )
-            # All of them before what is in them, which may refer to any.
-            new = [part for part in module.modules() if id(part) not in memo]
-            for part in new:
-                memo[id(part)] = object.__new__(type(part))
-            for part in new:
-                state = memo[id(part)].__dict__
-                for name, value in part.__dict__.items():
-                    state[name] = value if type(value) in _CONSTANTS else self(value)
-        return memo[id(module)]
 
     def __call__(self, value: Any) -> Any:
         kind = type(value)
@@ -151,30 +214,34 @@ class _Copier:
             return value
         if kind in _DICTS and not value:
             return value.copy()
-        known = self._memo.get(id(value), _NOT_YET)
+        known = self.memo.get(id(value), _NOT_YET)
         if known is not _NOT_YET:
             return known
         if isinstance(value, nn.Module):
-            return self.module(value)
+            template = Template(value, self.memo)
+            for tensor in (*template.parameters.values(), *template.buffers.values()):
+                if id(tensor) not in self.memo:
+                    self.memo[id(tensor)] = self._tensor(tensor)
+            return template.copy_into(self)
         copied = self._copied(value, kind)
-        self._memo[id(value)] = copied
+        self.memo[id(value)] = copied
         return copied
 
     def _copied(self, value: Any, kind: type) -> Any:
         if isinstance(value, Tensor):
             return self._tensor(value)
         if kind in _DICTS:
-            copied = self._memo[id(value)] = value.copy()
+            copied = self.memo[id(value)] = value.copy()
             for key, item in value.items():
                 copied[key] = self(item)
             return copied
         if kind is list:
-            items = self._memo[id(value)] = []
+            items = self.memo[id(value)] = []
             items.extend(map(self, value))
             return items
         if kind is set:
             return set(map(self, value))
-        if not self._refers(value, set()):
+        if not _refers(value, (self.memo,), set()):
             return value
         return self._referring(value, kind)
 
@@ -192,7 +259,8 @@ class _Copier:
             return self._function(value)
         if isinstance(value, weakref.ref):
             return weakref.ref(self(value()))
-        copied = self._memo[id(value)] = object.__new__(kind)
+        copied: Any = object.__new__(kind)
+        self.memo[id(value)] = copied
         for name, item in vars(value).items():
             copied.__dict__[name] = self(item)
         return copied
@@ -206,7 +274,7 @@ class _Copier:
             self(function.__defaults__),
             tuple(cells),
         )
-        self._memo[id(function)] = copied  # a cell may hold the function itself
+        self.memo[id(function)] = copied  # a cell may hold the function itself
         copied.__kwdefaults__ = self(function.__kwdefaults__)
         copied.__dict__.update({name: self(item) for name, item in vars(function).items()})
         for cell, old in zip(cells, function.__closure__ or (), strict=True):
@@ -214,14 +282,15 @@ class _Copier:
                 cell.cell_contents = self(content)
         return copied
 
-    def _refers(self, value: Any, seen: set[int]) -> bool:
-        """Whether something that is copied can be reached from a value."""
-        if type(value) in _CONSTANTS or id(value) in seen:
-            return False
-        if isinstance(value, Tensor | nn.Module):
-            return id(value) in self._memo
-        seen.add(id(value))
-        return any(self._refers(item, seen) for item in _parts(value))
+
+def _refers(value: Any, known: tuple[Container[int], ...], seen: set[int]) -> bool:
+    """Whether something that is copied, of what is known by its `id`, can be reached."""
+    if type(value) in _CONSTANTS or id(value) in seen:
+        return False
+    if isinstance(value, Tensor | nn.Module):
+        return any(id(value) in those for those in known)
+    seen.add(id(value))
+    return any(_refers(item, known, seen) for item in _parts(value))
 
 
 def _parts(value: Any) -> Iterable[Any]:

@@ -4,6 +4,9 @@ Torch's own takes some fifty passes over its input for the second derivative, wh
 unrolled steps of small convolutional nets spend a quarter of their time.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -176,3 +179,43 @@ def use_batch_statistics(layer: _BatchNorm) -> None:
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         setattr(layer, name, None)
     layer.__class__ = _BY_BATCH.get(type(layer), type(layer))
+
+
+def set_statistics(copied: nn.Module, batch_statistics: bool) -> None:
+    """Let the BatchNorm layers of a copy use one kind of statistics."""
+    for layer in copied.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.eval()
+            if batch_statistics or layer.running_mean is None:
+                use_batch_statistics(layer)
+
+
+@contextmanager
+def recorded_statistics(skeleton: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Collect mean and variance of what enters each BatchNorm, averaged over its calls."""
+    statistics: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+
+    def record(name: str, layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        (x,) = args
+        axes = [axis for axis in range(x.ndim) if axis != 1]
+        count = calls[name] = calls.get(name, 0) + 1
+        # As torch's own running statistics: the variance is unbiased where that is defined.
+        unbiased = x.numel() // x.shape[1] > 1
+        for key, new in (
+            (f"{name}.running_mean", x.detach().mean(axes)),
+            (f"{name}.running_var", x.detach().var(axes, unbiased=unbiased)),
+        ):
+            old = statistics.get(key, torch.zeros_like(new))
+            statistics[key] = old + (new - old) / count
+
+    handles = [
+        layer.register_forward_pre_hook(partial(record, name))
+        for name, layer in skeleton.named_modules()
+        if isinstance(layer, _BatchNorm)
+    ]
+    try:
+        yield statistics
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,5 +1,6 @@
 """Learned learning rates, from one for a model to one for every parameter."""
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from innerloop import trees
 from innerloop.adjoints.base import check_count
+from innerloop.problems.checks import check_parameter
 from innerloop.solvers.base import check_not_negative
 from innerloop.trees import Tree
 
@@ -61,6 +63,8 @@ class LearningRates(nn.Module):
         if per_step is not None:
             check_count("per_step", per_step)
         check_not_negative(minimum=minimum, init=init)
+        if not math.isfinite(init):
+            raise ValueError(f"init: {init}, should be finite")
         self.per = per
         self.per_step = per_step
         self.minimum = minimum
@@ -68,6 +72,8 @@ class LearningRates(nn.Module):
         named = trees.named_leaves(tree)
         if not named:
             raise ValueError("params: holds no tensor, should hold at least one")
+        for name, leaf in named:
+            check_parameter(f"params[{name!r}]", leaf)
         self._spec = trees.flatten(tree)[1]
         if per == "model":
             named = [("model", named[0][1])]

@@ -2,17 +2,24 @@
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils import _pytree as pytree
 
 from innerloop import trees
 from innerloop.adjoints import Adjoint, Unroll
-from innerloop.autodiff import transforming
+from innerloop.autodiff import ordinary, outside_inference_mode, transforming
 from innerloop.problems import Problem, as_problem
-from innerloop.solvers.base import Solver, StepStats
-from innerloop.solvers.loop import Loop, settled
+from innerloop.solvers.base import (
+    Solver,
+    check_instance,
+    check_not_negative,
+    check_whole,
+)
+from innerloop.solvers.loop import LinearSolve, Loop
+from innerloop.solvers.reports import Reports
 from innerloop.trees import Tree
 
 
@@ -51,6 +58,9 @@ class Stats:
     """Norm of the gradient at the parameters that each step started from."""
     step_sizes: Tensor
     """Multiple of the direction that each step took."""
+    linear_residuals: Tensor | None = None
+    """Of Newton's method and its kin: how far each step was from solving its linear system H u = b,
+    |H u - b| / |b|."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +73,23 @@ class Solution:
         statuses: the `Status` code of every problem, shape (*batch), int64.
         prediction: what a linear problem predicts at `value`, to start from when `solve` goes on;
             None unless `SteepestDescent` took the steps, and `Unroll()` or `Detach()` kept it.
+        linear: of `Implicit()`: how well the linear system of the gradient was solved, known once
+            the gradient is taken; else None.
     """
 
     value: Tree
     stats: Stats
     statuses: Tensor
     prediction: Tensor | None = None
+    linear: LinearSolve | None = None
+
+    def detach(self) -> "Solution":
+        """The same without gradient, which can be copied and pickled."""
+        fields = {
+            name: pytree.tree_map_only(Tensor, Tensor.detach, value)
+            for name, value in vars(self).items()
+        }
+        return replace(self, **fields)
 
     @property
     def status(self) -> Status:
@@ -87,6 +108,10 @@ class SolveError(RuntimeError):
             f"{failed} of {solution.statuses.numel()} problems: {status.name}: {status.sentence}"
         )
         self.solution = solution
+
+    def __reduce__(self) -> tuple[type["SolveError"], tuple[Solution]]:
+        # Made from its solution again, whose graph no other process can have.
+        return type(self), (self.solution.detach(),)
 
 
 def solve(
@@ -116,7 +141,8 @@ def solve(
         prediction: what `ConvLeastSquares` or `LinearLeastSquares` predicts at `init`, shaped like
             its targets, where that is known: `SteepestDescent` then starts without computing it.
             It takes part in the outer gradient as the function of `init` and the features that it
-            is, or as a constant if it is detached. Default: it is computed where it is needed.
+            is, or as a constant if it is detached. A few of its entries are compared with what the
+            problem predicts. Default: it is computed where it is needed.
 
     Returns:
         The solution with its statistics and status.
@@ -126,46 +152,44 @@ def solve(
             together; the message names the argument and what works.
         SolveError: NaN, infinity or breakdown, unless `throw` is False.
     """
-    if steps < 0:
-        raise ValueError(f"steps: {steps}, should be at least 0")
-    if not tolerance >= 0:
-        raise ValueError(f"tolerance: {tolerance}, should not be negative")
+    adjoint = Unroll() if adjoint is None else adjoint
+    check_instance("solver", solver, Solver, "GradientDescent(0.1)")
+    check_instance("adjoint", adjoint, Adjoint, "Unroll()")
+    check_whole("steps", steps, 0)
+    check_not_negative(tolerance=tolerance)
     problem = as_problem(problem)
-    adjoint = adjoint or Unroll()
     solver.check(problem)
     adjoint.check(problem, solver)
     problem.check(init)
-    if prediction is not None:
-        problem.check_prediction(prediction)
     taken = min(steps, 1) if solver.direct else steps
 
-    loop = Loop(problem, solver, taken, tolerance, prediction)
-    value, reports, reached_prediction = adjoint.run(loop, init)
-    solution = Solution(
-        value,
-        _stack(reports, problem, init),
-        _statuses(value, reports, problem, solver, tolerance),
-        reached_prediction,
-    )
+    with outside_inference_mode() as restored:
+        if restored:
+            init = trees.tree_map(ordinary, init)
+        if prediction is not None:
+            problem.check_prediction(prediction, init)
+        loop = Loop(problem, solver, taken, tolerance, prediction)
+        value, reports, reached_prediction, linear = adjoint.run(loop, init)
+        stats = _stats(reports, problem, init)
+        statuses = _statuses(value, stats, reports, problem, solver, tolerance)
+        solution = Solution(value, stats, statuses, reached_prediction, linear)
     if throw and not transforming() and solution.status >= Status.BREAKDOWN:
         raise SolveError(solution)
     return solution
 
 
-def _stack(reports: tuple[StepStats, ...], problem: Problem, init: Tree) -> Stats:
-    if not reports:
+def _stats(reports: Reports, problem: Problem, init: Tree) -> Stats:
+    stacked = reports.stacked()
+    if stacked is None:
         empty = trees.leaves(init)[0].new_zeros(0, *problem.batch_shape)
         return Stats(empty, empty, empty)
-    return Stats(
-        torch.stack([report.loss for report in reports]),
-        torch.stack([report.gradient_norm for report in reports]),
-        torch.stack([report.step_size for report in reports]),
-    )
+    return Stats(*stacked)
 
 
 def _statuses(
     value: Tree,
-    reports: tuple[StepStats, ...],
+    stats: Stats,
+    reports: Reports,
     problem: Problem,
     solver: Solver,
     tolerance: float,
@@ -178,11 +202,10 @@ def _statuses(
         batch_dims = finite.ndim
         finite = finite & (sound.flatten(batch_dims).all(-1) if leaf.ndim > batch_dims else sound)
     sound = torch.ones_like(finite)
-    if reports:
-        each = torch.stack([r.loss + r.gradient_norm + r.step_size for r in reports])
-        sound = each.isfinite().all(0)
-        done = torch.ones_like(finite) if solver.direct else settled(reports, tolerance)
+    if len(reports):
+        sound = (stats.losses + stats.gradient_norms + stats.step_sizes).isfinite().all(0)
+        done = torch.ones_like(finite) if solver.direct else reports.settled(tolerance)
         statuses = statuses.masked_fill(done, int(Status.CONVERGED))
-    broken = Status.BREAKDOWN if solver.direct and reports else Status.NOT_FINITE
+    broken = Status.BREAKDOWN if solver.direct and len(reports) else Status.NOT_FINITE
     statuses = statuses.masked_fill(~finite, int(broken))
     return statuses.masked_fill(~sound, int(Status.NOT_FINITE))

@@ -5,14 +5,18 @@ from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from innerloop import trees
 from innerloop.adjoints.base import check_count
+from innerloop.autodiff import ordinary, outside_inference_mode
+from innerloop.problems.checks import check_parameter, named
+from innerloop.solvers.base import check_instance
 from innerloop.threads import thread_map
 from innerloop.trees import Tree
 
-TaskLoss = Callable[[Tree, Any], Tensor]
+TaskLoss = Callable[[Any, Any], Tensor]
 Mode: TypeAlias = Literal["loop", "threads", "vmap", "compile"]
 
 
@@ -41,8 +45,13 @@ def task_gradients(
     averaged under vmap first is wrong through some normalisation layers.
 
     Args:
-        task_loss: maps the meta-parameters and a task to a scalar outer loss; it adapts inside.
-        meta_parameters: a tree of tensors.
+        task_loss: maps the meta-parameters and a task to a scalar outer loss; it adapts inside. It
+            is given the structure of `meta_parameters`: tensors that need gradients in place of the
+            tensors, and the modules themselves, as in `net, rates = meta`. Under "vmap" and
+            "compile" the modules have the differentiated tensors for parameters during the call, so
+            take their parameters inside it, as `adapt(net, ...)` does.
+        meta_parameters: a tree of tensors and modules. Of a module, the parameters that require a
+            gradient are meta-parameters.
         tasks: a list of tasks, or all tasks stacked: a tensor, or a dict or tuple of tensors, whose
             first axis counts tasks.
         mode: "loop" (the default) takes one task after the other, at the memory of one; "threads"
@@ -63,7 +72,9 @@ def task_gradients(
         The losses and the gradient.
 
     Raises:
-        ValueError: the tasks do not fit together, or an option is unknown.
+        TypeError: `task_loss` returns no tensor, or a meta-parameter is none.
+        ValueError: the tasks do not fit together, an option is unknown, or the outer loss depends
+            on no meta-parameter.
     """
     if randomness not in ("different", "same"):
         raise ValueError(f"randomness: {randomness!r}, should be 'different' or 'same'")
@@ -73,7 +84,7 @@ def task_gradients(
         name, value = ("seed", seed) if seed is not None else ("randomness", randomness)
         raise ValueError(f"{name}: {value!r}, should be left out: threads share one generator")
     count = _count(tasks)
-    meta_parameters = trees.detach(meta_parameters)
+    given, meta_parameters = meta_parameters, trees.detach(meta_tensors(meta_parameters))
     if mode == "vmap":
         tasks = _stacked(tasks)
         size = chunk_size or count
@@ -81,10 +92,13 @@ def task_gradients(
             (trees.tree_map(lambda leaf, at=at: leaf[at : at + size], tasks), at)
             for at in range(0, count, size)
         ]
-        differentiate = _vmapped(task_loss, randomness)
+        differentiate = _vmapped(_of_tensors(task_loss, given), randomness)
     elif mode in ("loop", "threads", "compile"):
         groups = [(_task(tasks, i), i) for i in range(count)]
-        differentiate = _compiled(task_loss) if mode == "compile" else _eager(task_loss)
+        if mode == "compile":
+            differentiate = _compiled(_of_tensors(task_loss, given))
+        else:
+            differentiate = _eager(task_loss, given)
     else:
         raise ValueError(f"mode: {mode!r}, should be 'loop', 'threads', 'vmap' or 'compile'")
 
@@ -93,10 +107,14 @@ def task_gradients(
             return differentiate(meta_parameters, group[0])
 
     losses, total = [], trees.zeros_like(meta_parameters)
-    for gradients, loss in (thread_map if mode == "threads" else map)(of_group, groups):
-        total = trees.add(total, trees.detach(gradients))
-        del gradients  # makes room for the next ones
-        losses.append(loss.detach().reshape(-1))
+    with outside_inference_mode():
+        for gradients, loss in (thread_map if mode == "threads" else map)(of_group, groups):
+            total = trees.add(total, trees.detach(gradients))
+            del gradients  # makes room for the next ones
+            losses.append(loss.detach().reshape(-1))
+        if mode in ("vmap", "compile") and not any(bool(g.any()) for g in trees.leaves(total)):
+            # Transforms do not tell whether the loss depends on anything; eager code does.
+            _eager(task_loss, given)(meta_parameters, _task(tasks, 0))
     return TaskGradients(torch.cat(losses), trees.tree_map(lambda leaf: leaf / count, total))
 
 
@@ -115,7 +133,8 @@ def meta_train(
 
     Args:
         task_loss, mode, chunk_size: as of `task_gradients`.
-        meta_parameters: a tree of leaf tensors, which `optimizer` changes in place.
+        meta_parameters: a tree of leaf tensors and modules, such as `[net, rates]`, whose
+            parameters `optimizer` changes in place; it must hold them all, and no others.
         batches: yields batches of tasks.
         optimizer: the outer optimizer of the meta-parameters.
         seed: makes the random numbers in `task_loss` reproducible. Default: the global generator.
@@ -123,7 +142,13 @@ def meta_train(
 
     Returns:
         The mean outer loss of every batch.
+
+    Raises:
+        TypeError, ValueError: as of `task_gradients`, or `optimizer` and `meta_parameters` do not
+            hold the same tensors.
     """
+    tensors = meta_tensors(meta_parameters)
+    _check_optimizer(optimizer, tensors)
     history, taken = [], 0
     for tasks in batches:
         optimizer.zero_grad()  # the last gradient's memory is free for this one
@@ -136,7 +161,7 @@ def meta_train(
             seed=None if seed is None else seed + taken,
         )
         taken += len(losses)
-        pairs = zip(trees.leaves(meta_parameters), trees.leaves(gradients), strict=True)
+        pairs = zip(trees.leaves(tensors), trees.leaves(gradients), strict=True)
         for parameter, gradient in pairs:
             parameter.grad = gradient
         optimizer.step()
@@ -144,6 +169,54 @@ def meta_train(
             after_step()
         history.append(losses.mean().item())
     return history
+
+
+def meta_tensors(meta_parameters: Any) -> Tree:
+    """The meta-parameters, with the dict of its trained parameters in place of every module.
+
+    Raises:
+        TypeError, ValueError: they hold something else, or nothing.
+    """
+
+    def tensors(node: Any) -> Tree:
+        return _trained(node) if isinstance(node, nn.Module) else node
+
+    found = trees.tree_map(tensors, meta_parameters)
+    for name, leaf in trees.named_leaves(found):
+        check_parameter(f"meta_parameters[{name!r}]" if name else "meta_parameters", leaf)
+    if not trees.leaves(found):
+        raise ValueError("meta_parameters: hold no tensor to train, should hold at least one")
+    return found
+
+
+def _trained(module: nn.Module) -> dict[str, Tensor]:
+    named = module.named_parameters()
+    return {name: parameter for name, parameter in named if parameter.requires_grad}
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, tensors: Tree) -> None:
+    """Raise unless the optimizer holds what is trained, and nothing else that wants a gradient."""
+    check_instance("optimizer", optimizer, torch.optim.Optimizer, "torch.optim.Adam(parameters)")
+    held = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+    named_tensors = trees.named_leaves(tensors)
+    trained, known = {id(leaf) for _, leaf in named_tensors}, {id(tensor) for tensor in held}
+    others = [tuple(t.shape) for t in held if t.requires_grad and id(t) not in trained]
+    if others:
+        raise ValueError(
+            f"optimizer: holds {len(others)} tensors that are not among meta_parameters, of shapes "
+            f"{others[:4]}, and would never be trained; hand their modules over as well, as in "
+            "meta_parameters=[net, rates]"
+        )
+    missing = [
+        name
+        for name, leaf in named_tensors
+        if id(leaf) not in known and (leaf.requires_grad or not isinstance(leaf, nn.Parameter))
+    ]
+    if missing:
+        raise ValueError(
+            f"meta_parameters: the optimizer does not hold {missing[:4]}, "
+            f"{len(missing)} tensors in all, which would never change; it should"
+        )
 
 
 def _count(tasks: Any) -> int:
@@ -191,18 +264,82 @@ def _vmapped(task_loss: TaskLoss, randomness: str) -> Callable[[Tree, Any], tupl
     return differentiate
 
 
-def _eager(task_loss: TaskLoss) -> Callable[[Tree, Any], tuple[Tree, Tensor]]:
-    def differentiate(meta_parameters: Tree, task: Any) -> tuple[Tree, Tensor]:
+class _Modules(nn.Module):
+    """Meta-parameters with modules, so that `functional_call` puts other tensors into them."""
+
+    def __init__(self, task_loss: TaskLoss, nodes: list[Any], spec: Any) -> None:
+        super().__init__()
+        self.task_loss = task_loss
+        self.nodes = nn.ModuleDict(
+            {str(i): node for i, node in enumerate(nodes) if isinstance(node, nn.Module)}
+        )
+        self.spec = spec
+
+    def forward(self, parts: list[Any], task: Any) -> Tensor:
+        modules = dict(self.nodes.items())
+        nodes = [modules.get(str(i), part) for i, part in enumerate(parts)]
+        return self.task_loss(trees.unflatten(nodes, self.spec), task)
+
+
+def _of_tensors(task_loss: TaskLoss, meta_parameters: Any) -> TaskLoss:
+    """The loss as a function of tensors alone, which are put into modules during the call."""
+    nodes, spec = trees.flatten(meta_parameters)
+    if not any(isinstance(node, nn.Module) for node in nodes):
+        return task_loss
+    bound = _Modules(task_loss, nodes, spec)
+
+    def of_tensors(tensors: Tree, task: Any) -> Tensor:
+        parts = spec.flatten_up_to(tensors)
+        inside = {
+            f"nodes.{i}.{name}": tensor
+            for i, part in enumerate(parts)
+            if str(i) in bound.nodes
+            for name, tensor in part.items()
+        }
+        loss: Tensor = functional_call(bound, inside, (parts, task))
+        return loss
+
+    return of_tensors
+
+
+def _eager(task_loss: TaskLoss, meta_parameters: Any) -> Callable[[Tree, Any], tuple[Tree, Tensor]]:
+    nodes, spec = trees.flatten(meta_parameters)
+
+    def differentiate(tensors: Tree, task: Any) -> tuple[Tree, Tensor]:
+        parts = spec.flatten_up_to(tensors)
         with torch.enable_grad():
-            fresh = trees.tree_map(lambda leaf: leaf.detach().requires_grad_(), meta_parameters)
-            leaves, spec = trees.flatten(fresh)
-            loss = task_loss(fresh, task)
-            if not loss.requires_grad:
-                return trees.zeros_like(meta_parameters), loss
-            gradients = torch.autograd.grad(loss, leaves, materialize_grads=True)
-        return trees.unflatten(list(gradients), spec), loss
+            fresh = [
+                node if isinstance(node, nn.Module) else ordinary(part).detach().requires_grad_()
+                for node, part in zip(nodes, parts, strict=True)
+            ]
+            # Modules stay themselves: threads share them.
+            given = [_trained(x) if isinstance(x, nn.Module) else x for x in fresh]
+            leaves, structure = trees.flatten(trees.unflatten(given, spec))
+            loss = task_loss(trees.unflatten(fresh, spec), task)
+            _check_loss(loss)
+            gradients = (
+                torch.autograd.grad(loss, leaves, allow_unused=True) if loss.requires_grad else []
+            )
+        if all(part is None for part in gradients):
+            raise ValueError(
+                "task_loss: its loss depends on no meta-parameter, should be computed from those "
+                "that it is given, with an adjoint that lets gradients through (Detach() does not)"
+            )
+        filled = [
+            torch.zeros_like(leaf) if part is None else part
+            for leaf, part in zip(leaves, gradients, strict=True)
+        ]
+        return trees.unflatten(filled, structure), loss
 
     return differentiate
+
+
+def _check_loss(loss: object) -> None:
+    """Raise TypeError or ValueError unless an outer loss is a scalar."""
+    if not isinstance(loss, Tensor):
+        raise TypeError(f"task_loss: returned {named(loss)}, should return a tensor")
+    if loss.shape != torch.Size():
+        raise ValueError(f"task_loss: returned shape {tuple(loss.shape)}, should be a scalar, ()")
 
 
 def _compiled(task_loss: TaskLoss) -> Callable[[Tree, Any], tuple[Tree, Tensor]]:

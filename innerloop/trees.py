@@ -71,6 +71,27 @@ def same_structure(tree: Tree, other: Tree) -> bool:
     return bool(pytree.tree_structure(tree) == pytree.tree_structure(other))
 
 
+def leaves_like(name: str, tree: Tree, like: Tree) -> list[Any]:
+    """The leaves of a tree in the order of those of `like`, which must have the same paths.
+
+    Args:
+        name: of `tree` as an argument, for the message.
+
+    Raises:
+        ValueError: a leaf is missing, or there is one too many.
+    """
+    if same_structure(tree, like):
+        return leaves(tree)
+    found = dict(named_leaves(tree))
+    expected = [path for path, _ in named_leaves(like)]
+    missing = [path for path in expected if path not in found]
+    unknown = [path for path in found if path not in set(expected)]
+    if missing or unknown:
+        wrong = f"lacks {missing}" if missing else f"has {unknown} as well"
+        raise ValueError(f"{name}: {wrong}, should be structured like the parameters, {expected}")
+    return [found[path] for path in expected]
+
+
 def zeros_like(tree: Tree) -> Tree:
     return tree_map(torch.zeros_like, tree)
 

@@ -12,7 +12,7 @@ def calibrate(
     fraction: float = 0.65,
     lowest: float = 0.25,
     highest: float = 0.6,
-    least: float = 0.0,
+    apart: float = 0.0,
 ) -> Tensor:
     """Shift and scale score maps so that 0 is the decision.
 
@@ -27,6 +27,8 @@ def calibrate(
             boundary.
         lowest: least decision level, for frames without the object.
         highest: greatest decision level.
+        apart: least distance of the two means that counts. The scores of a frame that shows one
+            thing alone, such as a blank one, fall into two classes as well, close to each other.
 
     Returns:
         Scores in units of the distance between the two means, shape (*batch, h, w).
@@ -43,6 +45,8 @@ def calibrate(
         high = (found * above).sum(-1, keepdim=True) / count
         low = (found * ~above).sum(-1, keepdim=True) / (found.shape[-1] - count)
         both = (count > 0) & (count < found.shape[-1])
-        distance = torch.where(both, high - low, distance).clamp(min=least)
+        distance = torch.where(both, high - low, distance)
         level = torch.where(both, (low + fraction * distance).clamp(lowest, highest), level)
-    return (scores - level[..., None]) / distance[..., None]
+    one_class = torch.where(both, distance, 0.0) < apart
+    level = torch.where(one_class, found.amax(-1, keepdim=True) + apart, level)
+    return (scores - level[..., None]) / distance[..., None].clamp(min=apart)

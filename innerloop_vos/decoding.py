@@ -5,12 +5,12 @@ import re
 from collections.abc import Iterator
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import torch
 from av.container import InputContainer
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image
@@ -79,6 +79,8 @@ class VideoFrames(Frames):
                 stream = container.streams.best("video")
                 if not isinstance(stream, VideoStream):
                     raise InputError(f"{self.path} holds no video")
+                if stream.codec_context is None:
+                    raise InputError(f"video {self.path} is of an unknown codec, or damaged")
                 # As for images; FFmpeg refuses to allocate more.
                 stream.codec_context.options = {"max_pixels": str(Image.MAX_IMAGE_PIXELS)}
                 self.rate = float(stream.average_rate or IMAGE_RATE)
@@ -158,11 +160,11 @@ def _to_tensor(frame: VideoFrame) -> Tensor:
 
 def _turn(frame: VideoFrame) -> tuple[bool, list[int]]:
     """How a frame is shown: whether it is transposed, and the dimensions flipped after that."""
-    side_data = frame.side_data.get(Type.DISPLAYMATRIX)
-    if side_data is None:
+    matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
         return False, []
     # It takes a pixel (x, y) to (a x + c y, b x + d y), plus a shift.
-    a, b, _, c, d = np.frombuffer(bytes(side_data), np.int32)[:5].tolist()
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     transposed = abs(b) + abs(c) > abs(a) + abs(d)
     down, right = (b, c) if transposed else (d, a)
     return transposed, [dim for dim, scale in ((1, down), (2, right)) if scale < 0]

@@ -18,6 +18,7 @@ from innerloop_vos.errors import InputError
 from innerloop_vos.files import open_image, read_image, upright_size
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 IMAGE_NAMES = "JPEG, PNG, BMP, TIFF or WebP"
 IMAGE_RATE = 24.0
 """Frames per second of a folder of images, which says nothing of its rate: that of DAVIS."""
@@ -189,18 +190,18 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
 
 
 def check_names(paths: Sequence[Path]) -> None:
-    """Check that no two files have the same name but for its ending.
+    """Check that no two files have the same name but for its ending, as no two masks may.
 
     Args:
-        paths: The files; at least one.
+        paths: The files.
 
     Raises:
-        InputError: Two share a name, so that their masks would, too.
+        InputError: Two share a name.
     """
-    stem, count = Counter(path.stem for path in paths).most_common(1)[0]
-    if count > 1:
-        twins = " and ".join(str(path) for path in paths if path.stem == stem)
-        raise InputError(f"{twins} share the name {stem}, so their masks would too")
+    for stem, count in Counter(path.stem for path in paths).most_common(1):
+        if count > 1:
+            twins = " and ".join(str(path) for path in paths if path.stem == stem)
+            raise InputError(f"{twins} share the name {stem}; remove one, or give it another name")
 
 
 def _warn_of_gaps(paths: Sequence[Path]) -> None:

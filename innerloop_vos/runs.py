@@ -16,7 +16,7 @@ import torch
 
 import innerloop
 from innerloop_vos.errors import InputError
-from innerloop_vos.frames import IMAGE_SUFFIXES, Frames
+from innerloop_vos.frames import MASK_SUFFIXES, Frames
 from innerloop_vos.inputs import read_json
 
 if sys.platform != "win32":
@@ -220,7 +220,7 @@ def _data(root: Path, out: Path) -> Iterator[Path]:
         subfolders[:] = [n for n in inside if (Path(folder, n)).resolve() != out.resolve()]
         for name in sorted(names):
             path = Path(folder, name)
-            if path.suffix.lower() in {*IMAGE_SUFFIXES, ".json", ".txt"} and path.is_file():
+            if path.suffix.lower() in {*MASK_SUFFIXES, ".json", ".txt"} and path.is_file():
                 yield path
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.masks import check_mask
+from innerloop_vos.masks import box_to_mask, check_mask
 
 _CERTAIN = 100.0
 """Score of a pixel that the user's mask decides."""
@@ -164,7 +164,8 @@ class Segmenter(ABC):
             1 on the object and 0 elsewhere, shape (H, W), uint8.
 
         Raises:
-            InputError: the box has no area or does not lie inside the frame.
+            InputError: the frame is no such tensor, or the box has no area or does not lie inside
+                it.
         """
 
     @abstractmethod
@@ -186,6 +187,12 @@ class Segmenter(ABC):
     @abstractmethod
     def update(self, encoded: Any, probabilities: Tensor) -> None:
         """Learn from the merged result in a frame, shape (O, H, W), probabilities."""
+
+
+def mask_of_box(frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+    """Check a frame and fill a box in it, for `Segmenter.mask_from_box`; see `box_to_mask`."""
+    _check_frame(frame, None)
+    return box_to_mask(box, (frame.shape[1], frame.shape[2]))
 
 
 def _check_tensor(value: object, name: str, shape: str) -> None:

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from innerloop_vos.cli import main
-from innerloop_vos.commands import demo, evaluate
+from innerloop_vos.commands import convert, demo, evaluate
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.masks import PALETTE, box_to_mask, mask_to_box, read_mask, write_mask
 from innerloop_vos.video import open_frames, write_video
@@ -85,6 +87,46 @@ def test_segment_with_a_box_and_another_solver(clip, tmp_path, solver):
     assert len(files(out)) == LENGTH
 
 
+def test_every_box_is_an_object(clip, tmp_path, capsys):
+    boxes = ["--box", "10,10,40,40", "--box", "90,40,50,40", "--box", "60,10,20,20"]
+    out = tmp_path / "out"
+    assert main(["segment", str(clip[0]), *boxes, "--out", str(out), "--method", "ridge"]) == 0
+    assert re.search(r"3 objects: 1 \([\d,]+ pixels\), 2 \(", capsys.readouterr().out)
+    labels = read_mask(out / "00000.png")
+    assert labels.unique().tolist() == [0, 1, 2, 3]
+    assert set(labels[10:50, 10:50].unique().tolist()) == {0, 1} or labels[10:50, 10:50].eq(1).all()
+
+    again = ["--box", "10,10,40,40", "--box", "10,10,40,40"]
+    assert main(["segment", str(clip[0]), *again, "--out", str(out), "--method", "ridge"]) == 2
+    assert "no object of its own was found in this box" in capsys.readouterr().err
+
+
+def test_warnings_are_one_line_without_the_program(clip, tmp_path, capsys):
+    (clip[0] / "00003.jpg").rename(clip[0] / "00007.jpg")
+    before = warnings.formatwarning
+
+    def show(*warning):  # as Python does, where pytest keeps them for its summary
+        sys.stderr.write(warnings.formatwarning(*warning[:4]))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        assert (
+            main(["segment", str(clip[0]), "--box", "1,1,0,9", "--out", str(tmp_path / "o")]) == 2
+        )
+    first, second = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"innerloop-vos: warning: frame .*00003.jpg may be missing: .*", first)
+    assert second.startswith("innerloop-vos: error: box")
+    assert warnings.formatwarning is before
+
+
+def test_names_of_a_checkpoint_are_shown_without_control_characters(capsys):
+    convert._report_left(["head.weight", "\x1b[2Jgone", "one\ntwo"])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert line.startswith("no place for 3 tensors: head.weight, ")
+
+
 def test_segment_a_video_file(clip, tmp_path):
     video = tmp_path / "clip.mp4"
     write_video(video, open_frames(clip[0]), rate=12)
@@ -119,6 +161,25 @@ def test_evaluate_scores_resumes_and_agrees_with_score(davis, tmp_path, capsys, 
     assert main(arguments) == 0
     assert main([*arguments, "--solver", "exact"]) == 2
     assert "holds a run with" in capsys.readouterr().err
+
+
+def test_evaluate_where_only_first_masks_are_known(davis, tmp_path, capsys):
+    for path in (davis / "Annotations/480p/first").glob("*[1-9].png"):
+        path.unlink()
+    out, table, report = tmp_path / "run", tmp_path / "scores.csv", tmp_path / "scores.json"
+    arguments = ["evaluate", "--root", str(davis), "--method", "ridge", "--out", str(out)]
+    arguments += ["--csv", str(table), "--json", str(report)]
+    for _ in range(2):  # the second time nothing is left to do
+        assert main([*arguments, "--sequences", "first"]) == 0
+        assert "nothing can be scored in first" in capsys.readouterr().out
+        assert json.loads(report.read_text())["mean"]["J-Mean"] is None
+    assert len(files(out / "first")) == LENGTH
+
+    assert main(arguments) == 0
+    assert "nothing can be scored in first:" in capsys.readouterr().out
+    rows = {row["Sequence"]: row for row in csv.DictReader(table.open())}
+    assert rows["first"]["J-Mean"] == ""
+    assert rows["mean"]["J-Mean"] == rows["second"]["J-Mean"] != ""
 
 
 def test_evaluate_from_boxes(davis, tmp_path):
@@ -226,7 +287,10 @@ BAD_INPUTS = [
     (lambda f, m, d: {"--backbone": "small"}, "backbone: 'small'; that of lwl comes with its"),
     (lambda f, m, d: {"--device": "magic"}, "device: 'magic' cannot be used"),
     (lambda f, m, d: {"--weights": m}, "weights: .* cannot be read"),
-    (lambda f, m, d: RIDGE | {"--weights": nan_weights(d)}, "features: the backbone gives NaN"),
+    (
+        lambda f, m, d: RIDGE | {"--weights": nan_weights(d)},
+        "weights: .* holds numbers that are not finite",
+    ),
     (lambda f, m, d: {"--out": m}, "00000.png is read too, as --mask"),
     (lambda f, m, d: {"--out": "/proc/innerloop"}, "/proc/innerloop is not writable"),
     (lambda f, m, d: {"--overlay": d / "overlay.gif"}, "should end in one of .mp4"),

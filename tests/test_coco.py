@@ -3,6 +3,7 @@
 import argparse
 import json
 
+import numpy as np
 import pytest
 import torch
 from davis_layout import write_davis
@@ -56,8 +57,8 @@ OBJECTS = {
 
 
 def write_coco(root, objects):
-    (root / "annotations").mkdir(parents=True)
-    (root / "train2017").mkdir()
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    (root / "train2017").mkdir(exist_ok=True)
     images, annotations = [], []
     for id_, (name, instances) in enumerate(objects.items(), start=100):
         # COCO has grey images among the others.
@@ -147,6 +148,47 @@ def edit(root, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize("folder", ["cam1", "cam1/morning"])
+def test_images_in_subfolders(tmp_path, folder):
+    (tmp_path / "train2017" / folder).mkdir(parents=True)
+    root = write_coco(tmp_path, {f"{folder}/a.jpg": [([rectangle(0, 0, 20, 10)], 0)]})
+    (clip,) = CocoDataset(root)
+    assert clip.name == "a"
+    assert clip.masks[0].sum() == 200
+
+
+@pytest.mark.parametrize("name", ["../a.jpg", "cam1/../../a.jpg", "/etc/a.jpg"])
+def test_images_outside_the_folder_are_refused(root, name):
+    def change(content):
+        content["images"][0]["file_name"] = name
+
+    edit(root, change)
+    with pytest.raises(InputError, match=f"{name} is no file inside"):
+        CocoDataset(root)
+
+
+def test_annotations_of_images_that_are_not_listed_are_left_out(root):
+    edit(root, lambda content: content["annotations"].append({"image_id": 1, "segmentation": []}))
+    assert len(CocoDataset(root)) == 3
+
+
+@pytest.mark.parametrize("annotated", ["as stored", "as shown"])
+def test_annotations_of_an_image_that_viewers_turn(tmp_path, annotated):
+    root = write_coco(tmp_path, {"a.jpg": [([rectangle(2, 4, 20, 10)], 0)]})
+    stored = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    stored[4:14, 2:22] = 255
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown after a quarter turn to the right
+    if annotated == "as shown":
+        stored = np.rot90(stored, 1)
+    path = root / "train2017" / "a.jpg"
+    Image.fromarray(stored).save(path, exif=turned.tobytes(), quality=95)
+    (clip,) = CocoDataset(root)
+    object_ = clip.masks[0].bool()
+    assert object_.sum() == 200
+    assert torch.equal(clip.frames[0][0] > 127, object_)
 
 
 def test_missing_images_are_named(root):

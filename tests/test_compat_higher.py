@@ -124,6 +124,21 @@ def test_learned_settings_example(higher):
     close(learn(ours), learn(higher))
 
 
+def test_settings_that_were_not_learned_stay_as_they_are():
+    opt = ADAM([torch.zeros(2)], lr=0.1, betas=(0.9, 0.99))
+    settings = {name: opt.param_groups[0][name] for name in ("lr", "betas", "eps", "weight_decay")}
+    override = ours.optim.get_trainable_opt_params(opt)
+    ours.optim.apply_trainable_opt_params(opt, override)
+    for name, value in settings.items():
+        assert repr(opt.param_groups[0][name]) == repr(value)
+    with torch.no_grad():
+        override["weight_decay"][0].add_(0.5)
+        override["betas"][0][1].sub_(0.5)
+    ours.optim.apply_trainable_opt_params(opt, override)
+    assert opt.param_groups[0]["weight_decay"] == 0.5
+    assert opt.param_groups[0]["betas"] == (0.9, pytest.approx(0.49))
+
+
 def test_parameter_groups_and_overrides(higher):
     def grouped(library):
         model = build("plain")

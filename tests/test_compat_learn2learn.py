@@ -275,3 +275,203 @@ def test_magic_box(l2l):
 
     close(box(ours), box(l2l))
     assert ours.magic_box(3) == 3
+
+
+def noisy(module):
+    """The module with all parameters of its own, in double precision."""
+    generator = torch.Generator().manual_seed(3)
+    for param in module.parameters():
+        noise = torch.randn(param.shape, generator=generator, dtype=torch.float64)
+        param.data = param.data.double() + 0.3 * noise
+    return module
+
+
+TRANSFORMS = {
+    "kronecker": lambda library: library.optim.KroneckerTransform(library.nn.KroneckerLinear),
+    "biased": lambda library: library.optim.KroneckerTransform(
+        library.nn.KroneckerLinear, bias=True, psd=False
+    ),
+    "metacurvature": lambda library: library.optim.MetaCurvatureTransform,
+    "scaled": lambda library: lambda param: library.optim.MetaCurvatureTransform(param, lr=0.3),
+    "scale": lambda library: lambda param: library.nn.Scale(param.shape, alpha=0.5),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("shape", [(5,), (5, 4), (6, 3, 2, 2), (3, 4, 3, 1)])
+def test_transforms(l2l, name, shape):
+    def transformed(library):
+        transform = noisy(TRANSFORMS[name](library)(nn.Parameter(torch.ones(shape))))
+        generator = torch.Generator().manual_seed(4)
+        gradient = torch.randn(shape, generator=generator, dtype=torch.float64)
+        update = transform(gradient.requires_grad_())
+        update.square().sum().backward()
+        return [update, gradient.grad, *meta_gradients(transform)], transform.state_dict()
+
+    (found, state), (expected, theirs) = transformed(ours), transformed(l2l)
+    close(found, expected, 1e-12)
+    assert list(state) == list(theirs)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize("shape", [(), (6, 3, 2), (2, 3, 2, 2, 3)])
+def test_transforms_of_other_shapes(name, shape):
+    """learn2learn refuses them."""
+    transform = noisy(TRANSFORMS[name](ours)(nn.Parameter(torch.ones(shape))))
+    gradient = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    assert transform(gradient).shape == shape
+    assert torch.autograd.gradcheck(transform, gradient)
+
+
+@pytest.mark.parametrize("psd", [False, True])
+def test_kronecker_product(psd):
+    layer = noisy(ours.nn.KroneckerLinear(2, 3, psd=psd))
+    left, right = layer.left, layer.right
+    if psd:
+        left, right = left.mT @ left, right.mT @ right
+    x = torch.randn(6, dtype=torch.float64)
+    expected = torch.kron(right.mT.contiguous(), left) @ x + layer.bias.mT.flatten()
+    close([layer(x)], [expected], 1e-12)
+    with pytest.raises(ValueError, match=r"^x: shape \(3, 2\), should be \(\.\.\., 2, 3\)"):
+        layer(x.view(3, 2))
+
+
+def test_layers(l2l):
+    x = torch.randn(2, 3, 4)
+    for library in (ours, l2l):
+        assert torch.equal(library.nn.Flatten()(x), x.flatten(1))
+        assert torch.equal(library.nn.Lambda(torch.add)(x, other=x), 2 * x)
+        assert torch.equal(library.nn.Scale(alpha=3)(x), 3 * x)
+        assert library.nn.Scale(4).alpha.shape == (4,)
+
+
+def test_a_transform_for_each_parameter(l2l):
+    def train_by_dictionary(library):
+        model = build("plain")
+        makers = {
+            model[0].weight: library.optim.KroneckerTransform(library.nn.KroneckerLinear),
+            model[0].bias: library.optim.ModuleTransform(nn.Linear),
+            model[2].weight: library.optim.MetaCurvatureTransform,
+        }
+        transform = library.optim.TransformDictionary(makers)
+        learner = library.algorithms.GBML(model, transform, lr=0.1)
+        noisy(learner.compute_update)
+        return train(learner)
+
+    close(train_by_dictionary(ours), train_by_dictionary(l2l), 1e-10)
+
+
+@pytest.mark.parametrize("name", ["plain", "nested", "buffered"])
+@pytest.mark.parametrize("kind", ["metacurvature", "module"])
+def test_an_optimizer_that_learns(l2l, name, kind):
+    def learn(library):
+        model = build(name)
+        transforms = {**TRANSFORMS, "module": lambda lib: lib.optim.ModuleTransform(nn.Linear)}
+        metaopt = library.optim.LearnableOptimizer(model, transforms[kind](library), lr=0.1)
+        noisy(metaopt)
+        opt = torch.optim.SGD(metaopt.parameters(), lr=0.01)
+        seen = []
+        for _ in range(4):
+            metaopt.zero_grad()
+            opt.zero_grad()
+            loss = F.mse_loss(model(SUPPORT), TARGETS)
+            loss.backward()
+            seen += [loss.detach(), *(g for g in meta_gradients(metaopt) if g is not None)]
+            opt.step()
+            metaopt.step()
+        return [*seen, *model.parameters(), *metaopt.parameters()]
+
+    close(learn(ours), learn(l2l), 1e-10)
+
+
+def test_an_optimizer_that_learns_leaves_frozen_parameters():
+    """learn2learn fails on them, and on transforms without parameters."""
+    model = build("frozen")
+    metaopt = ours.optim.LearnableOptimizer(model, lambda param: nn.Identity(), lr=0.1)
+    plain = copy.deepcopy(model)
+    opt = torch.optim.SGD(plain.parameters(), lr=0.1)
+
+    def closure():
+        metaopt.zero_grad()
+        loss = F.mse_loss(model(SUPPORT), TARGETS)
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        opt.zero_grad()
+        loss = F.mse_loss(plain(SUPPORT), TARGETS)
+        loss.backward()
+        assert metaopt.step(closure).item() == pytest.approx(loss.item())
+        opt.step()
+    close(model.parameters(), plain.parameters(), 1e-12)
+    assert list(metaopt.parameters()) == []
+
+
+def test_named_parameters_are_cloned(l2l):
+    named = dict(build("nested").named_parameters())
+    for library in (ours, l2l):
+        copies = library.clone_named_parameters(named)
+        close(copies.values(), named.values(), 0)
+        assert list(copies) == list(named)
+        total = sum(copied.sum() for copied in copies.values())
+        assert all(g is not None for g in torch.autograd.grad(total, named.values()))
+
+
+def distributions(param):
+    """Distributions with one parameter of shape (3,); the first works in learn2learn, too."""
+    normal = torch.distributions.Normal(param, param.exp())
+    affine = torch.distributions.AffineTransform(param, 2.0)
+    return {
+        "bernoulli": torch.distributions.Bernoulli(logits=param),
+        "normal": normal,
+        "categorical": torch.distributions.Categorical(logits=param),
+        "independent": torch.distributions.Independent(normal, 1),
+        "transformed": torch.distributions.TransformedDistribution(normal, [affine, affine.inv]),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["bernoulli", "normal", "categorical", "independent", "transformed"]
+)
+def test_distributions_are_cloned_and_detached(name):
+    param = torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64, requires_grad=True)
+    original = distributions(param)[name]
+    sample = original.sample()
+    expected = original.log_prob(sample).sum()
+    copied = ours.clone_distribution(original)
+    found = copied.log_prob(sample).sum()
+    close(
+        [found, *torch.autograd.grad(found, param, retain_graph=True)],
+        [expected, *torch.autograd.grad(expected, param, retain_graph=True)],
+        1e-12,
+    )
+    assert type(copied) is type(original)
+    assert ours.detach_distribution(copied) is copied
+    assert not copied.log_prob(sample).requires_grad
+    assert original.log_prob(sample).requires_grad
+
+
+def test_distributions_as_in_learn2learn(l2l):
+    def cloned(library):
+        param = torch.tensor([0.3, -0.2, 1.0], dtype=torch.float64, requires_grad=True)
+        copied = library.clone_distribution(distributions(param)["bernoulli"])
+        loss = copied.log_prob(torch.ones(3, dtype=torch.float64)).sum()
+        gradient = torch.autograd.grad(loss, param)[0]
+        detached = library.utils.detach_distribution(distributions(param)["normal"])
+        assert not detached.loc.requires_grad
+        return [loss, gradient, detached.scale]
+
+    close(cloned(ours), cloned(l2l))
+
+
+def test_a_memo_shares_updates_between_modules(l2l):
+    def shared(library):
+        first, second = build("plain")[0], build("plain")[0]
+        second.weight = first.weight
+        start, memo = [first.weight, second.bias], {}
+        library.update_module(first, [torch.ones_like(p) for p in first.parameters()], memo=memo)
+        library.update_module(second, [None, torch.full_like(second.bias, 5.0)], memo=memo)
+        assert first.weight is second.weight
+        return [first.weight - start[0], first.bias, second.bias - start[1]]
+
+    close(shared(ours), shared(l2l), 1e-12)

@@ -51,6 +51,24 @@ def write_list(root, name, text):
     path.write_text(text)
 
 
+def test_two_masks_of_one_frame_are_refused(davis):
+    folder = davis / "Annotations/480p/bear"
+    Image.new("L", SIZE[::-1]).save(folder / "00001.bmp")
+    with pytest.raises(InputError, match=r"00001\.\w+ and .*00001\.\w+ share the name 00001"):
+        DavisDataset(davis, year=2017, split="val")["bear"]
+
+
+def test_masks_of_other_formats(davis):
+    folder = davis / "Annotations/480p/bear"
+    for name, suffix in zip(NAMES, ("gif", "tif", "bmp"), strict=True):
+        with Image.open(folder / f"{name}.png") as image:
+            (image.convert("RGB") if suffix == "bmp" else image).save(folder / f"{name}.{suffix}")
+        (folder / f"{name}.png").unlink()
+    masks = DavisDataset(davis, year=2017, split="val")["bear"].masks
+    assert masks.annotated == [0, 1, 2]
+    assert all(torch.equal(mask, labels(1, 2)) for mask in masks)
+
+
 def test_davis_2017(davis):
     data = DavisDataset(davis, year=2017, split="val")
     assert len(data) == 2

@@ -278,7 +278,7 @@ def test_json_round_trip_is_exact(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"sequences": {"cows": {}}}', "\0"])
 def test_json_of_another_kind_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "scores.json").write_text(text)
-    with pytest.raises(InputError, match=r"scores.json holds no scores"):
+    with pytest.raises(InputError, match=r"scores.json (holds no scores|is damaged)"):
         report.read_json(tmp_path / "scores.json")
 
 
@@ -329,12 +329,61 @@ def test_results_that_are_missing_or_do_not_fit_are_named(davis: Path) -> None:
         score_results(results, dataset)
 
     (results / "two/00003.png").unlink()
-    with pytest.raises(InputError, match=r"two/00003.png is missing; .* 5 frames and 1 have none"):
+    with pytest.raises(
+        InputError, match=r"two/00003.png is missing; .* 3 frames that count and 1 "
+    ):
         score_results(results, dataset)
 
     shutil.rmtree(results / "two")
     with pytest.raises(InputError, match=r"no results for sequence two: .*results/two does not"):
         score_results(results, dataset)
+
+
+@pytest.mark.parametrize("absent", [["00000"], ["00004"], ["00000", "00004"]])
+def test_results_that_do_not_count_need_not_be_there(davis: Path, absent: list[str]) -> None:
+    dataset = DavisDataset(davis, 2017, sequences=["two"])
+    results = davis.parent / "results"
+    before = score_results(results, dataset)
+    for frame in absent:
+        (results / f"two/{frame}.png").unlink()
+    assert score_results(results, dataset) == before
+
+
+def test_results_of_frames_without_annotation_need_not_be_there(davis: Path) -> None:
+    results = davis.parent / "results"
+    for name in ("00001", "00003"):
+        (davis / f"Annotations/480p/two/{name}.png").unlink()
+    before = score_results(results, DavisDataset(davis, 2017, sequences=["two"]))
+    assert before[0].objects[0].frames == ["00002"]
+    for name in ("00000", "00001", "00003", "00004"):
+        (results / f"two/{name}.png").unlink()
+    assert score_results(results, DavisDataset(davis, 2017, sequences=["two"])) == before
+
+
+def test_a_missing_prediction_of_a_frame_that_counts_is_refused() -> None:
+    predictions = [None, TRUTH, None, TRUTH, None]
+    with pytest.raises(InputError, match="two, frame 00002: there is no prediction"):
+        score_sequence("two", FRAMES, predictions, [TRUTH] * 5)
+
+
+def test_sequences_without_scores_are_in_the_reports(tmp_path: Path) -> None:
+    unscored = SequenceScores("bear", 6, [], seconds=2.0)
+    path = tmp_path / "scores.json"
+    for sequences, mean in (([*SCORES, unscored], 0.444444), ([unscored], None)):
+        report.write_json(path, sequences)
+        assert report.read_json(path) == sequences
+        found = json.loads(path.read_text())["mean"]["J-Mean"]
+        assert found == (mean and pytest.approx(mean, abs=1e-6))
+        assert printed(sequences)["bear"] == "bear 3.0"
+        report.write_csv(tmp_path / "scores.csv", sequences)
+        with (tmp_path / "scores.csv").open() as file:
+            rows = {row["Sequence"]: row for row in csv.DictReader(file)}
+        assert (rows["bear"]["Object"], rows["bear"]["J-Mean"], rows["bear"]["FPS"]) == (
+            "",
+            "",
+            "3.0",
+        )
+        assert rows["mean"]["J-Mean"] == ("" if mean is None else str(mean))
 
 
 def test_sequence_without_annotations_is_refused(davis: Path) -> None:

@@ -196,6 +196,21 @@ def test_a_box_gives_a_mask_inside_it():
     assert not (mask * outside).any()
 
 
+@pytest.mark.parametrize(
+    ("frame", "box", "message"),
+    [
+        (torch.zeros(96, 160, 3, dtype=torch.uint8), (1, 1, 9, 9), r"frame: shape \(96, 160, 3\)"),
+        (torch.zeros(3, 96, 160), (1, 1, 9, 9), r"frame: .* should be \(3, H, W\) uint8"),
+        (torch.zeros(3, 96, 160).byte().numpy(), (1, 1, 9, 9), "frame: ndarray"),
+        (torch.zeros(3, 96, 160).byte(), (155, 1, 9, 9), "does not lie inside the frame"),
+        (torch.zeros(3, 96, 160).byte(), (1, 1, 0, 9), "has no area"),
+    ],
+)
+def test_frames_and_boxes_to_start_from_are_checked(frame, box, message):
+    with pytest.raises(InputError, match=message):
+        ridge().mask_from_box(frame, box)
+
+
 def test_features_that_are_not_finite_are_reported():
     segmenter = ridge()
     with torch.no_grad():

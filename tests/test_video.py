@@ -343,6 +343,17 @@ def test_a_damaged_video_is_refused(tmp_path):
         open_frames(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "tag"), [("a.avi", "mpeg4", b"FMP4"), ("a.mp4", "libx264", b"avc1")]
+)
+def test_an_unknown_codec_is_named(tmp_path, name, codec, tag):
+    path = tmp_path / name
+    encode(path, codec)
+    path.write_bytes(path.read_bytes().replace(tag, b"ZQZQ"))
+    with pytest.raises(InputError, match=f"video .*{name} is of an unknown codec"):
+        open_frames(path)
+
+
 def test_a_trimmed_video_is_whole(tmp_path):
     path = encode(tmp_path / "clip.mp4")
     data = bytearray(path.read_bytes())

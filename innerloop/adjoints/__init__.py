@@ -2,7 +2,7 @@
 
 from innerloop.adjoints.base import Adjoint, Detach
 from innerloop.adjoints.first_order import FirstOrder, Reptile
-from innerloop.adjoints.implicit import Implicit
+from innerloop.adjoints.implicit import Implicit, LinearSolveError
 from innerloop.adjoints.unrolled import OneStep, Truncate, Unroll
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Detach",
     "FirstOrder",
     "Implicit",
+    "LinearSolveError",
     "OneStep",
     "Reptile",
     "Truncate",

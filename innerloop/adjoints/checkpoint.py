@@ -5,8 +5,7 @@ taken inside; the reentrant one works with neither `torch.autograd.grad` nor ten
 closes over. Here these tensors are found while the code runs, and become arguments.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from innerloop import trees
+from innerloop.adjoints.circumstances import Circumstances, without_autocast_cache
 from innerloop.trees import Tree
 
 
@@ -101,54 +101,61 @@ class _Recompute(torch.autograd.Function):
         return None, None, *found
 
 
-def checkpoint(function: Callable[[Tree], Tree], inputs: Tree) -> Tree:
+def checkpoint(
+    function: Callable[[Tree], Tree], inputs: Tree, same: Callable[[Tree, Tree], bool]
+) -> Tree:
     """`function(inputs)`, keeping no graph: the gradient runs the function again.
 
     Args:
         function: a function of a tree of tensors and other values; the tensors that it closes over
-            receive their gradient. Random numbers are the same when it runs again.
+            receive their gradient. It runs again in the `Circumstances` of the first time.
         inputs: its argument.
+        same: whether what it returned the first time and what it returns then are the same.
 
     Returns:
         What the function returns, a tree.
+
+    Raises:
+        RuntimeError: when the gradient is taken, and the function fails, or `same` is false.
     """
     leaves, spec = trees.flatten(inputs)
     tensors = [leaf for leaf in leaves if _differentiable(leaf)]
-    rng = _rng_state()
+    circumstances = Circumstances()
     capture = _Capture()
     capture.know(tensors)
-    with torch.no_grad(), capture:
-        outputs, output_spec = trees.flatten(function(inputs))
+    with torch.no_grad(), without_autocast_cache(), capture:
+        returned = function(inputs)
+    outputs, output_spec = trees.flatten(returned)
     closure = capture.found
 
     def run(arguments: list[Tensor]) -> list[Tensor]:
         given = iter(arguments)
         filled = [next(given) if _differentiable(leaf) else leaf for leaf in leaves]
-        with _restored(rng), _Substitute(closure, list(given)):
-            results = trees.leaves(function(trees.unflatten(filled, spec)))
-        return [result for result in results if _differentiable(result)]
+        with _Substitute(closure, list(given)):
+            try:
+                again = circumstances.run(function, trees.unflatten(filled, spec))
+            except Exception as error:
+                raise RuntimeError(f"{_CHANGED} and it failed: {error!r}. {_ADVICE}") from error
+        if not same(returned, again):
+            raise RuntimeError(
+                f"{_CHANGED} and it had another value than the first time. {_ADVICE}"
+            )
+        return [result for result in trees.leaves(again) if _differentiable(result)]
 
     results = [output for output in outputs if _differentiable(output)]
-    attached = iter(_Recompute.apply(run, results, *tensors, *closure))
+    # Views are made by a torch function, by which a checkpoint around this one finds the tensors.
+    inward = [t.view_as(t) if t.requires_grad else t for t in (*tensors, *closure)]
+    attached = iter(_Recompute.apply(run, results, *inward))
     merged = [next(attached) if _differentiable(output) else output for output in outputs]
     return trees.unflatten(merged, output_spec)
 
 
+_CHANGED = "adjoint: Unroll(checkpoint=...) computed the loss again for the gradient,"
+_ADVICE = (
+    "The loss should be a function of the parameters: draw batches, and numbers from generators of "
+    "your own, before the solve, and change no module meanwhile; or use Unroll()"
+)
+
+
 def _differentiable(leaf: Any) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_floating_point()
-
-
-def _rng_state() -> tuple[Tensor, list[Tensor]]:
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        return torch.get_rng_state(), torch.cuda.get_rng_state_all()
-    return torch.get_rng_state(), []
-
-
-@contextmanager
-def _restored(state: tuple[Tensor, list[Tensor]]) -> Iterator[None]:
-    cpu, on_devices = state
-    with torch.random.fork_rng(devices=range(len(on_devices))):
-        torch.set_rng_state(cpu)
-        if on_devices:
-            torch.cuda.set_rng_state_all(on_devices)
-        yield

@@ -12,7 +12,8 @@ from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
 from innerloop.solvers.gradient import LearnedUpdate
 from innerloop.solvers.loop import Loop, Outcome, Progress
-from innerloop.solvers.step_sizes import StepSize, apply_rate
+from innerloop.solvers.reports import Reports
+from innerloop.solvers.step_sizes import StepSize, apply_rate, checked_rate
 from innerloop.trees import Tree
 
 
@@ -48,7 +49,8 @@ class FirstOrder(Adjoint):
                 "Unroll() and Truncate(steps) work"
             )
         for name, value in vars(solver).items():
-            if name != "rate" and isinstance(value, Tensor) and value.requires_grad:
+            leaves = trees.leaves(value) if name != "rate" else []
+            if any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves):
                 raise ValueError(
                     f"{name}: receives no gradient under FirstOrder(), which takes directions as "
                     "constants; Unroll() and Truncate(steps) work"
@@ -65,11 +67,12 @@ class FirstOrder(Adjoint):
                 moved, inner, stats = take(problem, params, proposal)
             rate = solver.rate
             if callable(rate) and not isinstance(rate, StepSize):
-                rate = rate(number)
+                rate = checked_rate(rate(number))
             return moved, _State(inner, _travel(state.travels, rate, proposal.direction)), stats
 
         with torch.no_grad():
-            start = Progress(trees.detach(init), _State(solver.init(loop.problem, init), ()))
+            state = _State(solver.init(loop.problem, init), ())
+            start = Progress(trees.detach(init), state, Reports())
         progress = loop.advance(start, loop.steps, step)
         value = trees.tree_map(_attach, progress.params, init)
         for rate, distance in progress.state.travels:

@@ -1,22 +1,80 @@
 """The implicit adjoint: the gradient of a minimum, however it was found."""
 
-from collections.abc import Callable
-from typing import Any
+import warnings
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from innerloop import trees
 from innerloop.adjoints.base import Adjoint, check_count
-from innerloop.autodiff import transforming
+from innerloop.autodiff import differentiated_around, transforming
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
-from innerloop.solvers.linear import check_linear_solver, solve_linear
-from innerloop.solvers.loop import Loop, Outcome
+from innerloop.solvers.linear import check_linear_solver, residual_and_scale, solve_linear
+from innerloop.solvers.loop import LinearSolve, Loop, Outcome
 from innerloop.trees import Tree
 
-Solve = Callable[[tuple[Tensor, ...]], list[Tensor]]
+
+class LinearSolveError(RuntimeError):
+    """The linear system of an implicit gradient was not solved: the gradient would be wrong."""
+
+
+class _System:
+    """The linear systems in the Hessian at a solution, for the gradient of that solution.
+
+    Args:
+        adjoint: how they are solved, and what counts as solved.
+        problem: whose solution it is.
+        solution: the parameters, without gradient.
+    """
+
+    def __init__(self, adjoint: "Implicit", problem: Problem, solution: Tree) -> None:
+        self.adjoint = adjoint
+        self.problem = problem
+        self.report = LinearSolve()
+        self._solution = solution
+        self._spec = trees.flatten(solution)[1]
+        self._scale = torch.zeros(())
+
+    def solve(self, right: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """H⁻¹ right, where H counts as a constant."""
+        adjoint, batch_shape = self.adjoint, self.problem.batch_shape
+        operator = self.problem.hessian_operator(self._solution)
+        wanted = trees.unflatten(list(right), self._spec)
+        found = solve_linear(
+            adjoint.linear_solver, operator, wanted, batch_shape, adjoint.steps, adjoint.tolerance
+        )
+        residual, scale = residual_and_scale(operator, found, wanted, batch_shape)
+        if not transforming():
+            # Of order 2, the first system is that of the gradient, to which the others compare:
+            # theirs ask for next to nothing.
+            scale = self._scale = torch.maximum(scale, self._scale.to(scale))
+        residual = torch.where(residual == 0, 0.0, residual / scale)
+        solved = residual <= adjoint.accept
+        if transforming():
+
+            def visible(leaf: Tensor) -> Tensor:
+                return torch.where(trees.per_problem(solved, leaf).bool(), leaf, torch.nan)
+
+            return tuple(map(visible, trees.leaves(found)))
+        self.report.residual = residual
+        if not bool(solved.all()):
+            self._complain(residual, solved)
+        return tuple(trees.leaves(found))
+
+    def _complain(self, residual: Tensor, solved: Tensor) -> None:
+        message = (
+            f"adjoint: the linear system of Implicit() is not solved for {int((~solved).sum())} of "
+            f"{solved.numel()} problems: |H u - b| / |b| is up to {residual.max().item():.2g}, "
+            f"should be at most {self.adjoint.accept:g}, so the gradient is off; take more steps "
+            "or another linear_solver, add a regularization to the problem, or raise accept"
+        )
+        # An infinite or NaN residual is no gradient at all.
+        if self.adjoint.unsolved == "raise" or not bool(residual.isfinite().all()):
+            raise LinearSolveError(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 class _Inverse(torch.autograd.Function):
@@ -25,16 +83,16 @@ class _Inverse(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(solve: Solve, *right: Tensor) -> tuple[Tensor, ...]:
-        return tuple(solve(right))
+    def forward(system: _System, *right: Tensor) -> tuple[Tensor, ...]:
+        return system.solve(right)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.solve = inputs[0]
+        ctx.system = inputs[0]
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
-        return None, *_Inverse.apply(ctx.solve, *outer)
+        return None, *_Inverse.apply(ctx.system, *outer)
 
 
 class _Once(torch.autograd.Function):
@@ -64,21 +122,21 @@ class _Correction(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(solve: Solve, once: bool, *gradient: Tensor) -> tuple[Tensor, ...]:
+    def forward(system: _System, once: bool, *gradient: Tensor) -> tuple[Tensor, ...]:
         return tuple(torch.zeros_like(leaf) for leaf in gradient)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.solve, ctx.once = inputs[:2]
+        ctx.system, ctx.once = inputs[:2]
         ctx.save_for_backward(*inputs[2:])
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
         if not ctx.once:
-            inverse = _Inverse.apply(ctx.solve, *outer)
+            inverse = _Inverse.apply(ctx.system, *outer)
         else:
             with torch.no_grad():
-                inverse = tuple(ctx.solve(outer))
+                inverse = ctx.system.solve(outer)
             if torch.is_grad_enabled():
                 inverse = _Once.apply(*inverse, *ctx.saved_tensors)
         return None, None, *(-leaf for leaf in inverse)
@@ -92,14 +150,24 @@ class Implicit(Adjoint):
     outer gradient, and memory independent of the number of steps. It is the gradient of the exact
     minimum: right as far as the solver has converged, and zero for `init`.
 
+    The loss is called as often as the solver does, `order` times more for the gradient at the
+    solution, and once for every linear system.
+
     Args:
         linear_solver: solver of the system. Default `ConjugateGradient()`; `Neumann(rate)` for a
             truncated series, `Exact()` for few parameters.
         steps: steps of the linear solver. Default 50.
         tolerance: stop it once its residual fell by this factor. Default 1e-10.
+        accept: greatest relative residual |H u − b| / |b| of a system that counts as solved; it is
+            kept in `Solution.linear`. Default 1e-3.
+        unsolved: what happens when the gradient is taken and a residual is greater: "raise" a
+            `LinearSolveError`, or "warn". One that is not finite always raises. Under torch.compile
+            and torch.func transforms neither can be: there the gradient of a problem whose system
+            is not solved is NaN. Default "raise".
         order: how often the solution can be differentiated: 2 makes the gradient of the gradient
             exact, at one more linear system, but not under torch.compile and torch.func
-            transforms. Default 1.
+            transforms. Default: 1, and one more for every solve around this one whose steps or
+            solution are differentiated.
 
     Source:
         Rajeswaran et al., Meta-Learning with Implicit Gradients, NeurIPS 2019, lemma 1.
@@ -111,15 +179,22 @@ class Implicit(Adjoint):
         *,
         steps: int = 50,
         tolerance: float = 1e-10,
-        order: int = 1,
+        accept: float = 1e-3,
+        unsolved: Literal["raise", "warn"] = "raise",
+        order: int | None = None,
     ) -> None:
         check_count("steps", steps)
-        check_count("order", order)
-        check_not_negative(tolerance=tolerance)
+        if order is not None:
+            check_count("order", order)
+        check_not_negative(tolerance=tolerance, accept=accept)
+        if unsolved not in ("raise", "warn"):
+            raise ValueError(f"unsolved: {unsolved!r}, should be 'raise' or 'warn'")
         self.linear_solver = linear_solver or ConjugateGradient()
         check_linear_solver(self.linear_solver)
         self.steps = steps
         self.tolerance = tolerance
+        self.accept = accept
+        self.unsolved = unsolved
         self.order = order
 
     def check(self, problem: Problem, solver: Solver) -> None:
@@ -131,36 +206,24 @@ class Implicit(Adjoint):
             )
 
     def run(self, loop: Loop, init: Tree) -> Outcome:
-        if self.order > 1 and transforming():
+        order = self.order or (1 if transforming() else 1 + differentiated_around())
+        if order > 1 and transforming():
             raise ValueError(
-                "adjoint: Implicit(order=2) does not work under torch.compile and torch.func "
-                "transforms; Implicit() and Unroll() do"
+                f"adjoint: Implicit(order={order}) does not work under torch.compile and "
+                "torch.func transforms; Implicit() outside of other solves and Unroll() do"
             )
-        problem = loop.problem
         with torch.no_grad():
             outcome = loop.run(trees.detach(init))
         solution = trees.detach(outcome.params)
         spec = trees.flatten(solution)[1]
-
-        def solve(right: tuple[Tensor, ...]) -> list[Tensor]:
-            return trees.leaves(
-                solve_linear(
-                    self.linear_solver,
-                    problem.hessian_operator(solution),
-                    trees.unflatten(list(right), spec),
-                    problem.batch_shape,
-                    self.steps,
-                    self.tolerance,
-                )
-            )
-
+        system = _System(self, loop.problem, solution)
         value = solution
         # Each Newton step from the minimum is exact in one more derivative, whatever those of
         # the point it starts from.
-        for _ in range(self.order):
-            _, gradient = problem.value_and_gradient(value)
-            correction = _Correction.apply(solve, self.order == 1, *trees.leaves(gradient))
+        for _ in range(order):
+            _, gradient = loop.problem.value_and_gradient(value)
+            correction = _Correction.apply(system, order == 1, *trees.leaves(gradient))
             value = trees.add(value, trees.unflatten(list(correction), spec))
         # The zero term gives `init` a gradient of zero rather than none.
         value = trees.tree_map(lambda leaf, start: leaf + 0.0 * start, value, init)
-        return Outcome(value, outcome.reports)
+        return Outcome(value, outcome.reports, linear=system.report)

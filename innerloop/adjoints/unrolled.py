@@ -1,12 +1,16 @@
 """Adjoints that differentiate through the steps themselves, all of them or the last."""
 
+from typing import Any
+
 import torch
 
 from innerloop import trees
 from innerloop.adjoints.base import Adjoint, check_count
 from innerloop.adjoints.checkpoint import checkpoint
 from innerloop.autodiff import transforming
+from innerloop.solvers.base import StepStats
 from innerloop.solvers.loop import Loop, Outcome, Progress
+from innerloop.solvers.reports import Reports
 from innerloop.trees import Tree
 
 
@@ -38,22 +42,26 @@ class Unroll(Adjoint):
                 "transforms; Unroll() does"
             )
         progress = loop.begin(init)
-        taken = 0
-        while taken < loop.steps:
-            chunk = min(self.checkpoint, loop.steps - taken)
-            taken += chunk
-            progress = _advance_checkpointed(loop, progress, chunk)
-            if len(progress.reports) < taken:
+        while (left := loop.steps - len(progress.reports)) > 0:
+            progress = _advance_checkpointed(loop, progress, min(self.checkpoint, left))
+            if loop.done(progress.reports):
                 break
         return Outcome(progress.params, progress.reports)
 
 
 def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progress:
-    def chunk(carried: Progress) -> Progress:
-        return loop.advance(carried, steps)
+    before = progress.reports
 
-    params, state, reports = checkpoint(chunk, progress)
-    return Progress(params, state, trees.detach(reports))
+    def chunk(carried: tuple[Tree, Any]) -> tuple[Tree, Any, StepStats | None]:
+        reached = loop.advance(Progress(*carried, Reports(before)), steps)
+        return reached.params, reached.state, reached.reports.stacked()
+
+    def same(first: Any, again: Any) -> bool:
+        return before.resemble(first[2].loss, again[2].loss)
+
+    params, state, reports = checkpoint(chunk, (progress.params, progress.state), same)
+    before.extend(reports)
+    return Progress(params, state, before)
 
 
 class Truncate(Adjoint):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from innerloop import autodiff, trees
 from innerloop.autodiff import Operator
+from innerloop.problems.checks import check_parameter
 from innerloop.trees import Tree
 
 if TYPE_CHECKING:
@@ -30,10 +31,7 @@ class Problem(ABC):
             raise ValueError("init: holds no tensor, should be a tree of at least one")
         for name, leaf in trees.named_leaves(params):
             where = f"init[{name!r}]" if name else "init"
-            if not isinstance(leaf, Tensor):
-                raise TypeError(f"{where}: {type(leaf).__name__}, should be a tensor")
-            if not leaf.is_floating_point():
-                raise ValueError(f"{where}: {leaf.dtype}, should be a floating-point tensor")
+            check_parameter(where, leaf)
             if leaf.shape[: len(self.batch_shape)] != self.batch_shape:
                 raise ValueError(
                     f"{where}: shape {tuple(leaf.shape)}, should begin with the batch shape "
@@ -45,6 +43,10 @@ class Problem(ABC):
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         """Loss per problem and its gradient, structured like `params`."""
         return autodiff.value_and_gradient(self.loss, params)
+
+    def value_and_partial_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
+        """`value_and_gradient`, but with None for tensors known not to take part in the loss."""
+        return self.value_and_gradient(params)
 
     def hessian_operator(self, params: Tree) -> Operator:
         """The map from a direction to the Hessian at `params` times it."""
@@ -62,8 +64,8 @@ class Problem(ABC):
         """
         return None
 
-    def check_prediction(self, prediction: Tensor) -> None:
-        """Raise TypeError or ValueError if this is no prediction of the problem."""
+    def check_prediction(self, prediction: Tensor, params: Tree) -> None:
+        """Raise TypeError or ValueError if the problem does not predict this at `params`."""
         raise TypeError(
             f"prediction: {type(self).__name__} starts from its parameters alone; "
             "ConvLeastSquares and LinearLeastSquares take the prediction at `init`"

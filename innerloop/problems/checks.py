@@ -2,8 +2,39 @@
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from innerloop.autodiff import transforming
+
+
+def named(value: object) -> str:
+    """What a wrong argument is, in words."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not an instance of it"
+    return type(value).__name__
+
+
+def check_parameter(name: str, value: object) -> None:
+    """Raise TypeError or ValueError unless `value` is a tensor that solvers can change.
+
+    Args:
+        name: of the argument, for the message.
+        value: dense and real floating-point, or refused.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name}: {type(value).__name__}, should be a tensor")
+    if is_lazy(value):
+        raise ValueError(
+            f"{name}: has no shape yet, should be initialised by calling its lazy module once"
+        )
+    if value.is_complex():
+        raise ValueError(
+            f"{name}: {value.dtype}, should be real: adapt torch.view_as_real(...) of it"
+        )
+    if not value.is_floating_point():
+        raise ValueError(f"{name}: {value.dtype}, should be a floating-point tensor")
+    if value.layout != torch.strided:
+        raise ValueError(f"{name}: {value.layout}, should be dense: adapt .to_dense() of it")
 
 
 def check_regularization(

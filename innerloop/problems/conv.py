@@ -1,5 +1,6 @@
 """Least squares for the filter of a convolution."""
 
+import itertools
 import math
 
 import torch
@@ -7,12 +8,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.autodiff import transforming
-from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
+from innerloop.problems.checks import (
+    check_alike,
+    check_not_empty,
+    check_parameter,
+    check_regularization,
+)
 from innerloop.problems.collect import Collected, Collector
 from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
 from innerloop.problems.dual import DualCoordinates
 from innerloop.problems.gram import patch_gram
-from innerloop.problems.linear import RidgeProblem
+from innerloop.problems.linear import RidgeProblem, spread
 from innerloop.problems.products import multiply, multiply_transposed
 from innerloop.problems.trilinear import Convolve, Correlate, CorrelateWeighed, channels_last
 
@@ -72,8 +78,7 @@ class ConvLeastSquares(RidgeProblem):
             self.features = Collected.apply(self.features, self._collector)
 
     def check(self, params: Tensor) -> None:
-        if not isinstance(params, Tensor):
-            raise TypeError(f"init: {type(params).__name__}, should be a tensor")
+        check_parameter("init", params)
         *batch, _, channels, _, _ = self.features.shape
         outputs = self.targets.shape[-3]
         expected = f"(*batch, D, C, K, K) = ({[*batch, outputs, channels]}, K, K) with an odd K"
@@ -105,6 +110,24 @@ class ConvLeastSquares(RidgeProblem):
             weights, kernel = self.weights[...], like.shape[-1]
             return CorrelateWeighed.apply(features, weights, residual, kernel, collector)  # type: ignore[no-any-return]
         return super().transpose_weighed(residual, like)
+
+    def samples(self, params: Tensor, prediction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        frames, _, height, width = self.features.shape[-4:]
+        half = params.shape[-1] // 2
+        found = []
+        for t, y, x in itertools.product(*map(spread, (frames, height, width))):
+            # The part of the filter that lies on the frame.
+            rows, columns = (
+                slice(max(y - half, 0), y + half + 1),
+                slice(max(x - half, 0), x + half + 1),
+            )
+            patch = self.features[..., t, :, rows, columns]
+            top, left = max(half - y, 0), max(half - x, 0)
+            seen = params[..., top : top + patch.shape[-2], left : left + patch.shape[-1]]
+            found.append(
+                (patch.flatten(-3).unsqueeze(-2), seen.flatten(-3), prediction[..., t, :, y, x])
+            )
+        return found
 
     def _seen(self) -> tuple[Tensor, Collector | None]:
         """The features through a torch function, and what collects their gradient.

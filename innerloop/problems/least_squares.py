@@ -1,12 +1,13 @@
 """Nonlinear least squares."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator
+from innerloop.autodiff import Operator, value_and_pullback
 from innerloop.problems.base import CurvedProblem
 from innerloop.problems.checks import check_regularization
 from innerloop.trees import Tree
@@ -61,8 +62,8 @@ class LeastSquares(CurvedProblem):
         return None
 
     def evaluate(self, params: Tree, prediction: Tensor | None = None) -> tuple[Tensor, Tree]:
-        residual, pullback = torch.func.vjp(self.residual, params)[:2]
-        gradient = trees.add_scaled(pullback(residual)[0], self.regularization, params)
+        residual, pullback = value_and_pullback(self.residual, params)
+        gradient = trees.add_scaled(pullback(residual), self.regularization, params)
         return self._value(params, residual), gradient
 
     def respond(self, params: Tree, direction: Tree) -> Tree:
@@ -74,13 +75,35 @@ class LeastSquares(CurvedProblem):
         return self.dot(response, response) + self.regularization.to(square) * square
 
     def gauss_newton_operator(self, params: Tree) -> Operator:
-        pullback = torch.func.vjp(self.residual, params)[1]
+        pullback = value_and_pullback(self.residual, params)[1]
 
         def operator(direction: Tree) -> Tree:
-            pulled = pullback(self.respond(params, direction))[0]
+            pulled = pullback(self.respond(params, direction))
             return trees.add_scaled(pulled, self.regularization, direction)
 
         return operator
+
+    def linearize(self, params: Tree) -> tuple[Tensor, Tensor]:
+        """Residual and dense Jacobian at `params`, all columns at once by forward mode.
+
+        Returns:
+            r, shape (*batch, M), and J, shape (*batch, M, N) for N parameters a problem, without
+            the rows of the regularization.
+        """
+        batch_dims = len(self.batch_shape)
+        vector = trees.ravel(params, batch_dims)
+
+        def column(unit: Tensor) -> Any:
+            direction = trees.unravel(unit.expand_as(vector), params, batch_dims)
+            return torch.func.jvp(
+                lambda at: trees.ravel(self.residual(at), batch_dims), (params,), (direction,)
+            )
+
+        units = torch.eye(vector.shape[-1], dtype=vector.dtype, device=vector.device)
+        out_dims: Any = (None, -1)
+        columns = torch.func.vmap(column, out_dims=out_dims, randomness="same")
+        residual, jacobian = columns(units)
+        return residual, jacobian
 
     def _value(self, params: Tree, residual: Tree) -> Tensor:
         square = self.dot(params, params)

@@ -6,9 +6,14 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator
+from innerloop.autodiff import Operator, transforming
 from innerloop.problems.base import QuadraticProblem
-from innerloop.problems.checks import check_alike, check_not_empty, check_regularization
+from innerloop.problems.checks import (
+    check_alike,
+    check_not_empty,
+    check_parameter,
+    check_regularization,
+)
 from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
 from innerloop.problems.weighted import square_weighted, weighted_square
 
@@ -82,11 +87,33 @@ class RidgeProblem(QuadraticProblem):
     ) -> Coordinates:
         return PrimalCoordinates(self, init, prediction)
 
-    def check_prediction(self, prediction: Tensor) -> None:
+    @abstractmethod
+    def samples(self, params: Tensor, prediction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """A few entries of a prediction with the values that A gives them.
+
+        Returns:
+            Per sample, rows of A as (*batch, 1 or D, columns), the parameters as (*batch, D,
+            columns), and the prediction as (*batch, D).
+        """
+
+    def check_prediction(self, prediction: Tensor, params: Tensor) -> None:
         expected = self.targets.shape
         if not isinstance(prediction, Tensor) or prediction.shape != expected:
             found = getattr(prediction, "shape", type(prediction).__name__)
             raise ValueError(f"prediction: {found}, should be shaped {tuple(expected)}")
+        check_alike(params, prediction=prediction)
+        if transforming():
+            return
+        with torch.no_grad():
+            wrong = [
+                _differs(found, rows * values)
+                for rows, values, found in self.samples(params, prediction)
+            ]
+            if bool(torch.stack(wrong).any()):
+                raise ValueError(
+                    "prediction: is not what the problem predicts at `init`, should be; leave it "
+                    "out, and it is computed"
+                )
 
     def _normal(self, residual: Tensor, params: Tensor) -> Tensor:
         """A' W² residual + λ params."""
@@ -153,6 +180,12 @@ class LinearLeastSquares(RidgeProblem):
     def predict(self, params: Tensor) -> Tensor:
         return self.features @ params.mT
 
+    def samples(self, params: Tensor, prediction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        return [
+            (self.features[..., at, None, :], params, prediction[..., at, :])
+            for at in spread(self.features.shape[-2])
+        ]
+
     def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
         return residual.mT @ self.features
 
@@ -162,6 +195,22 @@ class LinearLeastSquares(RidgeProblem):
             weights = self.weights.mT.unsqueeze(-1)
             matrix, targets = weights * matrix, weights * targets
         return matrix, targets
+
+
+def spread(count: int) -> set[int]:
+    """The first, a middle and the last of so many indices."""
+    return {0, count // 2, count - 1}
+
+
+def _differs(found: Tensor, products: Tensor) -> Tensor:
+    """Whether entries differ from sums of products by more than rounding, over many steps, makes.
+
+    What is not finite is left for the solve to report.
+    """
+    products = products.double()
+    rounding = torch.finfo(found.dtype).eps ** 0.5
+    allowed = rounding * (products.abs().sum(-1) + found.abs())
+    return torch.any((found - products.sum(-1)).abs() > allowed)
 
 
 def check_samples(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:
@@ -184,8 +233,7 @@ def check_samples(features: Tensor, targets: Tensor, weights: Tensor | None) -> 
 
 def check_matrix(params: Tensor, features: Tensor, targets: Tensor) -> None:
     """Raise TypeError or ValueError unless `params` are the weight of a linear layer."""
-    if not isinstance(params, Tensor):
-        raise TypeError(f"init: {type(params).__name__}, should be a tensor")
+    check_parameter("init", params)
     expected = torch.Size([*features.shape[:-2], targets.shape[-1], features.shape[-1]])
     if params.shape != expected:
         raise ValueError(

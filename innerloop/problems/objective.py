@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from innerloop import autodiff
 from innerloop.problems.base import Problem
+from innerloop.problems.checks import named
 from innerloop.trees import Tree
 
 
@@ -36,14 +38,17 @@ class Objective(Problem):
             )
         return loss
 
+    def value_and_partial_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
+        return autodiff.value_and_partial_gradient(self.loss, params)
+
 
 def as_problem(problem: Problem | Callable[[Tree], Tensor]) -> Problem:
     """Wrap a plain function of the parameters in an `Objective`."""
     if isinstance(problem, Problem):
         return problem
-    if not callable(problem):
+    if isinstance(problem, type) or not callable(problem):
         raise TypeError(
-            f"problem: {type(problem).__name__}, should be a Problem or a function that maps "
-            "parameters to a scalar loss"
+            f"problem: {named(problem)}, should be a Problem or a function that maps parameters to "
+            "a scalar loss"
         )
     return Objective(problem)

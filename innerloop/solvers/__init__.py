@@ -12,8 +12,9 @@ from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.direction import DirectionSolver, GradientMethod
 from innerloop.solvers.gradient import GradientDescent, LearnedUpdate
 from innerloop.solvers.irls import IRLS
+from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
 from innerloop.solvers.linear import Exact, Neumann
-from innerloop.solvers.newton import GaussNewton, LevenbergMarquardt, Newton
+from innerloop.solvers.newton import GaussNewton, Newton
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
 from innerloop.solvers.step_sizes import Armijo, ExactLineSearch, StepSize

@@ -15,17 +15,35 @@ from innerloop.trees import Tree
 
 
 def smooth_sqrt(square: Tensor) -> Tensor:
-    """Square root whose first and second derivatives are finite, and zero at zero."""
-    return square.clamp(min=torch.finfo(square.dtype).tiny ** 0.5).sqrt()
+    """Square root whose derivatives are taken as zero at zero, where they are infinite.
+
+    What rounding made negative counts as zero.
+    """
+    empty = square <= 0
+    return torch.where(empty, 0.0, torch.where(empty, 1.0, square).sqrt())
+
+
+def divided(numerator: Tensor, root: Tensor, eps: Hyperparameter) -> Tensor:
+    """`numerator / (root + eps)`, and zero for 0 / 0, as where float16 rounds eps to zero."""
+    denominator = root + eps
+    if isinstance(eps, int | float) and eps >= torch.finfo(root.dtype).tiny:
+        return numerator / denominator
+    empty = (numerator == 0) & (denominator == 0)
+    return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
 
 
 def average(old: Tree, new: Tree, keep: Hyperparameter) -> Tree:
     """Exponential average: `keep * old + (1 - keep) * new`."""
-    return trees.tree_map(lambda a, b: keep * a + (1 - keep) * b, old, new)
+    if isinstance(keep, Tensor):
+        return trees.tree_map(lambda a, b: keep * a + (1 - keep) * b, old, new)
+    return trees.tree_map(lambda a, b: torch.lerp(a, b, 1 - keep), old, new)
 
 
-def squared(tree: Tree) -> Tree:
-    return trees.tree_map(torch.square, tree)
+def average_square(old: Tree, new: Tree, keep: Hyperparameter) -> Tree:
+    """`keep * old + (1 - keep) * new²`; a square that underflows first would be lost in float16."""
+    if isinstance(keep, Tensor):
+        return trees.tree_map(lambda a, b: keep * a + (1 - keep) * b * b, old, new)
+    return trees.tree_map(lambda a, b: torch.addcmul(keep * a, b, b, value=1 - keep), old, new)
 
 
 class Moments(NamedTuple):
@@ -60,9 +78,10 @@ class Adam(GradientMethod):
     ) -> None:
         super().__init__(rate, weight_decay)
         check_not_negative(beta1=beta1, beta2=beta2, eps=eps)
-        for name, beta in (("beta1", beta1), ("beta2", beta2)):
-            if isinstance(beta, int | float) and beta >= 1:
-                raise ValueError(f"{name}: {beta}, should be below 1")
+        for name, betas in (("beta1", beta1), ("beta2", beta2)):
+            for beta in trees.leaves(betas):
+                if isinstance(beta, int | float) and beta >= 1:
+                    raise ValueError(f"{name}: {beta}, should be below 1")
         self.beta1 = beta1
         self.beta2 = beta2
         self.eps = eps
@@ -72,11 +91,11 @@ class Adam(GradientMethod):
 
     def update(self, gradient: Tree, memory: Moments, step: int) -> tuple[Tree, Moments]:
         mean = average(memory.mean, gradient, self.beta1)
-        square = average(memory.square, squared(gradient), self.beta2)
+        square = average_square(memory.square, gradient, self.beta2)
         first = 1 - self.beta1 ** (step + 1)
         second = (1 - self.beta2 ** (step + 1)) ** 0.5
         direction = trees.tree_map(
-            lambda m, v: -(m / first) / (smooth_sqrt(v) / second + self.eps), mean, square
+            lambda m, v: -divided(m / first, smooth_sqrt(v) / second, self.eps), mean, square
         )
         return direction, Moments(mean, square)
 
@@ -150,9 +169,9 @@ class RMSprop(GradientMethod):
         return _Root(trees.zeros_like(params), trees.zeros_like(params))
 
     def update(self, gradient: Tree, memory: _Root, step: int) -> tuple[Tree, _Root]:
-        square = average(memory.square, squared(gradient), self.alpha)
+        square = average_square(memory.square, gradient, self.alpha)
         velocity = trees.tree_map(
-            lambda u, g, v: self.momentum * u + g / (smooth_sqrt(v) + self.eps),
+            lambda u, g, v: self.momentum * u + divided(g, smooth_sqrt(v), self.eps),
             memory.velocity,
             gradient,
             square,
@@ -187,6 +206,8 @@ class Adagrad(GradientMethod):
         return trees.zeros_like(params)
 
     def update(self, gradient: Tree, memory: Tree, step: int) -> tuple[Tree, Tree]:
-        total = trees.add(memory, squared(gradient))
-        direction = trees.tree_map(lambda g, s: -g / (smooth_sqrt(s) + self.eps), gradient, total)
+        total = trees.tree_map(lambda s, g: torch.addcmul(s, g, g), memory, gradient)
+        direction = trees.tree_map(
+            lambda g, s: -divided(g, smooth_sqrt(s), self.eps), gradient, total
+        )
         return direction, total

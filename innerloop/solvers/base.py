@@ -1,6 +1,7 @@
 """What every solver offers to the loop of inner steps."""
 
 from abc import ABC, abstractmethod
+from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -8,7 +9,10 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.problems.base import Problem
+from innerloop.problems.checks import named
 from innerloop.trees import Tree
+
+_Number = Real | torch.SymFloat | torch.SymInt
 
 
 class StepStats(NamedTuple):
@@ -20,6 +24,8 @@ class StepStats(NamedTuple):
     """Norm of the gradient at the parameters that the step started from."""
     step_size: Tensor
     """Multiple of the direction that was taken."""
+    linear_residual: Tensor | None = None
+    """Of a solver that solves a linear system H u = b a step: |H u - b| / |b|."""
 
 
 class Solver(ABC):
@@ -43,7 +49,7 @@ class Solver(ABC):
         """Raise TypeError if the problem lacks the structure that the solver needs."""
         if not isinstance(problem, self.solves):
             raise TypeError(
-                f"solver: {type(self).__name__} solves {_known(self.solves)}, not "
+                f"solver: {type(self).__name__} solves {public_names(self.solves)}, not "
                 f"{type(problem).__name__}; GradientDescent, Adam and Newton solve any problem"
             )
 
@@ -56,17 +62,29 @@ class Solver(ABC):
         """Return the next parameters, the next state and what the step reports."""
 
 
-def _known(kind: type[Problem]) -> str:
-    """The problems of a kind, by name: the classes that nothing derives from."""
-    derived = kind.__subclasses__()
-    return ", ".join(_known(child) for child in derived) if derived else kind.__name__
+def public_names(kind: type[Problem]) -> str:
+    """The problems of a kind, by the names under which the package offers them."""
+    import innerloop  # it imports this module first
+
+    def names(kind: type[Problem]) -> list[str]:
+        found = [name for child in kind.__subclasses__() for name in names(child)]
+        offered = getattr(innerloop, kind.__name__, None) is kind
+        return found or ([kind.__name__] if offered else [])
+
+    return ", ".join(names(kind))
 
 
-def report(problem: Problem, loss: Tensor, gradient: Tree, step_size: Tensor) -> StepStats:
+def report(
+    problem: Problem,
+    loss: Tensor,
+    gradient: Tree,
+    step_size: Tensor,
+    linear_residual: Tensor | None = None,
+) -> StepStats:
     """What a step that started with this loss and gradient reports."""
     gradient = trees.detach(gradient)
     norm = problem.dot(gradient, gradient).sqrt()
-    return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm))
+    return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm), linear_residual)
 
 
 def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -85,7 +103,28 @@ def factorable(matrix: Tensor) -> Tensor:
 
 
 def check_not_negative(**values: object) -> None:
-    """Raise ValueError for a number that is negative or NaN; tensors may be learned, and pass."""
+    """Raise for numbers, or trees of them, that are negative or NaN; tensors may be learned."""
     for name, value in values.items():
-        if isinstance(value, int | float) and not value >= 0:
-            raise ValueError(f"{name}: {value}, should not be negative")
+        leaves = (
+            trees.named_leaves(value) if isinstance(value, dict | list | tuple) else [("", value)]
+        )
+        for path, leaf in leaves:
+            where = f"{name}[{path!r}]" if path else name
+            if isinstance(leaf, bool) or not isinstance(leaf, Tensor | _Number):
+                raise TypeError(f"{where}: {named(leaf)}, should be a number or a tensor")
+            if not isinstance(leaf, Tensor) and not float(leaf) >= 0:
+                raise ValueError(f"{where}: {leaf}, should not be negative")
+
+
+def check_instance(name: str, value: object, kind: type, example: str) -> None:
+    """Raise TypeError unless `value` is an instance of `kind`, such as `example`."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}: {named(value)}, should be a {kind.__name__} such as {example}")
+
+
+def check_whole(name: str, value: object, least: int) -> None:
+    """Raise TypeError or ValueError unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {least}")
+    if value < least:
+        raise ValueError(f"{name}: {value}, should be at least {least}")

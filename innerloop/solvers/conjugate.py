@@ -25,6 +25,8 @@ class ConjugateGradient(Solver):
     The gradient is recomputed from the prediction in every step instead of by the usual recursion:
     it costs nothing more, since the prediction is at hand, and does not drift from the true one.
     A problem whose gradient has fallen to machine precision relative to its first one rests.
+    Where the Hessian is indefinite the steps go on, along directions of negative curvature too,
+    and reach the point where the gradient vanishes; only a direction without curvature ends them.
 
     Args:
         preconditioner: maps a gradient to an approximation of the inverse Hessian times it;
@@ -60,7 +62,9 @@ class ConjugateGradient(Solver):
         response = problem.respond(params, direction)
         # Below the floor there is only rounding, in which derivatives of the quotient explode.
         curvature = problem.curvature(direction, response).masked_fill(square <= floor, 0.0)
-        step_size = safe_quotient(-problem.dot(gradient, direction), curvature)
+        flat = curvature == 0
+        slope_along = -problem.dot(gradient, direction)
+        step_size = torch.where(flat, 0.0, slope_along / torch.where(flat, 1.0, curvature))
         moved = trees.add_scaled(params, step_size, direction)
         state = _State(
             problem.move(state.prediction, step_size, response), direction, square, floor

@@ -1,12 +1,24 @@
 """Solvers made of two parts: a direction, and a rate that says how far to follow it."""
 
 from abc import abstractmethod
+from copy import copy
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
 from innerloop import trees
+from innerloop.autodiff import filled
 from innerloop.problems.base import Problem
-from innerloop.solvers.base import Solver, StepStats, check_not_negative, report
-from innerloop.solvers.step_sizes import Rate, StepSize, apply_rate, current_rate, effective_size
+from innerloop.solvers.base import Solver, StepStats, check_not_negative, public_names, report
+from innerloop.solvers.step_sizes import (
+    Rate,
+    StepSize,
+    apply_rate,
+    checked_rate,
+    current_rate,
+    effective_size,
+)
 from innerloop.trees import Tree
 
 
@@ -15,6 +27,8 @@ class State(NamedTuple):
 
     step: int
     memory: Tree
+    moved: tuple[int, ...] = ()
+    """How many of the steps moved each tensor, where tensors may rest."""
 
 
 class Proposal(NamedTuple):
@@ -35,16 +49,14 @@ class DirectionSolver(Solver):
     """
 
     def __init__(self, rate: Rate) -> None:
-        check_not_negative(rate=rate)
-        self.rate = rate
+        self.rate = checked_rate(rate)
 
     def check(self, problem: Problem) -> None:
         super().check(problem)
         if isinstance(self.rate, StepSize) and not isinstance(problem, self.rate.solves):
             raise TypeError(
-                f"rate: {type(self.rate).__name__} needs the structure of a "
-                f"{self.rate.solves.__name__}, which {type(problem).__name__} does not have; a "
-                "number or Armijo() works"
+                f"rate: {type(self.rate).__name__} measures {public_names(self.rate.solves)}, not "
+                f"{type(problem).__name__}; a number or Armijo() works"
             )
 
     @abstractmethod
@@ -64,8 +76,20 @@ class DirectionSolver(Solver):
         """Direction and rate at `params`."""
         loss, gradient = problem.value_and_gradient(params)
         direction, memory = self.direction(problem, params, gradient, state.memory, state.step)
-        rate = current_rate(self.rate, state.step, problem, params, direction, loss, gradient)
-        return Proposal(direction, rate, State(state.step + 1, memory), loss, gradient)
+        state = State(state.step + 1, memory)
+        return self._proposal(problem, params, loss, gradient, direction, state)
+
+    def _proposal(
+        self,
+        problem: Problem,
+        params: Tree,
+        loss: Tensor,
+        gradient: Tree,
+        direction: Tree,
+        state: State,
+    ) -> Proposal:
+        rate = current_rate(self.rate, state.step - 1, problem, params, direction, loss, gradient)
+        return Proposal(direction, rate, state, loss, gradient)
 
     def step(self, problem: Problem, params: Tree, state: State) -> tuple[Tree, State, StepStats]:
         proposal = self.propose(problem, params, state)
@@ -83,10 +107,13 @@ def take(problem: Problem, params: Tree, proposal: Proposal) -> tuple[Tree, Stat
 class GradientMethod(DirectionSolver):
     """A direction solver that sees nothing of the problem but its gradient.
 
+    As in torch.optim, a tensor on which the loss does not depend rests: it neither decays nor moves
+    on with its momentum, and its steps are not counted.
+
     Args:
         rate: see `Rate`.
-        weight_decay: multiple of the parameters that is added to the gradient; a float or a tensor
-            of shape (). Default 0.
+        weight_decay: multiple of the parameters that is added to the gradient: a number, a tensor
+            of shape (), or a tree of these, structured like the parameters. Default 0.
     """
 
     def __init__(self, rate: Rate, weight_decay: Any = 0.0) -> None:
@@ -97,6 +124,52 @@ class GradientMethod(DirectionSolver):
     @abstractmethod
     def update(self, gradient: Tree, memory: Tree, step: int) -> tuple[Tree, Tree]:
         """Map a gradient and what is remembered to a direction and the next memory."""
+
+    def init(self, problem: Problem, params: Tree) -> State:
+        return State(0, self.memory(params), (0,) * len(trees.leaves(params)))
+
+    def propose(self, problem: Problem, params: Tree, state: State) -> Proposal:
+        loss, partial = problem.value_and_partial_gradient(params)
+        reached = [part is not None for part in trees.leaves(partial)]
+        gradient = filled(partial, params)
+        if all(reached) and len(set(state.moved)) == 1 and not self._settings_of_leaves(params):
+            direction, memory = self.direction(
+                problem, params, gradient, state.memory, state.moved[0]
+            )
+        else:
+            direction, memory = self._leaf_by_leaf(problem, params, gradient, state, reached)
+        moved = tuple(n + there for n, there in zip(state.moved, reached, strict=True))
+        state = State(state.step + 1, memory, moved)
+        return self._proposal(problem, params, loss, gradient, direction, state)
+
+    def _leaf_by_leaf(
+        self, problem: Problem, params: Tree, gradient: Tree, state: State, reached: list[bool]
+    ) -> tuple[Tree, Tree]:
+        """`direction`, where tensors have settings of their own, or rest, or did."""
+        leaves, spec = trees.flatten(params)
+        count, settings = len(leaves), self._settings_of_leaves(params)
+        remembered, memory_spec = trees.flatten(state.memory)
+        directions = [torch.zeros_like(leaf) for leaf in leaves]
+        for i, (leaf, part) in enumerate(zip(leaves, trees.leaves(gradient), strict=True)):
+            if not reached[i]:
+                continue
+            solver = copy(self)
+            vars(solver).update({name: values[i] for name, values in settings.items()})
+            # What is remembered is nothing, or trees like the parameters side by side.
+            own_spec = trees.flatten(solver.memory(leaf))[1]
+            own = None if state.memory is None else trees.unflatten(remembered[i::count], own_spec)
+            directions[i], own = solver.direction(problem, leaf, part, own, state.moved[i])
+            if state.memory is not None:
+                remembered[i::count] = trees.leaves(own)
+        return trees.unflatten(directions, spec), trees.unflatten(remembered, memory_spec)
+
+    def _settings_of_leaves(self, params: Tree) -> dict[str, list[Any]]:
+        """The settings that are given as trees, one value for each tensor."""
+        return {
+            name: trees.leaves_like(name, value, params)
+            for name, value in vars(self).items()
+            if name != "rate" and isinstance(value, dict | list | tuple)
+        }
 
     def direction(
         self, problem: Problem, params: Tree, gradient: Tree, memory: Tree, step: int

@@ -5,19 +5,21 @@ from typing import Any
 from torch import Tensor, nn
 
 from innerloop import trees
+from innerloop.problems.base import Problem
 from innerloop.solvers.base import check_not_negative
-from innerloop.solvers.direction import GradientMethod
+from innerloop.solvers.direction import DirectionSolver, GradientMethod
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree
 
-Hyperparameter = float | Tensor
+Hyperparameter = float | Tensor | Tree
+"""A number, a tensor of shape (), or a tree of these, one for each tensor of the parameters."""
 
 
 class GradientDescent(GradientMethod):
     """Gradient descent with momentum, as `torch.optim.SGD`.
 
     Args:
-        rate: step length: a number, a tensor, a tree of tensors like the parameters, a
+        rate: step length: a number, a tensor, a tree of these like the parameters, a
             `LearningRates`, or a line search. Default 0.01.
         momentum: factor from one step's velocity to the next. Default 0.
         nesterov: look ahead along the velocity. Default False.
@@ -54,13 +56,13 @@ class GradientDescent(GradientMethod):
         return trees.negative(ahead), velocity
 
 
-class LearnedUpdate(GradientMethod):
+class LearnedUpdate(DirectionSolver):
     """An update computed by a network from the gradient and its own state.
 
     Args:
-        network: called with the gradient (structured like the parameters) and its state, None at
-            the first step; returns the update that is added to the parameters, structured like
-            them, and its next state, a tree of tensors.
+        network: called with the gradient (structured like the parameters, zero for those that the
+            loss does not depend on) and its state, None at the first step; returns the update that
+            is added to the parameters, structured like them, and its next state, a tree of tensors.
         rate: multiple of the update. Default 1.
 
     Source:
@@ -72,6 +74,8 @@ class LearnedUpdate(GradientMethod):
         super().__init__(rate)
         self.network = network
 
-    def update(self, gradient: Tree, memory: Any, step: int) -> tuple[Tree, Any]:
+    def direction(
+        self, problem: Problem, params: Tree, gradient: Tree, memory: Any, step: int
+    ) -> tuple[Tree, Any]:
         update, memory = self.network(gradient, memory)
         return update, memory

@@ -40,11 +40,26 @@ class Exact(Solver):
             for unit in units
         ]
         matrix = factorable(torch.stack(columns, -1))
-        solution, info = torch.linalg.solve_ex(matrix, factorable(right).unsqueeze(-1))
-        change = solution.squeeze(-1).masked_fill((info != 0)[..., None], torch.nan)
-        change = trees.unravel(change.to(right), params, batch_dims)
+        change = self.solution(matrix, factorable(right)).to(right)
+        change = trees.unravel(change, params, batch_dims)
         moved = trees.tree_map(torch.sub, params, change)
         return moved, None, report(problem, loss, gradient, torch.ones_like(loss))
+
+    def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
+        """u of H u = b; NaN where H is singular."""
+        solution, info = torch.linalg.solve_ex(matrix, right.unsqueeze(-1))
+        singular = (info != 0)[..., None]
+        return solution.squeeze(-1).masked_fill(singular, torch.nan)  # type: ignore[no-any-return]
+
+
+class LeastNorm(Exact):
+    """Direct solver of consistent systems that may be singular: the solution of least norm."""
+
+    def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
+        finite = matrix.isfinite()
+        inverse = torch.linalg.pinv(torch.where(finite, matrix, 0.0), hermitian=True)
+        solution: Tensor = (inverse @ right.unsqueeze(-1)).squeeze(-1)
+        return solution.masked_fill(~finite.all(-1).all(-1, keepdim=True), torch.nan)
 
 
 class Neumann(GradientDescent):
@@ -75,6 +90,19 @@ def solve_linear(
         Quadratic(operator, right, batch_shape), solver, 1 if solver.direct else steps, tolerance
     )
     return loop.advance(loop.begin(trees.zeros_like(right)), loop.steps).params
+
+
+def residual_and_scale(
+    operator: Operator, solution: Tree, right: Tree, batch_shape: torch.Size
+) -> tuple[Tensor, Tensor]:
+    """|H u − b| and |b| of every system, each of shape `batch_shape`, without gradient."""
+    with torch.no_grad():
+        solution, right = trees.detach(solution), trees.detach(right)
+        left_over = trees.tree_map(torch.sub, operator(solution), right)
+        residual, scale = (
+            trees.dot(vector, vector, len(batch_shape)).sqrt() for vector in (left_over, right)
+        )
+    return residual, scale
 
 
 def check_linear_solver(solver: Solver) -> None:

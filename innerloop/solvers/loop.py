@@ -9,27 +9,42 @@ from torch import Tensor
 from innerloop.autodiff import transforming
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
+from innerloop.solvers.reports import Reports
 from innerloop.trees import Tree
 
 Step = Callable[[Problem, Tree, Any], tuple[Tree, Any, StepStats]]
 
 
 class Progress(NamedTuple):
-    """Where a loop stands."""
+    """Where a loop stands; the reports are written on."""
 
     params: Tree
     state: Any
-    reports: tuple[StepStats, ...] = ()
+    reports: Reports
+
+
+@dataclass(eq=False)
+class LinearSolve:
+    """What the linear system of an implicit gradient came to, known once the gradient is taken.
+
+    Attributes:
+        residual: |H u − b| / |b| of the latest system, per problem, shape (*batch). None before
+            the gradient is taken, and under torch.compile and torch.func transforms.
+    """
+
+    residual: Tensor | None = None
 
 
 class Outcome(NamedTuple):
     """What a solve reached."""
 
     params: Tree
-    reports: tuple[StepStats, ...]
+    reports: Reports
     """What every step reported."""
     prediction: Tensor | None = None
     """Of a linear problem at `params`, where the solver kept it."""
+    linear: LinearSolve | None = None
+    """What comes of the linear systems of the gradient, where there are any."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +71,22 @@ class Loop:
         return Outcome(params, progress.reports, prediction)
 
     def begin(self, params: Tree) -> Progress:
-        return Progress(params, self.solver.init(self.problem, params))
+        return Progress(params, self.solver.init(self.problem, params), Reports())
 
     def advance(self, progress: Progress, steps: int, step: Step | None = None) -> Progress:
         """Take up to `steps` more steps, with `step` in place of the solver's own if given."""
         step = step or self.solver.step
         for _ in range(steps):
             params, state, report = step(self.problem, progress.params, progress.state)
-            progress = Progress(params, state, (*progress.reports, report))
-            if self._done(progress.reports):
+            progress = Progress(params, state, progress.reports)
+            progress.reports.add(report)
+            if self.done(progress.reports):
                 break
         return progress
 
-    def _done(self, reports: tuple[StepStats, ...]) -> bool:
+    def done(self, reports: Reports) -> bool:
+        """Whether every problem is solved to the tolerance."""
         # Reading a value waits for the device and is impossible under a transform.
         if self.tolerance == 0 or transforming():
             return False
-        return bool(settled(reports, self.tolerance).all())
-
-
-def settled(reports: tuple[StepStats, ...], tolerance: float) -> Tensor:
-    """Whether each problem's gradient norm fell to `tolerance` times its first one."""
-    return reports[-1].gradient_norm <= tolerance * reports[0].gradient_norm
+        return bool(reports.settled(self.tolerance).all())

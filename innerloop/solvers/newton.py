@@ -8,10 +8,16 @@ from torch import Tensor
 from innerloop import trees
 from innerloop.autodiff import Operator
 from innerloop.problems.base import CurvedProblem, Problem
-from innerloop.solvers.base import Solver, StepStats, check_not_negative, report
+from innerloop.solvers.base import Solver, StepStats, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
-from innerloop.solvers.direction import DirectionSolver
-from innerloop.solvers.linear import check_linear_solver, solve_linear
+from innerloop.solvers.direction import DirectionSolver, State
+from innerloop.solvers.linear import (
+    Exact,
+    LeastNorm,
+    check_linear_solver,
+    residual_and_scale,
+    solve_linear,
+)
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree
 
@@ -25,8 +31,16 @@ def damped(operator: Operator, damping: Any) -> Operator:
     return lambda direction: trees.add_scaled(operator(direction), damping, direction)
 
 
+_DIVERGED = 100.0
+"""Relative residual of a linear system from which on its solution is none, not even a rough one."""
+
+
 class Newton(DirectionSolver):
     """Newton's method; where the curvature is negative it follows the gradient.
+
+    A rough solution of the linear system is a step like others (truncated Newton); how rough it
+    was is kept in `Stats.linear_residuals`. Where the linear solver diverged, which it does if
+    `Neumann` has too great a rate, the step follows the gradient.
 
     Args:
         rate: multiple of the Newton step. Default 1; `Armijo()` makes it safe far from the minimum.
@@ -65,27 +79,38 @@ class Newton(DirectionSolver):
 
     def direction(
         self, problem: Problem, params: Tree, gradient: Tree, memory: Tree, step: int
-    ) -> tuple[Tree, Tree]:
+    ) -> tuple[Tree, Tensor]:
+        operator = damped(self.operator(problem, params), self.damping)
+        right, batch_shape = trees.negative(gradient), problem.batch_shape
         newton = solve_linear(
             self.linear_solver,
-            damped(self.operator(problem, params), self.damping),
-            trees.negative(gradient),
-            problem.batch_shape,
+            operator,
+            right,
+            batch_shape,
             self.linear_steps,
             self.linear_tolerance,
         )
-        downhill = problem.dot(newton, gradient).detach() < 0
+        residual, scale = residual_and_scale(operator, newton, right, batch_shape)
+        residual = torch.where(residual == 0, 0.0, residual / scale)
+        good = (problem.dot(newton, gradient).detach() < 0) & (residual < _DIVERGED)
 
         def choose(newton: Tensor, gradient: Tensor) -> Tensor:
             # A NaN of a singular system is kept, to be reported.
-            keep = trees.per_problem(downhill, newton).bool() | newton.isnan()
+            keep = trees.per_problem(good, newton).bool() | newton.isnan()
             return torch.where(keep, newton, -gradient)
 
-        return trees.tree_map(choose, newton, gradient), None
+        return trees.tree_map(choose, newton, gradient), residual
+
+    def step(self, problem: Problem, params: Tree, state: State) -> tuple[Tree, State, StepStats]:
+        moved, state, stats = super().step(problem, params, state)
+        return moved, state, stats._replace(linear_residual=state.memory)
 
 
 class GaussNewton(Newton):
     """The Gauss-Newton method for least squares: Newton's, with J'J for the Hessian.
+
+    Where J is singular, conjugate gradients and `Exact()` both take the least step that solves the
+    system: nothing moves along what the residual does not depend on.
 
     Args:
         rate, damping, linear_solver, linear_steps, linear_tolerance: as of `Newton`.
@@ -96,78 +121,10 @@ class GaussNewton(Newton):
 
     solves = CurvedProblem
 
+    def __init__(self, rate: Rate = 1.0, **arguments: Any) -> None:
+        super().__init__(rate, **arguments)
+        if type(self.linear_solver) is Exact:
+            self.linear_solver = LeastNorm()
+
     def operator(self, problem: CurvedProblem, params: Tree) -> Operator:
         return problem.gauss_newton_operator(params)
-
-
-class LevenbergMarquardt(Solver):
-    """Gauss-Newton steps damped until they decrease the loss.
-
-    A step that would increase the loss is not taken; the damping grows by `increase` instead, and
-    shrinks by `decrease` after a step that is taken.
-
-    Args:
-        damping: of the first step, added to J'J. Default 0.001.
-        increase: factor after a refused step, above 1. Default 10.
-        decrease: factor after a step, below 1. Default 0.1.
-        linear_solver, linear_steps, linear_tolerance: as of `Newton`.
-
-    Source:
-        Marquardt, An Algorithm for Least-Squares Estimation of Nonlinear Parameters, 1963.
-    """
-
-    solves = CurvedProblem
-
-    def __init__(
-        self,
-        damping: float | Tensor = 1e-3,
-        *,
-        increase: float = 10.0,
-        decrease: float = 0.1,
-        linear_solver: Solver | None = None,
-        linear_steps: int = 20,
-        linear_tolerance: float = 1e-8,
-    ) -> None:
-        check_not_negative(damping=damping)
-        if not (increase > 1 > decrease > 0):
-            raise ValueError(
-                f"increase, decrease: {increase}, {decrease}, should lie above and below 1"
-            )
-        self.damping = damping
-        self.increase = increase
-        self.decrease = decrease
-        self.inner = GaussNewton(
-            linear_solver=linear_solver,
-            linear_steps=linear_steps,
-            linear_tolerance=linear_tolerance,
-        )
-
-    def init(self, problem: CurvedProblem, params: Tree) -> Tensor:
-        leaf = trees.leaves(params)[0]
-        value = torch.as_tensor(self.damping, dtype=leaf.dtype, device=leaf.device)
-        return value.expand(problem.batch_shape)
-
-    def step(
-        self, problem: CurvedProblem, params: Tree, state: Tensor
-    ) -> tuple[Tree, Tensor, StepStats]:
-        loss, gradient = problem.value_and_gradient(params)
-        change = solve_linear(
-            self.inner.linear_solver,
-            damped(problem.gauss_newton_operator(params), state),
-            trees.negative(gradient),
-            problem.batch_shape,
-            self.inner.linear_steps,
-            self.inner.linear_tolerance,
-        )
-        with torch.no_grad():
-            reached = problem.loss(trees.add(params, change))
-            # A NaN in the present loss is taken along, to be reported.
-            better = ~(reached > loss) & reached.isfinite() | loss.isnan()
-        moved = trees.tree_map(
-            lambda p, c: p + torch.where(trees.per_problem(better, p).bool(), c, 0.0),
-            params,
-            change,
-        )
-        factor = torch.where(better, self.decrease, self.increase).to(state.dtype)
-        taken = better.to(loss.dtype)
-        return moved, state * factor, report(problem, loss, gradient, taken)

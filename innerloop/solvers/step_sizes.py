@@ -29,9 +29,9 @@ class StepSize(ABC):
 
 
 Rate: TypeAlias = float | Tensor | Tree | Callable[[int], Tree] | StepSize
-"""A number; a tensor, one for all or one a problem; a tree of tensors that broadcast over the
-parameters; a function from the number of the step to one of these, such as `LearningRates`; or a
-line search. Tensors receive the outer gradient."""
+"""A number; a tensor, one for all or one a problem; a tree of numbers or of tensors that broadcast
+over the parameters, structured like them; a function from the number of the step to one of these,
+such as `LearningRates`; or a line search. Tensors receive the outer gradient."""
 
 
 class ExactLineSearch(StepSize):
@@ -110,21 +110,48 @@ def current_rate(
     """The rate of this step as a number, a tensor or a tree of tensors."""
     if isinstance(rate, StepSize):
         return rate(problem, params, direction, loss, gradient)
-    return rate(step) if callable(rate) else rate
+    return checked_rate(rate(step)) if callable(rate) else rate
+
+
+def checked_rate(rate: Rate) -> Rate:
+    """The rate, the numbers in a tree of rates as tensors.
+
+    Raises:
+        TypeError, ValueError: it holds something else, or a negative number or NaN.
+    """
+    if isinstance(rate, Tensor | StepSize) or (callable(rate) and not isinstance(rate, type)):
+        return rate
+    check_not_negative(rate=rate)
+    if not isinstance(rate, dict | list | tuple):
+        return rate if isinstance(rate, int | float) else float(rate)  # type: ignore[arg-type]
+    return trees.tree_map(_as_tensor, rate)
+
+
+def _as_tensor(rate: Any) -> Tensor:
+    return rate if isinstance(rate, Tensor) else torch.tensor(rate, dtype=torch.float64)
 
 
 def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> Tree:
     """`params + rate * direction`, for each form of a rate without a rule."""
     if isinstance(rate, int | float):
+        for leaf in trees.leaves(params):
+            if rate > torch.finfo(leaf.dtype).max:
+                raise ValueError(f"rate: {rate}, should be a number that {leaf.dtype} can hold")
         return trees.tree_map(partial(torch.add, alpha=rate), params, direction)
     if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):
         return trees.add_scaled(params, rate, direction)
-    if not trees.same_structure(rate, params):
+    if isinstance(rate, Tensor) and not isinstance(params, Tensor):
         raise ValueError(
-            "rate: should be a number, a tensor of shape () or the batch shape "
-            f"{tuple(problem.batch_shape)}, or structured like the parameters"
+            f"rate: shape {tuple(rate.shape)}, should be () or the batch shape "
+            f"{tuple(problem.batch_shape)}, or one tensor for each of the parameters"
         )
-    return trees.tree_map(lambda p, r, d: p + r.to(p.dtype) * d, params, rate, direction)
+    leaves, spec = trees.flatten(params)
+    rates = trees.leaves_like("rate", rate, params)
+    moved = [
+        p + r.to(p.dtype) * d
+        for p, r, d in zip(leaves, rates, trees.leaves(direction), strict=True)
+    ]
+    return trees.unflatten(moved, spec)
 
 
 def effective_size(rate: Tree, problem: Problem, before: Tree, after: Tree, direction: Tree) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from innerloop_vos import eosvos
+from innerloop_vos.commands.outputs import check_outputs
 from innerloop_vos.lwl import load_released, save_lwl
 
 
@@ -38,6 +39,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _lwl(arguments: argparse.Namespace) -> None:
+    _check_places(arguments)
     network, left = load_released(arguments.checkpoint)
     save_lwl(network, arguments.out)
     start = "masks" if network.box_label_encoder is None else "masks and boxes"
@@ -46,10 +48,15 @@ def _lwl(arguments: argparse.Namespace) -> None:
 
 
 def _e_osvos(arguments: argparse.Namespace) -> None:
+    _check_places(arguments)
     network, rates, left = eosvos.load_released(arguments.checkpoint)
     eosvos.save_eosvos(network, rates, arguments.out)
     print(f"{_counts(network)}, and {_counts(rates)} that are rates: {arguments.out}")
     _report_left(left)
+
+
+def _check_places(arguments: argparse.Namespace) -> None:
+    check_outputs({"OUT.safetensors": [arguments.out]}, {"CHECKPOINT": [arguments.checkpoint]})
 
 
 def _counts(module: nn.Module) -> str:
@@ -59,4 +66,5 @@ def _counts(module: nn.Module) -> str:
 
 def _report_left(names: list[str]) -> None:
     if names:
-        print(f"no place for {len(names)} tensors: {', '.join(names)}")
+        shown = (name if name.isprintable() else repr(name) for name in names)
+        print(f"no place for {len(names)} tensors: {', '.join(shown)}")

@@ -8,6 +8,7 @@ from PIL import Image
 from rich.console import Console
 from tqdm import tqdm
 
+from innerloop_vos.commands.outputs import check_outputs
 from innerloop_vos.data import FolderDataset, synthetic_clip
 from innerloop_vos.drawing import contact_sheet
 from innerloop_vos.errors import InputError
@@ -23,6 +24,8 @@ from innerloop_vos.video import write_video
 
 _CLIP = "synthetic"
 _LENGTH = 24
+_OVERLAY = "overlay.mp4"
+_SHEET = "contact_sheet.png"
 _SHEET_FRAMES = 8
 
 
@@ -44,6 +47,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Make, segment, score and draw the clip."""
     if not 0 <= arguments.seed <= MOST:
         raise InputError(f"seed: {str(arguments.seed)[:50]}, should be from 0 to {MOST}")
+    written = [Path(arguments.out, name) for name in ("", _OVERLAY, _SHEET)]
+    check_outputs({"--out": written}, {"--weights": [arguments.weights]})
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
     with locked(out):
@@ -65,9 +70,9 @@ def _demonstrate(segmenter: Segmenter, out: Path, seed: int) -> None:
     Console().print(table([score_folder(results, clip)]))
 
     pictures = list(overlays(clip.frames, results))
-    write_video(out / "overlay.mp4", pictures, rate=12)
+    write_video(out / _OVERLAY, pictures, rate=12)
     step = len(pictures) // _SHEET_FRAMES
-    contact_sheet(pictures[::step], out / "contact_sheet.png", captions=clip.frames.names[::step])
+    contact_sheet(pictures[::step], out / _SHEET, captions=clip.frames.names[::step])
     print(f"frames         {out / 'JPEGImages' / _CLIP}")
     print(f"masks          {results}")
     print(f"overlay        {out / 'overlay.mp4'}")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.commands.score import (
     add_dataset_arguments,
     add_report_arguments,
@@ -20,9 +21,9 @@ from innerloop_vos.commands.score import (
     report,
 )
 from innerloop_vos.data import Sequence
+from innerloop_vos.data.sequence import Annotations
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import atomic_path, prepare_output
-from innerloop_vos.frames import image_files
 from innerloop_vos.masks import mask_to_box
 from innerloop_vos.methods import add_method_arguments, build_segmenter
 from innerloop_vos.runs import (
@@ -36,7 +37,7 @@ from innerloop_vos.runs import (
     sweep,
     text_digest,
 )
-from innerloop_vos.scoring import SequenceScores, score_folder, write_json
+from innerloop_vos.scoring import NothingToScoreError, SequenceScores, score_folder, write_json
 from innerloop_vos.scoring import read_json as read_scores
 from innerloop_vos.segmentation import segment_frames, write_masks
 from innerloop_vos.segmenter import Segmenter
@@ -51,8 +52,9 @@ def add_parser(commands: Any) -> None:
         "evaluate",
         help="segment a split of DAVIS and score it",
         description="Segment every sequence from its first annotation into DIR/SEQ/00000.png, and "
-        "print J, F and the speed. Run again with the same DIR, it goes on with the sequences that "
-        "are not done yet; DIR/scores.json keeps what is.",
+        "print J, F and the speed; of sequences with only their first frame annotated, the speed "
+        "alone. Run again with the same DIR, it goes on with the sequences that are not done yet; "
+        "DIR/scores.json keeps what is.",
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for masks and scores")
     add_dataset_arguments(parser)
@@ -69,10 +71,11 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Segment and score what is not done yet, then report all."""
     dataset = open_dataset(arguments)
+    sequences = list(dataset)
+    _check_places(arguments, sequences)
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
     with locked(out):
-        sequences = list(dataset)
         record = describe(arguments, without=("root", "split", "sequences"))
         _keep_settings(out, record, {each.name: _data(each) for each in sequences})
         done = _read_scores(out, sequences)
@@ -89,10 +92,28 @@ def run(arguments: argparse.Namespace) -> None:
         report([done[name] for name in dataset.names], arguments)
 
 
+def _check_places(arguments: argparse.Namespace, sequences: list[Sequence]) -> None:
+    """Check that nothing that is read is written over, and no table takes the place of masks."""
+    out = Path(arguments.out)
+    records = [out / SETTINGS, out / SCORES]
+    folders = [out / sequence.name for sequence in sequences]
+    masks = [
+        folder / f"{name}.png"
+        for folder, sequence in zip(folders, sequences, strict=True)
+        for name in sequence.frames.names
+    ]
+    tables = {"--csv": [arguments.csv], "--json": [arguments.json]}
+    check_outputs(
+        {"--out": [out, *records, *folders, *masks], **tables},
+        {"--weights": [arguments.weights]},
+        {"--root": data_folders(arguments.root)},
+    )
+    check_outputs(tables, {"--out": [out, *records]}, {"--out": folders})
+
+
 def _data(sequence: Sequence) -> str:
     """Tell a sequence by its frames and its annotations."""
-    folder = getattr(sequence.masks, "folder", None)
-    annotations = image_files(folder) if folder else []
+    annotations = sequence.masks.paths if isinstance(sequence.masks, Annotations) else []
     return frames_digest(sequence.frames) + digest(annotations)
 
 
@@ -173,7 +194,10 @@ def _evaluate(
         sweep(folder)
         with suppress(OSError):
             folder.rmdir()  # if it is empty
-    scores = score_folder(folder, sequence, single_object=single_object, seconds=clock.seconds)
+    try:
+        scores = score_folder(folder, sequence, single_object=single_object, seconds=clock.seconds)
+    except NothingToScoreError:
+        scores = SequenceScores(sequence.name, len(sequence.frames), [], clock.seconds)
     return replace(scores, masks=_masks(folder, sequence))
 
 

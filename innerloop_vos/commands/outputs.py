@@ -2,11 +2,15 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from innerloop_vos.errors import InputError
 
 Paths = Mapping[str, Iterable[str | Path | None]]
+Identity = tuple[int, int] | str
+
+_PARTS = ("JPEGImages", "Annotations", "ImageSets", "train", "annotations", "train2017")
 
 
 def check_outputs(outputs: Paths, inputs: Paths, trees: Paths | None = None) -> None:
@@ -21,21 +25,30 @@ def check_outputs(outputs: Paths, inputs: Paths, trees: Paths | None = None) -> 
     Raises:
         InputError: An output is an input, or lies in one of the trees.
     """
-    read = [(name, Path(path)) for name, paths in inputs.items() for path in paths if path]
-    below = [(name, Path(path)) for name, paths in (trees or {}).items() for path in paths if path]
+    read = {_identity(path): name for name, paths in inputs.items() for path in paths if path}
+    places: dict[str, str] = {}
+    for name, folders in (trees or {}).items():
+        for folder in folders:
+            if folder:
+                found, files = _content(folder)
+                places |= dict.fromkeys(found, name)
+                read |= dict.fromkeys(files, name)
     for option, paths in outputs.items():
         for path in _written(paths):
-            for name, source in read + below:
-                if _same(path, source):
+            if source := read.get(_identity(path)):
+                raise InputError(f"{option}: {path} is read too, as {source}; choose another place")
+            real = Path(os.path.realpath(path))
+            for parent in (real, *real.parents):
+                if source := places.get(str(parent)):
                     raise InputError(
-                        f"{option}: {path} is read too, as {name}; choose another place"
-                    )
-            for name, folder in below:
-                if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-                    raise InputError(
-                        f"{option}: {path} lies in {folder}, which is read as {name}; choose "
+                        f"{option}: {path} lies in {parent}, which is read as {source}; choose "
                         "another place"
                     )
+
+
+def data_folders(root: str | Path | None) -> list[Path]:
+    """List the folders of a data set, in all layouts, beside which results may lie."""
+    return [Path(root, part) for part in _PARTS] if root else []
 
 
 def check_strays(option: str, folder: str | Path, names: Iterable[str], mask: str | None) -> None:
@@ -55,7 +68,7 @@ def check_strays(option: str, folder: str | Path, names: Iterable[str], mask: st
     stray = sorted(
         path.name
         for path in (folder.glob("*.png") if folder.is_dir() else ())
-        if path.name not in given and not (mask and _same(path, Path(mask)))
+        if path.name not in given and not (mask and _identity(path) == _identity(mask))
     )
     if stray:
         raise InputError(
@@ -70,7 +83,30 @@ def _written(paths: Iterable[str | Path | None]) -> list[Path]:
     return found + [file for folder in folders for file in folder.iterdir() if file.is_symlink()]
 
 
-def _same(one: Path, other: Path) -> bool:
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return os.path.realpath(one) == os.path.realpath(other)
+def _content(folder: str | Path) -> tuple[set[str], set[Identity]]:
+    """Where a folder and the links in it lead, and all files in it, none of which is opened."""
+    places: set[str] = set()
+    files: set[Identity] = set()
+    ahead = [os.path.realpath(folder)]
+    while ahead:
+        place = ahead.pop()
+        if place in places:
+            continue
+        places.add(place)
+        with suppress(OSError), os.scandir(place) as entries:  # or it is a file that a link names
+            device = os.stat(place).st_dev
+            for entry in entries:
+                if entry.is_symlink() or entry.is_dir():
+                    ahead.append(os.path.realpath(entry.path))
+                else:
+                    files.add((device, entry.inode()))
+    return places, files
+
+
+def _identity(path: str | Path) -> Identity:
+    """What is the same for all names of one file, or for all paths to where nothing is yet."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino

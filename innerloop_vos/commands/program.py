@@ -2,7 +2,9 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import innerloop
@@ -20,7 +22,7 @@ _COMMANDS = (segment, score, evaluate, train, convert, demo)
 def run(argv: Sequence[str] | None) -> int:
     """Run a command, and return its exit code; see `innerloop_vos.cli.main`."""
     try:
-        with signals.raised():
+        with signals.raised(), _short_warnings():
             return _interruptible(argv)
     except KeyboardInterrupt:  # between this block and the one in there
         return signals.exit_code()
@@ -36,6 +38,19 @@ def _interruptible(argv: Sequence[str] | None) -> int:
             _sweep(arguments)
         print("innerloop-vos: interrupted", file=sys.stderr)
         return signals.exit_code()
+
+
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    """Show warnings as what they are to the user, without the lines of the program."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_: (
+        f"innerloop-vos: warning: {' '.join(str(message).split())}\n"
+    )
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
+from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.errors import InputError
 from innerloop_vos.scoring import SequenceScores, score_results, table, write_csv, write_json
@@ -29,7 +30,13 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Score the results and report."""
-    report(score_results(arguments.results, open_dataset(arguments)), arguments)
+    dataset = open_dataset(arguments)
+    check_outputs(
+        {"--csv": [arguments.csv], "--json": [arguments.json]},
+        {},
+        {"RESULTS": [arguments.results], "--root": data_folders(arguments.root)},
+    )
+    report(score_results(arguments.results, dataset), arguments)
 
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +73,11 @@ def add_report_arguments(parser: argparse.ArgumentParser) -> None:
 def report(scores: Sequence[SequenceScores], arguments: argparse.Namespace) -> None:
     """Print the table, and write the files that the options of `add_report_arguments` name."""
     Console().print(table(scores))
+    if without := [each.name for each in scores if not each.objects]:
+        print(
+            f"nothing can be scored in {', '.join(without)}: no frame between the first and the "
+            "last is annotated"
+        )
     if arguments.csv:
         write_csv(arguments.csv, scores)
     if arguments.json:

@@ -2,20 +2,30 @@
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from innerloop_vos import distillation
+from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.distillation import add_arguments, train_from_arguments
+from innerloop_vos.eosvos import training
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
+from innerloop_vos.lwl.training import end_to_end
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.lwl.training.decoder_command import (
     add_lwl_decoder_arguments,
     train_lwl_decoder_from_arguments,
 )
 from innerloop_vos.methods import add_device_argument, parse_device
-from innerloop_vos.training.options import TrainingParser
+from innerloop_vos.training.curve import CURVE
+from innerloop_vos.training.loop import CHECKPOINT
+from innerloop_vos.training.options import TrainingParser, option
 from innerloop_vos.training.processes import connected
+
+_FILES = ("init", "teacher", "backbone_weights", "config")
+_DATA = ("root", "davis", "youtube_vos", "clips", "coco")
 
 _SHARED = (
     "Options may come from a file (--config). An interrupted run goes on with --resume. Several "
@@ -57,20 +67,32 @@ def add_parser(commands: Any) -> None:
         f"images or several of these, measuring J and F of held-out sequences. {_SHARED}",
     )
     add_eosvos_arguments(eosvos)
-    for network, train in (
-        (backbone, train_from_arguments),
-        (lwl, train_lwl_from_arguments),
-        (lwl_decoder, train_lwl_decoder_from_arguments),
-        (eosvos, train_eosvos_from_arguments),
+    for network, train, weights in (
+        (backbone, train_from_arguments, distillation.WEIGHTS),
+        (lwl, train_lwl_from_arguments, end_to_end.WEIGHTS),
+        (lwl_decoder, train_lwl_decoder_from_arguments, end_to_end.WEIGHTS),
+        (eosvos, train_eosvos_from_arguments, training.WEIGHTS),
     ):
         add_device_argument(network)
-        network.set_defaults(run=_in_all_processes(train))
+        network.set_defaults(run=_in_all_processes(train, weights))
+
+
+def _check_places(arguments: argparse.Namespace, weights: str) -> None:
+    """Check that nothing that is read is written over."""
+    given = vars(arguments)
+    written = [Path(arguments.out, name) for name in ("", CHECKPOINT, *CURVE, weights)]
+    check_outputs(
+        {"--out": written},
+        {option(name): [given[name]] for name in _FILES if name in given},
+        {option(name): data_folders(given[name]) for name in _DATA if name in given},
+    )
 
 
 def _in_all_processes(
-    train: Callable[[argparse.Namespace, torch.device], bool],
+    train: Callable[[argparse.Namespace, torch.device], bool], weights: str
 ) -> Callable[[argparse.Namespace], None]:
     def run(arguments: argparse.Namespace) -> None:
+        _check_places(arguments, weights)
         with connected(parse_device(arguments.device)) as device:
             done = train(arguments, device)
         if not done:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innerloop_vos.errors import InputError
-from innerloop_vos.frames import Frames, image_files
+from innerloop_vos.frames import MASK_SUFFIXES, Frames, check_names, image_files
 from innerloop_vos.masks import read_mask
 from innerloop_vos.video import open_frames
 
@@ -24,20 +24,21 @@ class Annotations(collections.abc.Sequence[Tensor | None]):
     An entry is a map of object ids, ``(H, W)`` uint8, or None where the frame is not annotated.
 
     Args:
-        folder: The folder of PNG files, each named like its frame.
+        folder: The folder of PNG or other images, each named like its frame.
         frames: The frames they belong to.
         single_object: Whether every nonzero id means object 1.
 
     Raises:
-        InputError: A file has no frame of its name; on reading, a file cannot be read or has
-            another size than the frames.
+        InputError: A file has no frame of its name, or two have the same; on reading, a file cannot
+            be read or has another size than the frames.
     """
 
     def __init__(self, folder: Path, frames: Frames, single_object: bool = False) -> None:
-        self.folder = folder
+        self.paths = image_files(folder, MASK_SUFFIXES)
         self.frames = frames
         self.single_object = single_object
-        self._paths = {path.stem: path for path in image_files(folder)}
+        check_names(self.paths)
+        self._paths = {path.stem: path for path in self.paths}
         if stray := sorted(self._paths.keys() - set(frames.names)):
             raise InputError(f"{self._paths[stray[0]]} has no frame: {stray[0]} is missing")
 
@@ -71,6 +72,13 @@ class Annotations(collections.abc.Sequence[Tensor | None]):
                 f"but its frame is {width}x{height}"
             )
         return (labels > 0).to(torch.uint8) if self.single_object else labels
+
+
+def annotated(masks: collections.abc.Sequence[Tensor | None] | None) -> list[int]:
+    """List the frames that have a mask; of `Annotations` none is read for that."""
+    if isinstance(masks, Annotations):
+        return masks.annotated
+    return [index for index, mask in enumerate(masks or ()) if mask is not None]
 
 
 def check_name(name: object) -> str:

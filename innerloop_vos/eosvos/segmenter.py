@@ -11,8 +11,7 @@ from innerloop_vos.eosvos.finetuning import learning
 from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.target import Target
-from innerloop_vos.masks import box_to_mask
-from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.segmenter import Segmenter, mask_of_box
 
 
 class EOSVOSSegmenter(Segmenter):
@@ -88,7 +87,7 @@ class EOSVOSSegmenter(Segmenter):
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-        inside = box_to_mask(box, (frame.shape[1], frame.shape[2]))
+        inside = mask_of_box(frame, box)
         left, top, width, height = box
         corners = torch.tensor(
             [[left, top, left + width, top + height]], dtype=torch.float32, device=self.device

@@ -25,8 +25,7 @@ from innerloop_vos.lwl.options import (
 from innerloop_vos.lwl.search_region import SearchRegion
 from innerloop_vos.lwl.target import Target, box_region
 from innerloop_vos.lwl.target_state import target_state
-from innerloop_vos.masks import box_to_mask
-from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.segmenter import Segmenter, mask_of_box
 
 _ABSENT = -6.0
 """Greatest logit where the object cannot be."""
@@ -253,8 +252,7 @@ class LWLSegmenter(Segmenter):
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
         """Find the mask of the object in a box; the next video is tracked with `box_options`."""
-        size = (frame.shape[1], frame.shape[2])
-        inside = box_to_mask(box, size).to(self.device)
+        inside = mask_of_box(frame, box).to(self.device)
         if self.network.box_label_encoder is None:
             raise InputError("box: these weights have no box encoder; start from a mask instead")
         image = self.encode(frame.to(self.device))
@@ -262,6 +260,6 @@ class LWLSegmenter(Segmenter):
         patch, there = region.crop(image), region.crop_mask(inside.float())
         with self._autocast:
             logits = self.network.segment_box(patch[None], there[None])
-        mask = (region.paste(logits[0], size) > 0).byte()
+        mask = (region.paste(logits[0], (frame.shape[1], frame.shape[2])) > 0).byte()
         self._from_box = True
         return (mask if mask.any() else inside).cpu()

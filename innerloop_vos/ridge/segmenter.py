@@ -8,10 +8,9 @@ from torch import Tensor
 from innerloop_vos.backbones import Backbone
 from innerloop_vos.calibration import calibrate
 from innerloop_vos.guided_filter import guided_upsample
-from innerloop_vos.masks import box_to_mask
 from innerloop_vos.ridge.features import TargetFeatures
 from innerloop_vos.ridge.target import RidgeOptions, Target
-from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.segmenter import Segmenter, mask_of_box
 
 _BOX_ROUNDS = 3
 
@@ -76,7 +75,7 @@ class RidgeSegmenter(Segmenter):
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-        inside = box_to_mask(box, (frame.shape[1], frame.shape[2])).to(self.device)
+        inside = mask_of_box(frame, box).to(self.device)
         encoded = self.encode(frame.to(self.device))
         # All outside is background; inside, what one round finds to be the object is the label of
         # the next.
@@ -89,6 +88,7 @@ class RidgeSegmenter(Segmenter):
 
     def _likelihood(self, targets: list[Target], encoded: _Encoded) -> Tensor:
         """How likely each pixel shows each object, shape (O, H, W), about 0 to 1."""
-        scores = calibrate(torch.stack([target.score(encoded.features) for target in targets]))
+        raw = torch.stack([target.score(encoded.features) for target in targets])
+        scores = calibrate(raw, apart=self.options.apart)
         # The guided filter smooths what is clearly inside or outside less than raw scores.
         return guided_upsample(torch.sigmoid(self.options.sharpness * scores), encoded.image)

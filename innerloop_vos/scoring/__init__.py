@@ -4,9 +4,15 @@ from innerloop_vos.scoring.boundary import contour_accuracy
 from innerloop_vos.scoring.folder import score_folder, score_results
 from innerloop_vos.scoring.jaccard import region_similarity
 from innerloop_vos.scoring.report import overall_summary, read_json, table, write_csv, write_json
-from innerloop_vos.scoring.sequence import ObjectScores, SequenceScores, score_sequence
+from innerloop_vos.scoring.sequence import (
+    NothingToScoreError,
+    ObjectScores,
+    SequenceScores,
+    score_sequence,
+)
 
 __all__ = [
+    "NothingToScoreError",
     "ObjectScores",
     "SequenceScores",
     "contour_accuracy",

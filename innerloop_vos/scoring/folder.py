@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from innerloop_vos.data.sequence import Sequence, SequenceFolders
+from innerloop_vos.data.sequence import Sequence, SequenceFolders, annotated
 from innerloop_vos.errors import InputError
 from innerloop_vos.masks import read_mask
 from innerloop_vos.scoring.sequence import SequenceScores, score_sequence
@@ -24,8 +24,9 @@ def score_results(results: str | Path, dataset: SequenceFolders) -> list[Sequenc
         The scores of every sequence, in the data set's order.
 
     Raises:
-        InputError: A folder or a frame's mask is missing (found before any is read), cannot be
-            read, or has another size than the frames; or a sequence cannot be scored.
+        InputError: A folder or the mask of a frame that counts is missing (found before any is
+            read), cannot be read, or has another size than the frames; or a sequence cannot be
+            scored.
     """
     results = Path(results)
     if not results.is_dir():
@@ -49,7 +50,8 @@ def score_folder(
     """Score the masks in ``folder/FRAME.png`` against one annotated sequence.
 
     Args:
-        folder: The folder with a mask for every frame, named like the frame.
+        folder: The folder of masks, named like their frames. Those that do not count, such as the
+            first and the last, need not be there.
         sequence: The annotated sequence.
         single_object: Take all nonzero ids as one object, as DAVIS 2016 does. Default False.
         seconds: Time that the segmentation took, to be kept with the scores. Default None.
@@ -58,8 +60,9 @@ def score_folder(
         The scores of the sequence's objects.
 
     Raises:
-        InputError: The folder or a mask is missing, cannot be read, or has another size than the
-            frames; or the sequence cannot be scored.
+        NothingToScoreError: No annotated frame of the sequence is left that counts.
+        InputError: The folder or a mask that counts is missing, a mask cannot be read or has
+            another size than the frames; or the sequence cannot be scored.
     """
     if sequence.masks is None:
         raise InputError(f"sequence {sequence.name} has no annotations to score against")
@@ -78,16 +81,20 @@ def _prediction_paths(folder: Path, sequence: Sequence) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"no results for sequence {sequence.name}: {folder} does not exist")
     paths = [folder / f"{name}.png" for name in sequence.frames.names]
-    if missing := [path for path in paths if not path.is_file()]:
+    counting = [paths[i] for i in annotated(sequence.masks)[1:] if i < len(paths) - 1]
+    if missing := [path for path in counting if not path.is_file()]:
         raise InputError(
             f"{missing[0]} is missing; sequence {sequence.name} needs a mask for each of its "
-            f"{len(paths)} frames and {len(missing)} have none"
+            f"{len(counting)} frames that count and {len(missing)} have none"
         )
     return paths
 
 
-def _read_predictions(paths: list[Path], size: tuple[int, int]) -> Iterator[torch.Tensor]:
+def _read_predictions(paths: list[Path], size: tuple[int, int]) -> Iterator[torch.Tensor | None]:
     for path in paths:
+        if not path.is_file():
+            yield None
+            continue
         prediction = read_mask(path)
         if prediction.shape != size:
             raise InputError(

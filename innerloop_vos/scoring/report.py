@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +20,28 @@ from innerloop_vos.scoring.statistics import Summary, average
 SPEED = "FPS"
 
 
+_COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
+
+
 def overall_summary(sequences: Iterable[SequenceScores]) -> Summary:
     """Average over all objects of all sequences, as DAVIS does.
 
     Args:
-        sequences: The scores of at least one sequence.
+        sequences: The scores of at least one object.
 
     Returns:
         The mean of the objects' statistics.
 
     Raises:
-        InputError: There is no sequence.
+        InputError: There is no object.
     """
     return average([scores.summary for sequence in sequences for scores in sequence.objects])
 
 
 def table(sequences: Sequence[SequenceScores]) -> Table:
     """Lay out scores as a table for the terminal: one row per object, then their mean.
+
+    A sequence without scores has a row of its own, with its speed alone.
 
     Args:
         sequences: The scores of at least one sequence; the frames per second are shown if the
@@ -96,7 +102,7 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
         InputError: There is no sequence, or the file cannot be written.
     """
     document = {
-        "mean": _numbers(overall_summary(sequences)) | {SPEED: _speed(sequences)},
+        "mean": _mean(sequences),
         "sequences": {sequence.name: _entry(sequence) for sequence in sequences},
     }
     with atomic_path(path) as temporary:
@@ -175,27 +181,31 @@ def _check(scores: ObjectScores, of: str) -> None:
 
 
 def _rows(sequences: Sequence[SequenceScores]) -> list[dict[str, Any]]:
-    rows = [
-        {"Sequence": sequence.name, "Object": scores.id}
-        | _numbers(scores.summary)
-        | {SPEED: _speed([sequence])}
-        for sequence in sequences
-        for scores in sequence.objects
-    ]
-    mean = {"Sequence": "mean", "Object": None} | _numbers(overall_summary(sequences))
-    return [*rows, mean | {SPEED: _speed(sequences)}]
+    rows = []
+    for sequence in sequences:
+        named, speed = {"Sequence": sequence.name}, {SPEED: _speed([sequence])}
+        if not sequence.objects:
+            rows.append(named | {"Object": None} | _numbers(None) | speed)
+        rows += [
+            named | {"Object": scores.id} | _numbers(scores.summary) | speed
+            for scores in sequence.objects
+        ]
+    return [*rows, {"Sequence": "mean", "Object": None} | _mean(sequences)]
 
 
-def _numbers(summary: Summary) -> dict[str, Any]:
-    return {
-        "J&F-Mean": summary.overall,
-        "J-Mean": summary.region.mean,
-        "J-Recall": summary.region.recall,
-        "J-Decay": summary.region.decay,
-        "F-Mean": summary.contour.mean,
-        "F-Recall": summary.contour.recall,
-        "F-Decay": summary.contour.decay,
-    }
+def _mean(sequences: Sequence[SequenceScores]) -> dict[str, Any]:
+    """The mean over all objects; None for each number where no object is scored."""
+    if not sequences:
+        raise InputError("sequences should hold at least one")
+    scored = any(sequence.objects for sequence in sequences)
+    return _numbers(overall_summary(sequences) if scored else None) | {SPEED: _speed(sequences)}
+
+
+def _numbers(summary: Summary | None) -> dict[str, Any]:
+    if summary is None:
+        return dict.fromkeys(_COLUMNS)
+    numbers = (summary.overall, *astuple(summary.region), *astuple(summary.contour))
+    return dict(zip(_COLUMNS, numbers, strict=True))
 
 
 def _speed(sequences: Sequence[SequenceScores]) -> float | None:

@@ -33,6 +33,10 @@ class ObjectScores:
         return Summary(summarize(self.region), summarize(self.contour))
 
 
+class NothingToScoreError(InputError):
+    """No frame of a sequence is annotated but those that are not scored."""
+
+
 @dataclass(frozen=True)
 class SequenceScores:
     """The scores of one sequence.
@@ -40,7 +44,8 @@ class SequenceScores:
     Attributes:
         name: Name of the sequence.
         length: Number of its frames, those that do not count included.
-        objects: The scores of its objects, in order of appearance and id.
+        objects: The scores of its objects, in order of appearance and id; empty where it has no
+            annotations to score against.
         seconds: Time that the segmentation of all frames took; None where it was not measured.
         masks: Digest of the files of the masks that were scored; None where it was not taken.
     """
@@ -55,7 +60,7 @@ class SequenceScores:
 def score_sequence(
     name: str,
     frames: Sequence[str],
-    predictions: Iterable[torch.Tensor],
+    predictions: Iterable[torch.Tensor | None],
     truths: Iterable[torch.Tensor | None],
     *,
     single_object: bool = False,
@@ -70,7 +75,8 @@ def score_sequence(
     Args:
         name: Name of the sequence.
         frames: Name of every frame.
-        predictions: The (H, W) uint8 mask of object ids predicted for every frame.
+        predictions: The (H, W) uint8 mask of object ids predicted for every frame; None where there
+            is none, which only a frame that does not count may have.
         truths: The annotated (H, W) uint8 mask of every frame, or None where there is none.
         single_object: Take all nonzero ids as one object, as DAVIS 2016 does. Default False.
         seconds: Time that the segmentation took, to be kept with the scores. Default None.
@@ -79,8 +85,9 @@ def score_sequence(
         The scores of every annotated object.
 
     Raises:
-        InputError: A prediction and its annotation differ in size, a prediction holds an object
-            that the annotations have not shown by then, or no frame is left that counts.
+        NothingToScoreError: No annotated frame is left that counts.
+        InputError: A prediction is missing or differs in size from its annotation, or holds an
+            object that the annotations have not shown by then.
     """
     objects: dict[int, ObjectScores] = {}
     for frame, prediction, truth in zip(frames, predictions, truths, strict=True):
@@ -92,7 +99,7 @@ def score_sequence(
             raise InputError(f"sequence {name}, frame {frame}: {error}") from None
     scored = [scores for scores in objects.values() if scores.frames]
     if not scored:
-        raise InputError(
+        raise NothingToScoreError(
             f"sequence {name} has {len(frames)} frames and none that counts; it needs an annotated "
             "one between the first that shows an object and the last"
         )
@@ -102,11 +109,15 @@ def score_sequence(
 def _score_frame(
     objects: dict[int, ObjectScores],
     frame: str,
-    prediction: torch.Tensor,
+    prediction: torch.Tensor | None,
     truth: torch.Tensor,
     single_object: bool,
 ) -> None:
     """Add one frame to the scores of the objects seen before, then the objects new in it."""
+    if prediction is None:
+        if objects:
+            raise InputError("there is no prediction")
+        prediction = torch.zeros_like(truth)
     if single_object:
         prediction, truth = prediction.ne(0).byte(), truth.ne(0).byte()
     for scores in objects.values():

@@ -12,6 +12,8 @@ from innerloop_vos.files import atomic_path
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+CURVE = ("curve.json", "curve.png")
+
 Figures = dict[str, float]
 """Figures by name; ``"group/name"`` puts those of a group into one panel of the curve."""
 
@@ -49,9 +51,9 @@ class Curve:
         Raises:
             InputError: The folder cannot be written to.
         """
-        with atomic_path(self.folder / "curve.json") as temporary:
+        with atomic_path(self.folder / CURVE[0]) as temporary:
             temporary.write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
-        _plot(self.history, self.folder / "curve.png")
+        _plot(self.history, self.folder / CURVE[1])
         if self.board is not None:
             self.board.flush()
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
+from innerloop.compat.gradients import check_dense, gradients
 from innerloop.compat.higher.patch import FunctionalModule
 
 Override = dict[str, list[Any]]
@@ -40,7 +41,7 @@ class DifferentiableOptimizer(ABC):
         state: for every group, what is remembered of each of its parameters by position.
 
     Raises:
-        ValueError: a parameter of the optimizer is not among the reference parameters.
+        ValueError: a parameter of the optimizer is sparse, or not among the reference parameters.
         TypeError, ValueError: `override` does not fit the settings.
     """
 
@@ -54,7 +55,9 @@ class DifferentiableOptimizer(ABC):
         grad_callback: GradCallback | None = None,
         track_higher_grads: bool = True,
     ) -> None:
-        order = {id(param): index for index, param in enumerate(reference_params)}
+        reference = list(reference_params)
+        check_dense((f"reference_params[{index}]", param) for index, param in enumerate(reference))
+        order = {id(param): index for index, param in enumerate(reference)}
         self.param_groups: list[dict[str, Any]] = []
         self.state: list[defaultdict[int, dict[str, Any]]] = []
         self._order: list[list[int]] = []
@@ -110,11 +113,11 @@ class DifferentiableOptimizer(ABC):
         else:
             raise ValueError("params: should be given to an optimizer that has no fmodel")
 
-        gradients = self._gradients(loss, before, grad_callback or self._grad_callback)
+        found = self._gradients(loss, before, grad_callback or self._grad_callback)
         for group, order in zip(self.param_groups, self._order, strict=True):
             group["params"] = [before[index] for index in order]
         with nullcontext() if self._track_higher_grads else torch.no_grad():
-            self._update([[gradients[index] for index in order] for order in self._order], **kwargs)
+            self._update([[found[index] for index in order] for order in self._order], **kwargs)
 
         after = list(before)
         for group, order in zip(self.param_groups, self._order, strict=True):
@@ -154,17 +157,8 @@ class DifferentiableOptimizer(ABC):
     def _gradients(
         self, loss: Tensor, params: list[Tensor], callback: GradCallback | None
     ) -> Sequence[Tensor | None]:
-        moving = [index for index, param in enumerate(params) if param.requires_grad]
-        found = torch.autograd.grad(
-            loss,
-            [params[index] for index in moving],
-            create_graph=self._track_higher_grads,
-            allow_unused=True,
-        )
-        gradients: Gradients = [None] * len(params)
-        for index, gradient in zip(moving, found, strict=True):
-            gradients[index] = gradient
-        return gradients if callback is None else callback(gradients)
+        found = gradients(loss, params, create_graph=self._track_higher_grads, allow_unused=True)
+        return found if callback is None else callback(found)
 
     def _apply(self, override: Override | None) -> None:
         groups = self.param_groups

@@ -190,19 +190,23 @@ def apply_trainable_opt_params(opt: torch.optim.Optimizer, override: Override) -
         override: learned settings, as of `get_trainable_opt_params`.
 
     Raises:
-        ValueError: a setting is unknown to the optimizer.
+        ValueError: a setting is unknown to the optimizer, or a tuple of another length.
     """
 
-    def plain(value: Any) -> Any:
+    def plain(value: Any, before: Any) -> Any:
         if isinstance(value, tuple | list):
-            return tuple(plain(part) for part in value)
-        return value.item() if isinstance(value, Tensor) else value
+            return tuple(plain(*pair) for pair in zip(value, before, strict=True))
+        if not isinstance(value, Tensor):
+            return value
+        # What was not learned keeps its type, and its digits beyond single precision.
+        unchanged = _is_number(before) and torch.equal(value, value.new_tensor(before))
+        return before if unchanged else value.item()
 
     for name, values in override.items():
         for index, group in enumerate(opt.param_groups):
             if name not in group:
                 raise ValueError(f"override: {name!r} is no setting of the optimizer")
-            group[name] = plain(values[index if len(values) > 1 else 0])
+            group[name] = plain(values[index if len(values) > 1 else 0], group[name])
 
 
 def _is_number(value: Any) -> bool:

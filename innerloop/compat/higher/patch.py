@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.compat.copies import Slots, clone, copy_module, fresh
+from innerloop.compat.gradients import check_dense
 
 
 class FunctionalModule(nn.Module):
@@ -110,10 +111,11 @@ def monkeypatch(
         A `FunctionalModule` that is also an instance of the module's class.
 
     Raises:
-        ValueError: the module is functional already.
+        ValueError: the module is functional already, or a parameter is sparse.
     """
     if isinstance(module, FunctionalModule):
         raise ValueError("module: is functional already, should be an ordinary module")
+    check_dense(module.named_parameters())
 
     def moved(tensor: Tensor) -> Tensor:
         copied = fresh(tensor) if copy_initial_weights else clone(tensor)

@@ -1,11 +1,14 @@
 """Differentiable versions of the optimizers of `torch.optim`, each with a solver's update rule."""
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from innerloop import trees
+from innerloop.compat.gradients import of_dense
 from innerloop.compat.higher.base import DifferentiableOptimizer, Gradients
 from innerloop.compat.higher.updates import (
     Adadelta,
@@ -42,28 +45,42 @@ class SolverOptimizer(DifferentiableOptimizer):
             for place, (param, gradient) in enumerate(zip(group["params"], gradients, strict=True)):
                 if gradient is None:
                     continue
-                state = self.state[index][place]
-                step = int(state.get("step", 0))
-                solver = self._solver(group, step)
-                # Without higher gradients all of the direction is a constant, weight decay too.
-                at = param if self._track_higher_grads else param.detach()
-                first, spec = trees.flatten(solver.memory(at))
-                memory = [
-                    start if state.get(name) is None else state[name]
-                    for name, start in zip(self._names, first, strict=True)
-                ]
-                direction, after = solver.direction(
-                    _UNSEEN,
-                    at,
-                    -gradient if group.get("maximize") else gradient,
-                    trees.unflatten(memory, spec),
-                    step,
-                )
-                group["params"][place] = param + self._rate(group, step) * direction
-                state.update(zip(self._names, trees.leaves(after), strict=True), step=step + 1)
+                rule = partial(self._change, group, self.state[index][place], param)
+                group["params"][place] = param + of_dense(rule, gradient)
+
+    def _change(self, group: Group, state: dict[str, Any], param: Tensor, gradient: Tensor) -> Any:
+        """What a step adds to a parameter; the state takes what is remembered."""
+        step = int(state.get("step", 0))
+        solver = self._solver(group, step)
+        # Without higher gradients all of the direction is a constant, weight decay too.
+        at = _real(param if self._track_higher_grads else param.detach())
+        first, spec = trees.flatten(solver.memory(at))
+        memory = [
+            start if state.get(name) is None else _real(state[name])
+            for name, start in zip(self._names, first, strict=True)
+        ]
+        direction, after = solver.direction(
+            _UNSEEN,
+            at,
+            _real(-gradient if group.get("maximize") else gradient),
+            trees.unflatten(memory, spec),
+            step,
+        )
+        remembered = [leaf if leaf is None else _as(param, leaf) for leaf in trees.leaves(after)]
+        state.update(zip(self._names, remembered, strict=True), step=step + 1)
+        return self._rate(group, step) * _as(param, direction)
 
 
 _UNSEEN: Any = None  # gradient methods see nothing of the problem but its gradient
+
+
+def _real(tensor: Tensor) -> Tensor:
+    """The tensor; the parts of a complex one are two real entries, as in torch.optim."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def _as(param: Tensor, real: Tensor) -> Tensor:
+    return torch.complex(*real.unbind(-1)) if param.is_complex() else real
 
 
 class DifferentiableSGD(SolverOptimizer):

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.solvers import Adam, AdamW, GradientDescent, GradientMethod, RMSprop
-from innerloop.solvers.adaptive import average, smooth_sqrt, squared
+from innerloop.solvers.adaptive import average, average_square, smooth_sqrt
 from innerloop.solvers.gradient import Hyperparameter
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree
@@ -63,7 +63,7 @@ class AMSGrad(Adam):
         self, gradient: Tree, memory: _GreatestMoments, step: int
     ) -> tuple[Tree, _GreatestMoments]:
         mean = average(memory.mean, gradient, self.beta1)
-        square = average(memory.square, squared(gradient), self.beta2)
+        square = average_square(memory.square, gradient, self.beta2)
         greatest = trees.tree_map(torch.maximum, memory.greatest, square)
         first = 1 - self.beta1 ** (step + 1)
         second = (1 - self.beta2 ** (step + 1)) ** 0.5
@@ -96,7 +96,7 @@ class CentredRMSprop(RMSprop):
     def update(  # type: ignore[override]
         self, gradient: Tree, memory: _Centred, step: int
     ) -> tuple[Tree, _Centred]:
-        square = average(memory.square, squared(gradient), self.alpha)
+        square = average_square(memory.square, gradient, self.alpha)
         mean = average(memory.mean, gradient, self.alpha)
         velocity = trees.tree_map(
             lambda u, g, v, m: self.momentum * u + g / (smooth_sqrt(v - m.square()) + self.eps),
@@ -142,7 +142,7 @@ class Adadelta(GradientMethod):
         return _Deltas(trees.zeros_like(params), trees.zeros_like(params))
 
     def update(self, gradient: Tree, memory: _Deltas, step: int) -> tuple[Tree, _Deltas]:
-        square = average(memory.square, squared(gradient), self.rho)
+        square = average_square(memory.square, gradient, self.rho)
         change = trees.tree_map(
             lambda g, v, c: g * (smooth_sqrt(c + self.eps) / smooth_sqrt(v + self.eps)),
             gradient,
@@ -150,7 +150,7 @@ class Adadelta(GradientMethod):
             memory.change,
         )
         return trees.negative(change), _Deltas(
-            square, average(memory.change, squared(change), self.rho)
+            square, average_square(memory.change, change, self.rho)
         )
 
 

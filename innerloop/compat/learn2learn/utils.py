@@ -1,12 +1,17 @@
 """Modules whose parameters are results of computations, as of `learn2learn.utils`."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, Transform
 
 from innerloop.compat.copies import Module, Slots, clone, copy_module
+from innerloop.compat.gradients import check_dense
+
+Dist = TypeVar("Dist", bound=Distribution)
 
 
 def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
@@ -22,17 +27,27 @@ def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
 
     Returns:
         The copy.
+
+    Raises:
+        ValueError: a parameter is sparse.
     """
+    check_dense(module.named_parameters())
     return copy_module(module, clone, clone, memo)
 
 
-def update_module(module: Module, updates: Iterable[Tensor | None] | None = None) -> Module:
+def update_module(
+    module: Module,
+    updates: Iterable[Tensor | None] | None = None,
+    memo: dict[Tensor, Tensor] | None = None,
+) -> Module:
     """Replace every parameter p by p + u, in a way that can be differentiated.
 
     Args:
         module: gets the new parameters; an ordinary module is left without `nn.Parameter`s.
         updates: the u of every parameter, ordered as `module.parameters()`; None leaves a
             parameter alone. Default: the attribute `update` of each, where there is one.
+        memo: what took the place of parameters in earlier calls, and does so again, so that
+            parameters shared between modules stay shared. This call adds its own. Default: nothing.
 
     Returns:
         The module itself.
@@ -48,8 +63,11 @@ def update_module(module: Module, updates: Iterable[Tensor | None] | None = None
         raise ValueError(
             f"updates: {len(changes)}, should be one for each of the {len(params)} parameters"
         )
-    moved = [p if u is None else p + u for p, u in zip(params, changes, strict=True)]
-    Slots(module).fill(module, moved)
+    memo = {} if memo is None else memo
+    for param, change in zip(params, changes, strict=True):
+        if param not in memo and change is not None:
+            memo[param] = param + change
+    Slots(module).fill(module, [memo.get(param, param) for param in params])
     return module
 
 
@@ -71,6 +89,53 @@ def detach_module(module: nn.Module, keep_requires_grad: bool = False) -> None:
 def clone_parameters(param_list: Iterable[Tensor]) -> list[Tensor]:
     """Copies of tensors whose gradients reach the originals."""
     return [clone(param) for param in param_list]
+
+
+def clone_named_parameters(param_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Copies of tensors by name whose gradients reach the originals."""
+    return {name: clone(param) for name, param in param_dict.items()}
+
+
+def clone_distribution(dist: Dist) -> Dist:
+    """A copy of a distribution whose parameters are clones: gradients of it reach the original.
+
+    Args:
+        dist: of `torch.distributions`; stays as it is.
+
+    Returns:
+        The copy.
+    """
+    copied: Dist = _changed(dist, clone, {})
+    return copied
+
+
+def detach_distribution(dist: Dist) -> Dist:
+    """Cut the parameters of a distribution off their history, in place.
+
+    Args:
+        dist: of `torch.distributions`; its parameters become constants.
+
+    Returns:
+        The distribution itself.
+    """
+    dist.__dict__.update(vars(_changed(dist, Tensor.detach, {})))
+    return dist
+
+
+def _changed(value: Any, change: Callable[[Tensor], Tensor], memo: dict[int, Any]) -> Any:
+    """A copy of what a distribution is made of, with other tensors, each made once."""
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, list):
+        return [_changed(part, change, memo) for part in value]
+    if isinstance(value, Tensor):
+        memo[id(value)] = change(value)
+    elif isinstance(value, Distribution | Transform):
+        # Known before its parts are: a transform and its inverse refer to each other.
+        copied = memo[id(value)] = copy(value)
+        parts = vars(value).items()
+        copied.__dict__.update({name: _changed(part, change, memo) for name, part in parts})
+    return memo.get(id(value), value)
 
 
 def magic_box(x: Any) -> Any:

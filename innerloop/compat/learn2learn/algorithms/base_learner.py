@@ -5,7 +5,7 @@ from typing import Any, Self
 from torch import Tensor, nn
 
 from innerloop.compat.copies import clone, copy_module, detached_copy
-from innerloop.compat.learn2learn.optim.parameter_update import gradients
+from innerloop.compat.gradients import check_dense, gradients
 
 
 class BaseLearner(nn.Module):
@@ -17,6 +17,9 @@ class BaseLearner(nn.Module):
         module: the module.
         first_order: take the gradients of adaptation as constants. Default False.
         allow_unused: let losses not depend on some parameters, which then stay. Default False.
+
+    Raises:
+        ValueError: a parameter is sparse.
     """
 
     module: nn.Module
@@ -25,6 +28,7 @@ class BaseLearner(nn.Module):
         self, module: nn.Module, first_order: bool = False, allow_unused: bool = False
     ) -> None:
         super().__init__()
+        check_dense(module.named_parameters())
         self.module = module
         self.first_order = first_order
         self.allow_unused = allow_unused
@@ -57,7 +61,7 @@ class BaseLearner(nn.Module):
         second = not chosen(first_order, self.first_order)
         return gradients(
             loss,
-            list(self.module.parameters()),
+            self.module.parameters(),
             create_graph=second,
             allow_unused=chosen(allow_unused, self.allow_unused),
         )

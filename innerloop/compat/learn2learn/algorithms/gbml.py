@@ -4,8 +4,9 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from innerloop.compat.gradients import gradients
 from innerloop.compat.learn2learn.algorithms.base_learner import BaseLearner, chosen
-from innerloop.compat.learn2learn.optim.parameter_update import ParameterUpdate, gradients
+from innerloop.compat.learn2learn.optim.parameter_update import ParameterUpdate
 from innerloop.compat.learn2learn.optim.transforms import Transform
 from innerloop.compat.learn2learn.utils import update_module
 
@@ -61,7 +62,7 @@ class GBML(BaseLearner):
         if self.adapt_transform:
             found = gradients(
                 loss,
-                list(self.compute_update.parameters()),
+                self.compute_update.parameters(),
                 create_graph=second,
                 retain_graph=True,
                 allow_unused=True,

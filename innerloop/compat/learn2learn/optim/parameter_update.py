@@ -1,11 +1,10 @@
 """Gradients that pass through transforms, as of `learn2learn.optim`."""
 
 from collections.abc import Iterable
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from innerloop.compat.gradients import check_dense, gradients, of_dense
 from innerloop.compat.learn2learn.optim.transforms import Transform
 
 
@@ -19,7 +18,9 @@ class ParameterUpdate(nn.Module):
 
     def __init__(self, parameters: Iterable[Tensor], transform: Transform) -> None:
         super().__init__()
-        self.transforms_modules = nn.ModuleList([transform(param) for param in parameters])
+        listed = list(parameters)
+        check_dense((f"parameters[{index}]", param) for index, param in enumerate(listed))
+        self.transforms_modules = nn.ModuleList([transform(param) for param in listed])
 
     def forward(
         self,
@@ -40,28 +41,12 @@ class ParameterUpdate(nn.Module):
         """
         found = gradients(
             loss,
-            list(parameters),
+            parameters,
             create_graph=create_graph,
             retain_graph=create_graph or retain_graph,
             allow_unused=allow_unused,
         )
         return [
-            None if gradient is None else transform(gradient)
+            None if gradient is None else of_dense(transform, gradient)
             for transform, gradient in zip(self.transforms_modules, found, strict=True)
         ]
-
-
-def gradients(loss: Tensor, params: list[Tensor], **options: Any) -> list[Tensor | None]:
-    """Gradients of a loss; None for parameters that do not require one.
-
-    Args:
-        loss: the loss.
-        params: with respect to what.
-        options: as of `torch.autograd.grad`.
-    """
-    moving = [index for index, param in enumerate(params) if param.requires_grad]
-    found = torch.autograd.grad(loss, [params[index] for index in moving], **options)
-    result: list[Tensor | None] = [None] * len(params)
-    for index, gradient in zip(moving, found, strict=True):
-        result[index] = gradient
-    return result
