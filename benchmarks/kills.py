@@ -8,13 +8,14 @@ Its outputs must be those of the run that nobody killed, to the bit.
 """
 
 import argparse
+import importlib
 import json
+import multiprocessing
 import os
 import random
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,10 +23,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no threads of the process before it
+
+import torch
 from PIL import Image
 
+from innerloop_vos import signals
+from innerloop_vos.cli import main as command_line
 from innerloop_vos.data.synthetic import synthetic_clip
+from innerloop_vos.eosvos import save_eosvos
+from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2
+from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.masks import write_mask
+from innerloop_vos.training.curve import Curve
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{32}(\..*)?|\.partial-.+")
@@ -40,13 +50,13 @@ _SIZES: dict[str, Any] = {
     "sampled_boxes": 16,
     "proposals": (50, 50),
 }
-_BOOT = 0.3
-"""Seconds that Python itself takes to start, in which no handler can be set."""
+_FORKS = multiprocessing.get_context("fork")
+"""Importing torch takes longer than all else that a command does here: a fork need not."""
 
 
 def _write_data(root: Path) -> None:
     for seed, name in enumerate(("cat", "dog")):
-        frames, masks = synthetic_clip(24, (96, 128), objects=1, seed=seed)
+        frames, masks = synthetic_clip(12, (48, 64), objects=1, seed=seed)
         for kind in ("JPEGImages", "Annotations"):
             (root / kind / "480p" / name).mkdir(parents=True)
         for index, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
@@ -58,12 +68,6 @@ def _write_data(root: Path) -> None:
 
 
 def _write_network(path: Path) -> None:
-    import torch
-
-    from innerloop_vos.eosvos import save_eosvos
-    from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2
-    from innerloop_vos.eosvos.finetuning import initial_rates
-
     torch.manual_seed(0)
     network = eosvos_mobilenet_v2(**_SIZES)
     save_eosvos(network, initial_rates(network), path)
@@ -84,14 +88,33 @@ def _commands(work: Path) -> dict[str, list[str]]:
     return {name: [*line.split(), "--device", "cpu"] for name, line in lines.items()}
 
 
-def _start(words: Sequence[str], out: Path) -> "subprocess.Popen[bytes]":
-    resume = ["--resume"] if (out / "checkpoint.pt").exists() else []
-    return subprocess.Popen(
-        [sys.executable, "-m", "innerloop_vos.cli", *words, "--out", str(out), *resume],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+def _run(words: Sequence[str], out: Path, errors: Path, started: Any) -> None:
+    """Do what the process of a command does, in a fork."""
+    with signals.handled(signals.leave):
+        started.set()
+        file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        resume = ["--resume"] if (out / "checkpoint.pt").exists() else []
+        sys.argv = ["innerloop-vos", *words, "--out", str(out), *resume]
+        sys.exit(command_line())
+
+
+def _start(words: Sequence[str], out: Path) -> tuple[Any, Path]:
+    """Start a command, and return its process and the file of what it prints."""
+    errors = out.with_name(f"{out.name}.txt")
+    started = _FORKS.Event()
+    process = _FORKS.Process(target=_run, args=(words, out, errors, started))
+    process.start()
+    started.wait()
+    return process, errors
+
+
+def _finish(words: Sequence[str], out: Path) -> tuple[int, str]:
+    """Run a command to its end, and return its exit code and what it printed."""
+    process, errors = _start(words, out)
+    process.join()
+    return process.exitcode, errors.read_text()
 
 
 def _outputs(out: Path) -> dict[str, Any]:
@@ -120,20 +143,20 @@ def _done(out: Path) -> set[str]:
     }
 
 
-def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[str, Any]:
-    """Kill one run, and return what it left."""
-    process = _start(words, out)
-    try:
-        process.wait(after)
-    except subprocess.TimeoutExpired:
-        process.send_signal(number)
-    _, error = process.communicate(timeout=120)
+def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[str, Any] | None:
+    """Kill one run, and return what it left; None if it had ended before."""
+    process, errors = _start(words, out)
+    process.join(after)
+    if not process.is_alive():
+        return None
+    os.kill(process.pid, number)
+    process.join()
     left = [p.name for p in out.rglob("*") if _TEMPORARY.fullmatch(p.name)] if out.exists() else []
     expected = -number if number == signal.SIGKILL else 128 + number
     return {
-        "code": process.returncode,
-        "right code": process.returncode in (0, expected),
-        "traceback": b"Traceback" in error,
+        "code": process.exitcode,
+        "right code": process.exitcode in (0, expected),
+        "traceback": "Traceback" in errors.read_text(),
         "leftovers": left,
         "done": sorted(_done(out)) if out.exists() else [],
     }
@@ -153,13 +176,16 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     draw = random.Random(seed)
     _write_data(work / "data")
     _write_network(work / "start.safetensors")
+    # What is imported here, no fork has to import.
+    importlib.import_module("innerloop_vos.commands.program")
+    Curve(work, []).write()
     commands, whole, seconds = _commands(work), {}, {}
     for name, words in commands.items():
         begin = time.monotonic()
-        process = _start(words, work / "whole" / name)
-        _, error = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"{name}: {error.decode()[-400:]}")
+        (work / "whole").mkdir(exist_ok=True)
+        code, text = _finish(words, work / "whole" / name)
+        if code:
+            raise SystemExit(f"{name}: {text[-400:]}")
         seconds[name] = time.monotonic() - begin
         whole[name] = _outputs(work / "whole" / name)
         print(f"{name}: {seconds[name]:.1f} s, {len(whole[name])} outputs", flush=True)
@@ -173,8 +199,10 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
             shutil.rmtree(out, ignore_errors=True)
             mine: list[dict[str, Any]] = []
             for _ in range(min(draw.randint(1, 3), kills - len(records))):
-                after = draw.uniform(_BOOT, seconds[name])
+                after = draw.uniform(0, 0.8 * seconds[name])
                 record = _kill(commands[name], out, number, after)
+                if record is None:
+                    break
                 before = set(mine[-1]["done"]) if mine else set()
                 # What lies in .unfinished moves to its place at the end.
                 lost = {p for p in before if not p.startswith(".unfinished")} - set(record["done"])
@@ -182,14 +210,13 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
                 record |= {"after": round(after, 3), "lost": sorted(lost)}
                 mine.append(record)
                 records.append(record)
-            process = _start(commands[name], out)
-            _, error = process.communicate(timeout=600)
-            same = process.returncode == 0 and _outputs(out) == whole[name]
+            code, text = _finish(commands[name], out)
+            same = code == 0 and _outputs(out) == whole[name]
             stale = [p.name for p in out.rglob("*") if _TEMPORARY.fullmatch(p.name)]
             for record in mine:
                 record |= {"bit-equal": same, "stale at the end": stale}
             if not same:
-                print(f"{name}, {number}: not the same: {error.decode()[-300:]}", flush=True)
+                print(f"{name}, {number}: not the same: {text[-300:]}", flush=True)
             print(f"{len(records)} kills", flush=True)
             yield records
             if len(records) >= kills:
@@ -199,8 +226,8 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
 def table(records: Sequence[dict[str, Any]]) -> str:
     """Lay the kills out in Markdown, a row for each command and signal."""
     lines = [
-        "| command | signal | kills | had begun to write | had ended | right exit code | "
-        "tracebacks | leftovers | lost | bit-equal |",
+        "| command | signal | kills | had begun to write | too late to stop | "
+        "right exit code | tracebacks | leftovers | lost | bit-equal |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for key in sorted({(each["command"], each["signal"]) for each in records}):
@@ -244,7 +271,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         for records in measure(arguments.kills, arguments.seed, Path(work)):
             short = [{k: v for k, v in each.items() if k != "done"} for each in records]
-            (arguments.out / "kills.json").write_text(json.dumps(short, indent=1) + "\n")
+            lines = ",\n".join(map(json.dumps, short))
+            (arguments.out / "kills.json").write_text(f"[\n{lines}\n]\n")
             (arguments.out / "kills.md").write_text(table(records))
     print(table(records))
     sys.exit(not holds(records))

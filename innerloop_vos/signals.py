@@ -55,19 +55,15 @@ def handled(
 
 
 @contextmanager
-def raised(for_good: bool = False) -> Iterator[None]:
-    """Raise KeyboardInterrupt at the first signal in the block, so that `with` blocks clean up.
-
-    Args:
-        for_good: See `handled`.
-    """
+def raised() -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first signal in the block, so that `with` blocks clean up."""
 
     def handler(number: int, frame: FrameType | None) -> None:
         if _first(number):
             raise KeyboardInterrupt
 
     _received.clear()
-    with handled(handler, for_good):
+    with handled(handler):
         yield
 
 

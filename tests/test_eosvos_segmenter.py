@@ -1,9 +1,11 @@
 """e-OSVOS on video: tiny frames with flat squares, and a tiny network that was trained on them."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
+from continuing import check_goes_on
 
 import innerloop as il
 from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilenet_v2
@@ -323,9 +325,23 @@ def test_options_are_read_by_name():
         ("copies", "option: 'copies' should be NAME=VALUE"),
         ("copies=three", "option: 'copies=three' should be NAME=VALUE"),
         ("copies=0", "option: copies: 0, should be at least 1"),
-        ("online_lags=3", "option: 'int' object is not iterable"),
+        ("online_lags=3", "option: 'online_lags=3', should be several by commas"),
     ],
 )
 def test_wrong_words_for_options_are_refused(word, message):
     with pytest.raises(InputError, match=message):
         read_options([word], EOSVOSOptions())
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_another_process_goes_on_to_the_same_bits(network, rates, tmp_path, reset):
+    options = replace(QUICK, online_interval=2, online_lags=(1, 2), reset=reset)
+    places = [(4 + 3 * t, 10, 14, 12) for t in range(6)]
+    scenes = [
+        scene(place, (40, 28, 12, 14) if t else None, seed=t) for t, place in enumerate(places)
+    ]
+    frames = [frame for frame, _ in scenes]
+    given = {0: scenes[0][1], 2: scenes[2][1]}  # the other object appears later
+    found = check_goes_on(lambda: EOSVOSSegmenter(network, rates, options), frames, given, tmp_path)
+    assert found[-1].any()
+    assert not found[1].equal(found[-1])

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from continuing import check_goes_on
 
 import innerloop as il
 from innerloop_vos.data import synthetic_clip
@@ -385,3 +386,28 @@ def test_a_box_needs_a_box_encoder(clip):
 def test_bad_options_are_named(options, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         LWLOptions(**options)
+
+
+def after_a_box(segmenter, frame):
+    """A segmenter that is about to begin from the mask found in a box."""
+    segmenter.mask_from_box(frame, (40, 20, 60, 40))
+    return segmenter
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda frame: small(),
+        lambda frame: small(search_factor=None, mirror=True),
+        lambda frame: small(first_weight=None, reach=1.0),
+        lambda frame: after_a_box(small(box=True), frame),
+        lambda frame: coloured(consensus=True),
+        lambda frame: coloured(consensus=True, presence=0.5),
+    ],
+    ids=["released", "whole frame", "reach", "box", "consensus", "presence"],
+)
+def test_another_process_goes_on_to_the_same_bits(clip, tmp_path, make):
+    frames, masks = clip
+    given = {0: masks[0] * (masks[0] == 2), 2: masks[2]}  # the other object appears later
+    found = check_goes_on(lambda: make(frames[0]), frames, given, tmp_path)
+    assert len({labels.numpy().tobytes() for labels in found}) > 1

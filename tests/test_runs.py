@@ -1,11 +1,14 @@
 """Runs that go on: what they were, who writes, signals, and states to the bit."""
 
 import argparse
+import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,10 +17,14 @@ from davis_layout import write_davis
 import innerloop_vos.resuming as resuming
 from innerloop_vos import signals
 from innerloop_vos.cli import main
+from innerloop_vos.commands import program
 from innerloop_vos.data.sequence import check_name
 from innerloop_vos.errors import InputError
+from innerloop_vos.masks import read_mask
 from innerloop_vos.runs import check_same, describe, locked, sweep
+from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.states import read_state, write_state
+from innerloop_vos.video import open_frames
 
 LENGTH = 6
 
@@ -187,13 +194,132 @@ def test_every_flipped_bit_is_noticed(tmp_path):
             read_state(path)
 
 
+class Brightness(Segmenter):
+    """Takes for the object what is as bright as it was, on the average of all frames so far."""
+
+    def reset(self):
+        self.seen = torch.zeros(2)
+
+    def encode(self, frame):
+        return frame.float().mean(0)
+
+    def add(self, encoded, masks):
+        self.update(encoded, masks.float())
+
+    def track(self, encoded):
+        return 20 - (encoded - self.seen[0] / self.seen[1]).abs()[None]
+
+    def update(self, encoded, probabilities):
+        self.seen = self.seen + torch.stack([(encoded * probabilities).sum(), probabilities.sum()])
+
+    def learned(self):
+        return self.seen
+
+    def relearn(self, state):
+        self.seen = state.clone()
+
+    def mask_from_box(self, frame, box):
+        raise NotImplementedError
+
+
+def flip(path, draw):
+    data = bytearray(path.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+
+
+def cut(path, draw):
+    path.write_bytes(path.read_bytes()[: draw.randrange(path.stat().st_size)])
+
+
+def replaced(path, draw):
+    """A whole file with its right digest, in which one part is something else."""
+    state = read_state(path)
+    strange = [None, True, -1, 1.5, "x", [], {}, [[]], 10**30, torch.zeros(3)]
+    state[draw.choice(list(state))] = draw.choice(strange)
+    write_state(path, state)
+
+
+def absent(path, draw):
+    state = read_state(path)
+    del state[draw.choice(list(state))]
+    write_state(path, state)
+
+
+def linked(path, draw):
+    path.unlink()
+    path.symlink_to(draw.choice(["/dev/zero", "nowhere", path.parent]))
+
+
+@pytest.mark.parametrize("damage", [flip, cut, replaced, absent, linked])
+def test_damaged_states_of_a_clip_are_one_line_and_stay(davis, tmp_path, monkeypatch, damage):
+    frames = open_frames(str(davis / "JPEGImages/480p/cat"))
+    first = read_mask(davis / "Annotations/480p/cat/00000.png")
+
+    def go_on(out):
+        resuming.segment_to(out, Brightness(), frames, lambda: first, {"version": "1"})
+        return contents(out)
+
+    (tmp_path / "whole").mkdir()
+    expected = go_on(tmp_path / "whole")
+    (tmp_path / "stopped").mkdir()
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 2)
+        with pytest.raises(KeyboardInterrupt):
+            go_on(tmp_path / "stopped")
+    draw, refused = random.Random(0), 0
+    for number in range(25):
+        out = tmp_path / str(number)
+        shutil.copytree(tmp_path / "stopped", out)
+        damage(out / resuming.UNFINISHED / "state.pt", draw)
+        before = set((out / resuming.UNFINISHED).iterdir())
+        try:
+            assert go_on(out) == expected
+        except InputError as error:
+            refused += len(str(error).splitlines()) == 1
+            assert set((out / resuming.UNFINISHED).iterdir()) == before
+    # An empty list of masks is that of a clip of which nothing is done yet.
+    assert refused == 25 or (damage is replaced and refused >= 20)
+    assert go_on(tmp_path / "stopped") == expected
+
+
+START = """
+import os, sys
+from innerloop_vos.cli import main
+
+class Signal:
+    def find_spec(name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), int(number))
+
+_, module, number, *sys.argv = sys.argv
+sys.meta_path.insert(0, Signal)
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize("number", signals.STOPPING)
-def test_a_signal_while_torch_is_imported_leaves_no_traceback(number, tmp_path):
-    command = [sys.executable, "-m", "innerloop_vos.cli", "demo", "--out", str(tmp_path / "out")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    time.sleep(0.6)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert b"Traceback" not in error
+@pytest.mark.parametrize("module", ["innerloop_vos.commands", "torch", "innerloop_vos.runs"])
+def test_a_signal_while_torch_is_imported_leaves_no_traceback(module, number, tmp_path):
+    words = ["innerloop-vos", "demo", "--out", tmp_path / "out"]
+    command = [sys.executable, "-c", START, module, str(int(number)), *words]
+    ended = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert ended.returncode == 128 + number
+    assert ended.stderr == b""
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("number", signals.STOPPING)
+def test_a_signal_at_the_edge_of_a_command_is_no_traceback(number, monkeypatch):
+    monkeypatch.setattr(program, "_interruptible", lambda argv: os.kill(os.getpid(), number))
+    assert main(["demo"]) == 128 + number
+
+
+@pytest.mark.slow
+def test_killed_commands_lose_nothing(tmp_path):
+    script = Path(__file__).parents[1] / "benchmarks" / "kills.py"
+    command = [sys.executable, script, "--kills", "6", "--seed", "3", "--out", tmp_path]
+    subprocess.run(command, check=True, timeout=900)
+    kills = json.loads((tmp_path / "kills.json").read_text())
+    assert len(kills) == 6
+    assert all(kill["bit-equal"] for kill in kills)

@@ -1,0 +1,34 @@
+"""A video that another segmenter goes on with, from a file."""
+
+import torch
+
+from innerloop_vos.states import read_state, write_state
+
+
+def check_goes_on(make, frames, masks, folder):
+    """Segment a clip, and again by new segmenters that go on behind each of its frames.
+
+    Args:
+        make: Returns a segmenter, each time one with the same network and options.
+        frames: Frames (3, H, W).
+        masks: Masks (H, W) that are given, by the index of their frame.
+        folder: For the states.
+
+    Returns:
+        The masks of all frames.
+    """
+    whole, found = make(), []
+    for index, frame in enumerate(frames):
+        given = masks.get(index)
+        labels = whole.step(frame, given) if index else whole.start(frame, given)
+        found.append((labels, whole.probabilities))
+        write_state(folder / f"{index}.pt", whole.state_dict())
+    for begin in range(1, len(frames)):
+        segmenter = make()
+        torch.manual_seed(begin)
+        segmenter.load_state_dict(read_state(folder / f"{begin - 1}.pt"))
+        for index in range(begin, len(frames)):
+            labels = segmenter.step(frames[index], masks.get(index))
+            assert labels.equal(found[index][0]), (begin, index)
+            assert segmenter.probabilities.equal(found[index][1]), (begin, index)
+    return [labels for labels, _ in found]
