@@ -27,8 +27,9 @@ def calibrate(
             boundary.
         lowest: least decision level, for frames without the object.
         highest: greatest decision level.
-        apart: least distance of the two means that counts. The scores of a frame that shows one
-            thing alone, such as a blank one, fall into two classes as well, close to each other.
+        apart: least distance of the two means. The scores of a frame that shows one thing alone,
+            such as a blank one, fall into two classes as well, close to each other: the decision
+            then lies above both.
 
     Returns:
         Scores in units of the distance between the two means, shape (*batch, h, w).
@@ -45,8 +46,6 @@ def calibrate(
         high = (found * above).sum(-1, keepdim=True) / count
         low = (found * ~above).sum(-1, keepdim=True) / (found.shape[-1] - count)
         both = (count > 0) & (count < found.shape[-1])
-        distance = torch.where(both, high - low, distance)
+        distance = torch.where(both, high - low, distance).clamp(min=apart)
         level = torch.where(both, (low + fraction * distance).clamp(lowest, highest), level)
-    one_class = torch.where(both, distance, 0.0) < apart
-    level = torch.where(one_class, found.amax(-1, keepdim=True) + apart, level)
-    return (scores - level[..., None]) / distance[..., None].clamp(min=apart)
+    return (scores - level[..., None]) / distance[..., None]

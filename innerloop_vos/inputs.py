@@ -1,4 +1,4 @@
-"""JSON files that others made: damage is named."""
+"""Files that others made: what is no file, or damaged, is named."""
 
 import json
 from pathlib import Path
@@ -6,6 +6,18 @@ from typing import Any
 
 from innerloop_vos.errors import InputError
 from innerloop_vos.files import regular_file
+
+
+def named_file(path: str | Path, kind: str) -> Path:
+    """`regular_file`, whose error begins with the kind of the file.
+
+    Raises:
+        InputError: there is nothing, or a folder, a pipe or a device.
+    """
+    try:
+        return regular_file(path, kind)
+    except InputError as error:
+        raise InputError(f"{kind}: {path} is not a file: {error}") from None
 
 
 def read_json(path: str | Path, kind: str) -> Any:
@@ -18,7 +30,7 @@ def read_json(path: str | Path, kind: str) -> Any:
     Raises:
         InputError: it is missing, unreadable or no JSON, or nested too deeply.
     """
-    path = regular_file(path, kind)
+    path = named_file(path, kind)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

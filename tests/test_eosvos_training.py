@@ -272,8 +272,8 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
         ("--every 0", "--every should be at least 1, got 0"),
         ("--phase davis", "--init: phase davis needs the weights of phase meta"),
         ("--davis nowhere", "nowhere is not laid out as DAVIS"),
-        ("--init nowhere.safetensors", "no such weights: nowhere.safetensors"),
-        ("--backbone-weights nowhere.pth", "no such weights: nowhere.pth"),
+        ("--init nowhere.safetensors", "nowhere.safetensors is not a file"),
+        ("--backbone-weights nowhere.pth", "nowhere.pth is not a file"),
     ],
 )
 def test_bad_settings_are_named(davis, tmp_path, more, message):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from innerloop_vos.checkpoints import read_checkpoint
 from innerloop_vos.errors import InputError
-from innerloop_vos.files import regular_file
+from innerloop_vos.inputs import named_file
 
 _SHOWN = 3
 _MOST_HEADER = 2**24
@@ -27,7 +27,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: The file is missing, unreadable or not a flat state dict of tensors.
     """
-    path = regular_file(path, "weights")
+    path = named_file(path, "weights")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     state = read_checkpoint(path, "weights")

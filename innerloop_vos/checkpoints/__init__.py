@@ -11,7 +11,7 @@ from innerloop_vos.checkpoints.archive import START, read_archive
 from innerloop_vos.checkpoints.legacy import read_legacy
 from innerloop_vos.checkpoints.pickles import Global, Unknown
 from innerloop_vos.errors import InputError
-from innerloop_vos.files import regular_file
+from innerloop_vos.inputs import named_file
 
 __all__ = ["Global", "Unknown", "read_checkpoint"]
 
@@ -34,7 +34,7 @@ def read_checkpoint(path: str | Path, kind: str = "checkpoint") -> Any:
     Raises:
         InputError: the file is missing, or is no such checkpoint.
     """
-    path = regular_file(path, kind)
+    path = named_file(path, kind)
     size = path.stat().st_size
     try:
         with path.open("rb") as file:

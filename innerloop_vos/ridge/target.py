@@ -26,8 +26,8 @@ class RidgeOptions:
         learning_rate: share of a new frame in the loss.
         first_weight: least share of the frame that the user annotated.
         sharpness: slope of the logit in the calibrated score.
-        apart: least distance between the mean scores of object and background for the object to be
-            there; in a frame of one colour they lie closer.
+        apart: least distance between the mean scores of object and background that is taken for
+            one; in a blank frame they lie closer, and nothing is marked.
         min_area: pixels that an object must cover for its frame to be learned from.
     """
 
@@ -40,7 +40,7 @@ class RidgeOptions:
     learning_rate: float = 0.1
     first_weight: float = 0.75
     sharpness: float = 6.0
-    apart: float = 0.4
+    apart: float = 0.5
     min_area: int = 100
 
 
