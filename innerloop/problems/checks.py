@@ -23,7 +23,7 @@ def check_parameter(name: str, value: object) -> None:
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: {type(value).__name__}, should be a tensor")
-    if is_lazy(value):
+    if not torch.compiler.is_compiling() and is_lazy(value):
         raise ValueError(
             f"{name}: has no shape yet, should be initialised by calling its lazy module once"
         )

@@ -12,7 +12,7 @@ from innerloop.problems.base import Problem
 from innerloop.problems.checks import named
 from innerloop.trees import Tree
 
-_Number = Real | torch.SymFloat | torch.SymInt
+_NUMBERS = (Tensor, Real, torch.SymFloat, torch.SymInt)
 
 
 class StepStats(NamedTuple):
@@ -106,11 +106,11 @@ def check_not_negative(**values: object) -> None:
     """Raise for numbers, or trees of them, that are negative or NaN; tensors may be learned."""
     for name, value in values.items():
         leaves = (
-            trees.named_leaves(value) if isinstance(value, dict | list | tuple) else [("", value)]
+            trees.named_leaves(value) if isinstance(value, (dict, list, tuple)) else [("", value)]
         )
         for path, leaf in leaves:
             where = f"{name}[{path!r}]" if path else name
-            if isinstance(leaf, bool) or not isinstance(leaf, Tensor | _Number):
+            if isinstance(leaf, bool) or not isinstance(leaf, _NUMBERS):
                 raise TypeError(f"{where}: {named(leaf)}, should be a number or a tensor")
             if not isinstance(leaf, Tensor) and not float(leaf) >= 0:
                 raise ValueError(f"{where}: {leaf}, should not be negative")

@@ -168,7 +168,7 @@ class GradientMethod(DirectionSolver):
         return {
             name: trees.leaves_like(name, value, params)
             for name, value in vars(self).items()
-            if name != "rate" and isinstance(value, dict | list | tuple)
+            if name != "rate" and isinstance(value, (dict, list, tuple))
         }
 
     def direction(

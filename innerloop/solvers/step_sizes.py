@@ -122,7 +122,7 @@ def checked_rate(rate: Rate) -> Rate:
     if isinstance(rate, Tensor | StepSize) or (callable(rate) and not isinstance(rate, type)):
         return rate
     check_not_negative(rate=rate)
-    if not isinstance(rate, dict | list | tuple):
+    if not isinstance(rate, (dict, list, tuple)):
         return rate if isinstance(rate, int | float) else float(rate)  # type: ignore[arg-type]
     return trees.tree_map(_as_tensor, rate)
 
