@@ -34,7 +34,7 @@ def fit():
         il.Newton(il.Armijo()),
         steps=8,
         tolerance=1e-4,
-        adjoint=il.Implicit(steps=20, tolerance=1e-4),
+        adjoint=il.Implicit(steps=100, tolerance=1e-4),
     ).value
 
 
