@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator, value_and_pullback
+from innerloop.autodiff import Operator, transforming, value_and_pullback
 from innerloop.problems.base import CurvedProblem
 from innerloop.problems.checks import check_regularization
 from innerloop.trees import Tree
@@ -103,6 +103,8 @@ class LeastSquares(CurvedProblem):
         out_dims: Any = (None, -1)
         columns = torch.func.vmap(column, out_dims=out_dims, randomness="same")
         residual, jacobian = columns(units)
+        if not transforming() and not bool(jacobian.detach().any()):
+            self.evaluate(params)  # raises if the residual does not depend on the parameters
         return residual, jacobian
 
     def _value(self, params: Tree, residual: Tree) -> Tensor:
