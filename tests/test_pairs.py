@@ -1,5 +1,9 @@
 """Every supported solver x problem x adjoint: its gradient against finite differences."""
 
+import contextlib
+import gc
+import weakref
+
 import pairs
 import pytest
 import torch
@@ -162,6 +166,28 @@ def test_gradient(problem, solver, adjoint):
             gradients, trees.leaves(init), trees.leaves(value), strict=True
         ):
             assert torch.equal(gradient, start.detach() - end.detach())
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("adjoint", ADJOINTS)
+def test_graphs_are_freed(adjoint, taken):
+    """What a solve keeps for its gradient goes with its solution, the gradient taken or not."""
+    alive = {}
+    for row in SUPPORTED:
+        if row[2] != adjoint:
+            continue
+        leaves, spec, _ = inputs_of(PROBLEMS[row[0]](), seed=3)
+        hyper, init = trees.unflatten(leaves, spec)
+        made = PROBLEMS[row[0]]().make(hyper)
+        solution = il.solve(made, init, SOLVERS[row[1]](), steps=STEPS, adjoint=ADJOINTS[adjoint]())
+        if taken and adjoint != "Detach":
+            # Where steps are few, the linear system is that of no minimum.
+            with contextlib.suppress(il.LinearSolveError):
+                torch.autograd.grad(probe(solution.value), leaves, allow_unused=True)
+        alive[row] = [weakref.ref(leaf) for leaf in leaves]
+        del leaves, hyper, init, made, solution
+    gc.collect()
+    assert not [row for row, leaves in alive.items() if any(leaf() is not None for leaf in leaves)]
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)

@@ -34,7 +34,8 @@ class Reports:
 
     def add(self, report: StepStats) -> None:
         """Write down what a step reports."""
-        self._last = report.gradient_norm
+        # Without its graph: checkpoints, which are part of graphs, refer to the reports.
+        self._last = report.gradient_norm.detach()
         if transforming():  # what is batched there cannot be written into what is not
             self._list.append(report)
             if self._first is None:
