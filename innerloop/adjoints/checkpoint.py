@@ -7,12 +7,11 @@ closes over. Here these tensors are found while the code runs, and become argume
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from innerloop import trees
 from innerloop.adjoints.circumstances import Circumstances, without_autocast_cache
@@ -25,27 +24,38 @@ class _Capture(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[Tensor] = []
-        self._known = WeakTensorKeyDictionary()
+        # By number, and gone with the tensor, whose number another may then have.
+        self._known: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
     def know(self, tensors: Iterable[Any]) -> None:
         for tensor in tensors:
             if isinstance(tensor, Tensor):
-                self._known[tensor] = True
+                self._known[id(tensor)] = tensor
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for tensor in _leaves(args, kwargs):
-            if (
-                isinstance(tensor, Tensor)
-                and tensor.requires_grad
-                and tensor not in self._known
-                and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-            ):
-                self._known[tensor] = True
-                self.found.append(tensor)
+        for value in (*args, *kwargs.values()) if kwargs else args:
+            if isinstance(value, Tensor):
+                self._look_at(value)
+            elif type(value) not in _ATOMS:
+                for leaf in trees.leaves(value):
+                    if isinstance(leaf, Tensor):
+                        self._look_at(leaf)
         result = func(*args, **(kwargs or {}))
         # All, as what autograd Functions return takes no gradient while they run.
-        self.know(_leaves((result,), None))
+        if isinstance(result, Tensor):
+            self._known[id(result)] = result
+        elif type(result) not in _ATOMS:
+            self.know(trees.leaves(result))
         return result
+
+    def _look_at(self, tensor: Tensor) -> None:
+        if (
+            tensor.requires_grad
+            and id(tensor) not in self._known
+            and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+        ):
+            self._known[id(tensor)] = tensor
+            self.found.append(tensor)
 
 
 class _Substitute(TorchFunctionMode):
@@ -57,7 +67,7 @@ class _Substitute(TorchFunctionMode):
         self._replacements = dict(zip(map(id, originals), replacements, strict=True))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        args = tuple(map(self._replaced, args))
+        args = [self._replaced(value) for value in args]
         kwargs = {name: self._replaced(value) for name, value in kwargs.items()} if kwargs else {}
         return func(*args, **kwargs)
 
@@ -66,23 +76,14 @@ class _Substitute(TorchFunctionMode):
             return self._replacements.get(id(value), value)
         if type(value) in _ATOMS:
             return value
-        return pytree.tree_map_only(
-            Tensor, lambda tensor: self._replacements.get(id(tensor), tensor), value
-        )
+        return trees.tree_map(self._replaced_leaf, value)
+
+    def _replaced_leaf(self, leaf: Any) -> Any:
+        return self._replacements.get(id(leaf), leaf) if isinstance(leaf, Tensor) else leaf
 
 
-_ATOMS = (int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size)
-
-
-def _leaves(args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> list[Any]:
-    """Everything among arguments that may be a tensor, at any depth."""
-    found: list[Any] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif type(value) not in _ATOMS:
-            found.extend(pytree.tree_leaves(value))
-    return found
+_ATOMS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
+"""Types of arguments that hold no tensors."""
 
 
 class _Recompute(torch.autograd.Function):
