@@ -76,6 +76,18 @@ def test_second_derivatives_at_zero_gradients_are_finite(solver):
     assert second.isfinite().all()
 
 
+@pytest.mark.parametrize("solver", [il.Adam(0.1), il.AdamW(0.1), il.RMSprop(0.1), il.Adagrad(0.1)])
+@pytest.mark.parametrize("exponent", range(-30, -15))
+def test_second_derivatives_of_small_gradients_are_finite(solver, exponent):
+    scale = 10.0**exponent
+    x = torch.ones((), requires_grad=True)
+    value = il.solve(lambda p: scale * (p * x + p.square() / 2), torch.zeros(()), solver, steps=2)
+    (first,) = torch.autograd.grad(value.value, x, create_graph=True)
+    (second,) = torch.autograd.grad(first, x)
+    assert first.isfinite()
+    assert second.isfinite()
+
+
 @pytest.mark.parametrize(
     ("solver", "argument"),
     [

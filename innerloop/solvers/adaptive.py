@@ -15,12 +15,15 @@ from innerloop.trees import Tree
 
 
 def smooth_sqrt(square: Tensor) -> Tensor:
-    """Square root whose derivatives are taken as zero at zero, where they are infinite.
+    """Square root whose derivatives are taken as zero where they are infinite, at zero.
 
-    What rounding made negative counts as zero.
+    And where they overflow, at subnormal numbers; those of float16 are too great for that. What
+    rounding made negative counts as zero.
     """
-    empty = square <= 0
-    return torch.where(empty, 0.0, torch.where(empty, 1.0, square).sqrt())
+    floor = 0.0 if square.dtype == torch.float16 else torch.finfo(square.dtype).tiny
+    empty = square <= floor
+    root = torch.where(empty, 1.0, square).sqrt()
+    return torch.where(empty, square.detach().clamp(min=0.0).sqrt(), root)
 
 
 def divided(numerator: Tensor, root: Tensor, eps: Hyperparameter) -> Tensor:
