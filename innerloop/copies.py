@@ -14,8 +14,10 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.weight_norm import WeightNorm
 
 from innerloop.parametrized import kind_of_copies
+from innerloop.weight_norm import hook_with_second_derivatives
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -230,6 +232,8 @@ class _Copier:
     def _copied(self, value: Any, kind: type) -> Any:
         if isinstance(value, Tensor):
             return self._tensor(value)
+        if kind is WeightNorm:
+            return hook_with_second_derivatives(value)
         if kind in _DICTS:
             copied = self.memo[id(value)] = value.copy()
             for key, item in value.items():

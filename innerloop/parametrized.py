@@ -5,6 +5,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from innerloop.weight_norm import class_with_second_derivatives
+
 
 def kind_of_copies(module: nn.Module) -> type[nn.Module]:
     """The class that copies of a module have.
@@ -13,7 +15,7 @@ def kind_of_copies(module: nn.Module) -> type[nn.Module]:
     for the one module that the class was made for, and would hand them to all copies; in the class
     returned they are computed at each use.
     """
-    kind = type(module)
+    kind = class_with_second_derivatives(type(module))
     parametrizations = module._modules.get("parametrizations")
     if not isinstance(parametrizations, nn.ModuleDict):
         return kind
