@@ -75,6 +75,7 @@ def task_gradients(
         TypeError: `task_loss` returns no tensor, or a meta-parameter is none.
         ValueError: the tasks do not fit together, an option is unknown, or the outer loss depends
             on no meta-parameter.
+        FloatingPointError: an outer loss or the gradient is NaN or infinite.
     """
     if randomness not in ("different", "same"):
         raise ValueError(f"randomness: {randomness!r}, should be 'different' or 'same'")
@@ -115,7 +116,26 @@ def task_gradients(
         if mode in ("vmap", "compile") and not any(bool(g.any()) for g in trees.leaves(total)):
             # Transforms do not tell whether the loss depends on anything; eager code does.
             _eager(task_loss, given)(meta_parameters, _task(tasks, 0))
-    return TaskGradients(torch.cat(losses), trees.tree_map(lambda leaf: leaf / count, total))
+    found = TaskGradients(torch.cat(losses), trees.tree_map(lambda leaf: leaf / count, total))
+    _check_finite(found)
+    return found
+
+
+def _check_finite(found: TaskGradients) -> None:
+    bad = (~found.losses.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        raise FloatingPointError(
+            f"task_loss: the outer loss of {len(bad)} of {len(found.losses)} tasks is not finite, "
+            f"first of task {bad[0]}, where it is {found.losses[bad[0]].item()}"
+        )
+    leaves = trees.named_leaves(found.gradients)
+    names = [name for name, leaf in leaves if not bool(leaf.isfinite().all())]
+    if names:
+        raise FloatingPointError(
+            f"task_loss: its gradient is not finite for {len(names)} meta-parameters, such as "
+            f"{names[:4]}; look for what has no derivative, such as the root or the norm of zero, "
+            "or leaves the range of the dtype; torch.autograd.set_detect_anomaly(True) says where"
+        )
 
 
 def meta_train(
@@ -146,6 +166,7 @@ def meta_train(
     Raises:
         TypeError, ValueError: as of `task_gradients`, or `optimizer` and `meta_parameters` do not
             hold the same tensors.
+        FloatingPointError: as of `task_gradients`; the meta-parameters are as before that batch.
     """
     tensors = meta_tensors(meta_parameters)
     _check_optimizer(optimizer, tensors)
