@@ -9,13 +9,14 @@ from innerloop.autodiff import transforming
 from innerloop.solvers.base import StepStats
 
 _ROWS = 256
+_TOGETHER = 32
 
 
 class Reports:
     """The reports of all steps, a row a step.
 
-    They are written into tensors made once: small tensors that outlive a step would lie between
-    the blocks of memory that it frees, and keep the allocator from giving these back.
+    Every few steps they are written into tensors made once: small tensors that outlive steps would
+    lie between the blocks of memory that these free, and keep the allocator from giving them back.
 
     Args:
         before: reports of earlier steps of the same solve, to which `settled` compares. Default:
@@ -23,30 +24,37 @@ class Reports:
     """
 
     def __init__(self, before: "Reports | None" = None) -> None:
-        self._first: Tensor | None = None if before is None else before._first
-        self._last: Tensor | None = None
+        self._first: StepStats | None = None if before is None else before._first
+        self._last: StepStats | None = None
         self._count = 0
         self._table: StepStats | None = None
-        self._list: list[StepStats] = []
+        self._latest: list[StepStats] = []
+        """Not in the table yet."""
 
     def __len__(self) -> int:
         return self._count
 
     def add(self, report: StepStats) -> None:
         """Write down what a step reports."""
-        # Without its graph: checkpoints, which are part of graphs, refer to the reports.
-        self._last = report.gradient_norm.detach()
-        if transforming():  # what is batched there cannot be written into what is not
-            self._list.append(report)
-            if self._first is None:
-                self._first = report.gradient_norm
-        else:
-            self._table = _grown(self._table, report, self._count)
-            for column, value in _pairs(self._table, report):
-                column[self._count] = value.detach()
-            if self._first is None:
-                self._first = self._table.gradient_norm[0]
+        # Without a graph: checkpoints, which are part of graphs, refer to the reports.
+        if any(v is not None and v.requires_grad for v in report):
+            report = StepStats._make(None if v is None else v.detach() for v in report)
+        self._last = report
+        if self._first is None:
+            self._first = report
+        self._latest.append(report)
         self._count += 1
+        # Under a transform, what is batched cannot be written into what is not.
+        if len(self._latest) == _TOGETHER and not transforming():
+            self._write()
+
+    def _write(self) -> None:
+        stop = self._count
+        start = stop - len(self._latest)
+        self._table = _with_room(self._table, self._latest[0], start, stop)
+        for column, rows in _pairs(self._table, _stack(self._latest)):
+            column[start:stop] = rows
+        self._latest = []
 
     def extend(self, reports: StepStats) -> None:
         """Write down what several steps report, each entry of shape (steps, *batch)."""
@@ -55,11 +63,10 @@ class Reports:
 
     def stacked(self) -> StepStats | None:
         """All reports, each entry of shape (steps, *batch); None before the first step."""
-        if self._list:
-            columns = zip(*self._list, strict=True)
-            return StepStats._make(None if c[0] is None else torch.stack(c) for c in columns)
         if self._table is None:
-            return None
+            return _stack(self._latest) if self._latest else None
+        if self._latest:
+            self._write()
         return StepStats._make(None if v is None else v[: self._count] for v in self._table)
 
     def resemble(self, losses: Tensor, others: Tensor) -> bool:
@@ -70,8 +77,8 @@ class Reports:
         """
         if losses.shape != others.shape:
             return False
-        start = losses if self._table is None else self._table.loss[:1]
-        scale = start.abs().nan_to_num(0.0, 0.0, 0.0).amax(0)
+        start = losses[0] if self._first is None else self._first.loss
+        scale = start.abs().nan_to_num(0.0, 0.0, 0.0)
         eps = torch.finfo(losses.dtype).eps
         close = (losses - others.detach()).abs() <= eps**0.5 * torch.maximum(
             scale, losses.abs()
@@ -83,19 +90,25 @@ class Reports:
         """Whether each problem's gradient norm fell to `tolerance` times its first one."""
         assert self._first is not None
         assert self._last is not None
-        return self._last <= tolerance * self._first
+        return self._last.gradient_norm <= tolerance * self._first.gradient_norm
 
 
 def _pairs(table: StepStats, report: StepStats) -> Sequence[tuple[Tensor, Tensor]]:
     return [(a, b) for a, b in zip(table, report, strict=True) if a is not None and b is not None]
 
 
-def _grown(table: StepStats | None, report: StepStats, count: int) -> StepStats:
-    """The table with room for another row."""
-    if table is None:
-        return StepStats._make(None if v is None else v.new_empty(_ROWS, *v.shape) for v in report)
-    if count < len(table.loss):
+def _stack(reports: list[StepStats]) -> StepStats:
+    columns = zip(*reports, strict=True)
+    return StepStats._make(None if c[0] is None else torch.stack(c) for c in columns)
+
+
+def _with_room(table: StepStats | None, report: StepStats, count: int, wanted: int) -> StepStats:
+    """The table, its first `count` rows kept, with room for `wanted` of them."""
+    if table is not None and wanted <= len(table.loss):
         return table
-    return StepStats._make(
-        None if v is None else torch.cat([v, torch.empty_like(v)]) for v in table
-    )
+    rows = max(_ROWS, 2 * wanted)
+    grown = StepStats._make(None if v is None else v.new_empty(rows, *v.shape) for v in report)
+    if table is not None:
+        for new, old in _pairs(grown, table):
+            new[:count] = old[:count]
+    return grown
