@@ -1,5 +1,6 @@
 """Solvers made of two parts: a direction, and a rate that says how far to follow it."""
 
+import operator
 from abc import abstractmethod
 from copy import copy
 from typing import Any, NamedTuple
@@ -27,8 +28,8 @@ class State(NamedTuple):
 
     step: int
     memory: Tree
-    moved: tuple[int, ...] = ()
-    """How many of the steps moved each tensor, where tensors may rest."""
+    moved: int | tuple[int, ...] = 0
+    """How many of the steps moved all tensors, or each, where some rested or differ in settings."""
 
 
 class Proposal(NamedTuple):
@@ -126,29 +127,40 @@ class GradientMethod(DirectionSolver):
         """Map a gradient and what is remembered to a direction and the next memory."""
 
     def init(self, problem: Problem, params: Tree) -> State:
-        return State(0, self.memory(params), (0,) * len(trees.leaves(params)))
+        each = (0,) * len(trees.leaves(params))
+        return State(0, self.memory(params), each if self._settings_of_leaves(params) else 0)
 
     def propose(self, problem: Problem, params: Tree, state: State) -> Proposal:
         loss, partial = problem.value_and_partial_gradient(params)
         reached = [part is not None for part in trees.leaves(partial)]
-        gradient = filled(partial, params)
-        if all(reached) and len(set(state.moved)) == 1 and not self._settings_of_leaves(params):
-            direction, memory = self.direction(
-                problem, params, gradient, state.memory, state.moved[0]
-            )
+        gradient, moved = partial, state.moved
+        if isinstance(moved, int) and all(reached):
+            direction, memory = self.direction(problem, params, gradient, state.memory, moved)
+            moved += 1
         else:
-            direction, memory = self._leaf_by_leaf(problem, params, gradient, state, reached)
-        moved = tuple(n + there for n, there in zip(state.moved, reached, strict=True))
+            if isinstance(moved, int):
+                moved = (moved,) * len(reached)
+            gradient = filled(partial, params)
+            direction, memory = self._leaf_by_leaf(
+                problem, params, gradient, state.memory, moved, reached
+            )
+            moved = tuple(map(operator.add, moved, reached))
         state = State(state.step + 1, memory, moved)
         return self._proposal(problem, params, loss, gradient, direction, state)
 
     def _leaf_by_leaf(
-        self, problem: Problem, params: Tree, gradient: Tree, state: State, reached: list[bool]
+        self,
+        problem: Problem,
+        params: Tree,
+        gradient: Tree,
+        memory: Tree,
+        moved: tuple[int, ...],
+        reached: list[bool],
     ) -> tuple[Tree, Tree]:
         """`direction`, where tensors have settings of their own, or rest, or did."""
         leaves, spec = trees.flatten(params)
         count, settings = len(leaves), self._settings_of_leaves(params)
-        remembered, memory_spec = trees.flatten(state.memory)
+        remembered, memory_spec = trees.flatten(memory)
         directions = [torch.zeros_like(leaf) for leaf in leaves]
         for i, (leaf, part) in enumerate(zip(leaves, trees.leaves(gradient), strict=True)):
             if not reached[i]:
@@ -157,9 +169,9 @@ class GradientMethod(DirectionSolver):
             vars(solver).update({name: values[i] for name, values in settings.items()})
             # What is remembered is nothing, or trees like the parameters side by side.
             own_spec = trees.flatten(solver.memory(leaf))[1]
-            own = None if state.memory is None else trees.unflatten(remembered[i::count], own_spec)
-            directions[i], own = solver.direction(problem, leaf, part, own, state.moved[i])
-            if state.memory is not None:
+            own = None if memory is None else trees.unflatten(remembered[i::count], own_spec)
+            directions[i], own = solver.direction(problem, leaf, part, own, moved[i])
+            if memory is not None:
                 remembered[i::count] = trees.leaves(own)
         return trees.unflatten(directions, spec), trees.unflatten(remembered, memory_spec)
 
