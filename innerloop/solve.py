@@ -194,18 +194,23 @@ def _statuses(
     solver: Solver,
     tolerance: float,
 ) -> Tensor:
-    leaves = trees.leaves(value)
-    statuses = torch.full(problem.batch_shape, int(Status.STEPS_USED_UP), device=leaves[0].device)
-    finite = torch.ones_like(statuses, dtype=torch.bool)
-    for leaf in leaves:
-        sound = leaf.detach().isfinite()
-        batch_dims = finite.ndim
-        finite = finite & (sound.flatten(batch_dims).all(-1) if leaf.ndim > batch_dims else sound)
-    sound = torch.ones_like(finite)
-    if len(reports):
-        sound = (stats.losses + stats.gradient_norms + stats.step_sizes).isfinite().all(0)
-        done = torch.ones_like(finite) if solver.direct else reports.settled(tolerance)
-        statuses = statuses.masked_fill(done, int(Status.CONVERGED))
-    broken = Status.BREAKDOWN if solver.direct and len(reports) else Status.NOT_FINITE
-    statuses = statuses.masked_fill(~finite, int(broken))
-    return statuses.masked_fill(~sound, int(Status.NOT_FINITE))
+    finite = _finite(value, len(problem.batch_shape))
+    if not len(reports):
+        return torch.where(finite, int(Status.STEPS_USED_UP), int(Status.NOT_FINITE))
+    if solver.direct:
+        statuses = torch.where(finite, int(Status.CONVERGED), int(Status.BREAKDOWN))
+    else:
+        done = reports.settled(tolerance)
+        statuses = torch.where(done, int(Status.CONVERGED), int(Status.STEPS_USED_UP))
+        statuses = torch.where(finite, statuses, int(Status.NOT_FINITE))
+    sound = (stats.losses + stats.gradient_norms + stats.step_sizes).isfinite().all(0)
+    return torch.where(sound, statuses, int(Status.NOT_FINITE))
+
+
+def _finite(value: Tree, batch_dims: int) -> Tensor:
+    """Whether all parameters of each problem are finite."""
+    sound = []
+    for leaf in trees.leaves(value):
+        parts = leaf.detach().isfinite()
+        sound.append(parts.flatten(batch_dims).all(-1) if leaf.ndim > batch_dims else parts)
+    return torch.stack(sound).all(0) if len(sound) > 1 else sound[0]
