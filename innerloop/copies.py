@@ -7,9 +7,16 @@ copy, such as a lock, a generator or an open file.
 
 import weakref
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from functools import partial
-from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
+from types import (
+    BuiltinFunctionType,
+    CellType,
+    FunctionType,
+    MappingProxyType,
+    MethodType,
+    ModuleType,
+)
 from typing import Any, TypeVar, cast
 
 import torch
@@ -71,6 +78,8 @@ class Template:
     Args:
         module: what to copy.
         known: the `id` of what, outside of the module, is copied, too. Default: nothing.
+        in_place: modules that are copied in place of some in the module, by the `id` of these. They
+            have no other parameters. Default: none.
 
     Attributes:
         parameters, buffers: the module's, by name, each once.
@@ -79,13 +88,19 @@ class Template:
         TypeError: the module runs outside of Python.
     """
 
-    def __init__(self, module: nn.Module, known: Container[int] = ()) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        known: Container[int] = (),
+        in_place: Mapping[int, nn.Module] = MappingProxyType({}),
+    ) -> None:
         self.parameters: dict[str, Tensor] = {}
         self.buffers: dict[str, Tensor] = {}
         self._module = module
         named = list(module.named_modules())
         own = {id(part) for _, part in named}
-        for prefix, part in named:
+        sources = [in_place.get(id(part), part) for _, part in named]
+        for (prefix, _), part in zip(named, sources, strict=True):
             if isinstance(part, torch.jit.ScriptModule):
                 raise TypeError(
                     f"module: {type(part).__name__} runs outside of Python, should be an "
@@ -100,7 +115,10 @@ class Template:
                     if tensor is not None and id(tensor) not in own:
                         own.add(id(tensor))
                         found[prefix + name] = tensor
-        self._parts = [_Part(part, own, known) for _, part in named]
+        self._parts = [
+            _Part(part, source, own, known)
+            for (_, part), source in zip(named, sources, strict=True)
+        ]
 
     def copy(self, memo: dict[int, Any], other: Callable[[Tensor], Tensor]) -> Any:
         """Make a copy of the module, with tensors handed in.
@@ -131,10 +149,12 @@ class Template:
 class _Part:
     """What one module is like: what its copies share, and what each has for itself."""
 
-    def __init__(self, original: nn.Module, own: set[int], known: Container[int]) -> None:
+    def __init__(
+        self, original: nn.Module, source: nn.Module, own: set[int], known: Container[int]
+    ) -> None:
         self.original = original
-        self.kind = kind_of_copies(original)
-        self._attributes = dict(original.__dict__)
+        self.kind = kind_of_copies(source)
+        self._attributes = dict(source.__dict__)
         self._plain: list[tuple[str, Callable[[], Any]]] = []
         self._links: list[tuple[str, list[tuple[str, int]]]] = []
         self._others: list[tuple[str, Any]] = []

@@ -16,7 +16,7 @@ from innerloop.adjoints import Adjoint
 from innerloop.autodiff import transforming
 from innerloop.compiled import CompiledObjective, compiled_call, compiled_value_and_gradient
 from innerloop.copies import Template, clone, detached_copy
-from innerloop.normalization import recorded_statistics, set_statistics
+from innerloop.normalization import recorded_statistics, with_statistics
 from innerloop.problems import Objective
 from innerloop.selection import Selection, first_names, fitting, select
 from innerloop.solve import Solution, solve
@@ -118,9 +118,7 @@ class Adapted:
         batch_statistics = self._policy == "batch_statistics"
         own = self._own()
         if not self._compile and not torch.compiler.is_compiling():
-            filled = self._filled(Template(self.module), own)
-            set_statistics(filled, batch_statistics)
-            return filled(*args, **kwargs)
+            return self._filled(_template(self.module, batch_statistics), own)(*args, **kwargs)
         skeleton = _skeleton(self.module, batch_statistics)
         if self._compile and not transforming():
             run = self._made_once(compiled_call)
@@ -196,8 +194,7 @@ class Adapted:
         adapted = copy.copy(adapting)
         adapted.solution, adapted.values = solution, solution.value
         if self._policy == "per_task":
-            recorded = adapted._filled(Template(self.module), adapted.values)
-            set_statistics(recorded, batch_statistics)
+            recorded = adapted._filled(_template(self.module, batch_statistics), adapted.values)
             with recorded_statistics(recorded) as statistics:
                 loss(recorded)
             adapted._statistics = statistics
@@ -224,11 +221,7 @@ class Adapted:
         if self._compile or torch.compiler.is_compiling():
             skeleton = _skeleton(self.module, batch_statistics)
             return lambda values: lambda *args, **kwargs: self._run(skeleton, values, args, kwargs)
-        template = Template(self.module)
-        if any(isinstance(layer, _BatchNorm) for layer in self.module.modules()):
-            prepared = template.copy(_themselves(template), clone)
-            set_statistics(prepared, batch_statistics)
-            template = Template(prepared)
+        template = _template(self.module, batch_statistics)
         return lambda values: self._filled(template, values)
 
     def _filled(self, template: Template, values: Mapping[str, Tensor]) -> nn.Module:
@@ -316,10 +309,14 @@ def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
     normalised = any(isinstance(layer, _BatchNorm) for layer in module.modules())
     if not normalised and (torch.compiler.is_compiling() or current_thread() is main_thread()):
         return module
-    template = Template(module)
+    template = _template(module, batch_statistics)
     skeleton: nn.Module = template.copy(_themselves(template), clone)
-    set_statistics(skeleton, batch_statistics)
     return skeleton
+
+
+def _template(module: nn.Module, batch_statistics: bool) -> Template:
+    """What the module is like now, its BatchNorm using one kind of statistics."""
+    return Template(module, in_place=with_statistics(module, batch_statistics))
 
 
 def _themselves(template: Template) -> dict[int, Any]:
