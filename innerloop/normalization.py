@@ -6,16 +6,17 @@ unrolled steps of small convolutional nets spend a quarter of their time.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import Function
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from innerloop.autodiff import transforming
+from innerloop.primitive import Primitive
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
@@ -39,14 +40,12 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     return normalized
 
 
-class _BatchNormalization(Function):
+class _BatchNormalization(Primitive):
     """y = w z + b with z = r (x − mean) and r = (variance + eps)^(-1/2), per channel.
 
     It returns z and r as well: the gradient is a function of these alone, and the gradient of the
     gradient reaches x through them.
     """
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -81,10 +80,8 @@ class _BatchNormalization(Function):
         return grad_x, grad_weight, grad_bias, None
 
 
-class _Gradient(Function):
+class _Gradient(Primitive):
     """The gradient by x, weight and bias: w r (g − mean(g) − z mean(g z)), Σ g z and Σ g."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -181,13 +178,22 @@ def use_batch_statistics(layer: _BatchNorm) -> None:
     layer.__class__ = _BY_BATCH.get(type(layer), type(layer))
 
 
-def set_statistics(copied: nn.Module, batch_statistics: bool) -> None:
-    """Let the BatchNorm layers of a copy use one kind of statistics."""
-    for layer in copied.modules():
-        if isinstance(layer, _BatchNorm):
-            layer.eval()
-            if batch_statistics or layer.running_mean is None:
-                use_batch_statistics(layer)
+def with_statistics(module: nn.Module, batch_statistics: bool) -> dict[int, nn.Module]:
+    """By the `id` of each BatchNorm layer, one like it that uses one kind of statistics."""
+    return {
+        id(layer): _with_statistics(layer, batch_statistics)
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm)
+    }
+
+
+def _with_statistics(layer: _BatchNorm, batch_statistics: bool) -> _BatchNorm:
+    changed = copy(layer)
+    changed._buffers = layer._buffers.copy()
+    changed.training = False
+    if batch_statistics or layer.running_mean is None:
+        use_batch_statistics(changed)
+    return changed
 
 
 @contextmanager

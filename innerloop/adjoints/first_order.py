@@ -7,6 +7,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.adjoints.base import Adjoint
+from innerloop.primitive import Primitive
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
@@ -100,10 +101,8 @@ def _same_tensors(tree: Tree, other: Tree) -> bool:
     return all(a is b for a, b in pairs)
 
 
-class _PseudoGradient(torch.autograd.Function):
+class _PseudoGradient(Primitive):
     """The identity, whose gradient is another tensor."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(value: Tensor, gradient: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop.adjoints.base import Adjoint, check_count
 from innerloop.autodiff import differentiated_around, transforming
+from innerloop.primitive import Primitive
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
@@ -77,10 +78,8 @@ class _System:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-class _Inverse(torch.autograd.Function):
+class _Inverse(Primitive):
     """The linear map v ↦ H⁻¹ v of a constant symmetric H."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(system: _System, *right: Tensor) -> tuple[Tensor, ...]:
@@ -95,10 +94,8 @@ class _Inverse(torch.autograd.Function):
         return None, *_Inverse.apply(ctx.system, *outer)
 
 
-class _Once(torch.autograd.Function):
+class _Once(Primitive):
     """The identity of its first half, which refuses to be differentiated."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -116,10 +113,8 @@ class _Once(torch.autograd.Function):
         )
 
 
-class _Correction(torch.autograd.Function):
+class _Correction(Primitive):
     """The Newton step −H⁻¹ g from a minimum: zero, but for its derivative −H⁻¹ by the gradient."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(system: _System, once: bool, *gradient: Tensor) -> tuple[Tensor, ...]:

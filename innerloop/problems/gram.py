@@ -4,8 +4,9 @@ import math
 from itertools import pairwise
 from typing import Any
 
-import torch
 from torch import Tensor
+
+from innerloop.primitive import Primitive
 
 _BLOCKS = 10
 """Parts that a matrix is worked on in."""
@@ -28,10 +29,8 @@ def patch_gram(features: Tensor, kernel: int) -> Tensor:
     return _PatchGram.apply(by_channel, kernel)  # type: ignore[no-any-return]
 
 
-class _PatchGram(torch.autograd.Function):
+class _PatchGram(Primitive):
     """`patch_gram` of features (*batch, C, N, H, W)."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(features: Tensor, kernel: int) -> Tensor:
@@ -68,10 +67,8 @@ class _PatchGram(torch.autograd.Function):
         return (features.flatten(-3) @ (outer + outer.mT)).reshape(features.shape), None
 
 
-class _ShiftedSum(torch.autograd.Function):
+class _ShiftedSum(Primitive):
     """The sum over all shifts of both pixels of a pair; its own transpose."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(pairs: Tensor, kernel: int) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+from innerloop.primitive import Primitive
 from innerloop.problems.weighted import SquareWeighted, square_weighted_gradients
 
 
@@ -30,10 +31,8 @@ class Collects(Protocol):
     def add(self, responses: Tensor, filters: Tensor, rows: Tensor | None = None) -> None: ...
 
 
-class Convolve(torch.autograd.Function):
+class Convolve(Primitive):
     """x * τ for features (*batch, N, C, H, W) and filters (*batch, D, C, K, K)."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(features: Tensor, filters: Tensor, collector: Collects | None = None) -> Tensor:
@@ -60,10 +59,8 @@ class Convolve(torch.autograd.Function):
         )
 
 
-class Correlate(torch.autograd.Function):
+class Correlate(Primitive):
     """The filters whose inner product with any τ is that of the responses with x * τ."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -88,10 +85,8 @@ class Correlate(torch.autograd.Function):
         )
 
 
-class CorrelateWeighed(torch.autograd.Function):
+class CorrelateWeighed(Primitive):
     """`Correlate` of W² r, for which a backward pass keeps nothing but W and r."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(
@@ -124,10 +119,8 @@ class CorrelateWeighed(torch.autograd.Function):
         return spread, *pulled, None, None
 
 
-class Spread(torch.autograd.Function):
+class Spread(Primitive):
     """The features whose inner product with any x is that of the responses with x * τ."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(responses: Tensor, filters: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.autograd import Function
+
+from innerloop.primitive import Primitive
 
 
 def weighted_square(weights: Tensor, residual: Tensor) -> Tensor:
@@ -17,7 +18,7 @@ def square_weighted(weights: Tensor, residual: Tensor) -> Tensor:
     return _apply(SquareWeighted, weights, residual)
 
 
-def _apply(function: type[Function], weights: Tensor, residual: Tensor) -> Tensor:
+def _apply(function: type[Primitive], weights: Tensor, residual: Tensor) -> Tensor:
     # Through a torch function, by which checkpoints find what code closes over.
     weights = weights[...]
     if weights.requires_grad or residual.requires_grad:
@@ -26,10 +27,8 @@ def _apply(function: type[Function], weights: Tensor, residual: Tensor) -> Tenso
     return function.forward(weights, residual)  # type: ignore[no-any-return]
 
 
-class WeightedSquare(Function):
+class WeightedSquare(Primitive):
     """(W r)²; written out, it would keep W r as well."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(weights: Tensor, residual: Tensor) -> Tensor:
@@ -49,10 +48,8 @@ class WeightedSquare(Function):
         )
 
 
-class SquareWeighted(Function):
+class SquareWeighted(Primitive):
     """W² r; written out, it would keep W² as well."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(weights: Tensor, residual: Tensor) -> Tensor:
