@@ -25,10 +25,10 @@ from torch import Tensor
 import innerloop as il
 from innerloop_vos.backbones import backbone
 from innerloop_vos.data import synthetic_clip
-from innerloop_vos.files import atomic_path, prepare_output
-from innerloop_vos.masks import read_mask
+from innerloop_vos.io.files import atomic_path, prepare_output
+from innerloop_vos.io.masks import read_mask
+from innerloop_vos.io.video import open_frames
 from innerloop_vos.ridge import RidgeOptions, TargetFeatures, mask_problem
-from innerloop_vos.video import open_frames
 
 SOLVERS = {"steepest descent": il.SteepestDescent(), "conjugate gradient": il.ConjugateGradient()}
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from lwl_clips import MemoryFrames
 
+from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import draw_path, paste
 from innerloop_vos.data.sampling import MiniSequence
-from innerloop_vos.errors import InputError
 
 _TRIES = 100
 _LEAST = 0.3

@@ -17,7 +17,7 @@ from eosvos_measure import Figures, measure, plain_options
 
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.eosvos import load_eosvos
-from innerloop_vos.files import atomic_path
+from innerloop_vos.io.files import atomic_path
 from innerloop_vos.training.validation import Validation
 
 STEPS = (0, 1, 2, 5, 10, 20, 50, 100)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from innerloop_vos.eosvos import load_eosvos
 from innerloop_vos.eosvos.finetuning import rates_by_name
-from innerloop_vos.files import atomic_path
+from innerloop_vos.io.files import atomic_path
 
 PARTS = {
     "backbone": r"backbone\.body\.",

@@ -29,7 +29,7 @@ from innerloop_vos.eosvos import EOSVOS, EOSVOSOptions, load_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
 from innerloop_vos.eosvos.training import WEIGHTS, EOSVOSTraining
-from innerloop_vos.files import atomic_path
+from innerloop_vos.io.files import atomic_path
 from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.loop import CHECKPOINT, run
 from innerloop_vos.training.validation import Validation

@@ -28,13 +28,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no threads of the process befo
 import torch
 from PIL import Image
 
-from innerloop_vos import signals
 from innerloop_vos.cli import main as command_line
 from innerloop_vos.data.synthetic import synthetic_clip
 from innerloop_vos.eosvos import save_eosvos
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2
 from innerloop_vos.eosvos.finetuning import initial_rates
-from innerloop_vos.masks import write_mask
+from innerloop_vos.io.masks import write_mask
+from innerloop_vos.runs import signals
 from innerloop_vos.training.curve import Curve
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)

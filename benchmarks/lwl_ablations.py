@@ -25,8 +25,8 @@ from lwl_clips import SmallClips
 from lwl_rows import ABLATIONS
 from lwl_table import Table
 
+from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import load_lwl
 from innerloop_vos.lwl.training.stages import LOSSES
 from innerloop_vos.training.validation import Validation

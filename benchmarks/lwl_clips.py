@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
-from innerloop_vos.errors import InputError
-from innerloop_vos.frames import Frames
+from innerloop_vos.io.frames import Frames
 
 
 class MemoryFrames(Frames):

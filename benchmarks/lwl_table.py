@@ -5,8 +5,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path
+from innerloop.errors import InputError
+from innerloop_vos.io.files import atomic_path
 
 Figures = dict[str, float]
 

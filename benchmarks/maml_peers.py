@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 import innerloop as il
 from innerloop.compare.peers import PEERS, Loss, Peer, Task
-from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.io.files import atomic_path, prepare_output
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 

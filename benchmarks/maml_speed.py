@@ -43,7 +43,7 @@ from innerloop.compare.measure import (
 )
 from innerloop.compare.peers import PEERS, Loss, Peer, Task, functional_outcome
 from innerloop.compare.results import machine, versions
-from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.io.files import atomic_path, prepare_output
 
 OUTER_RATE = 1e-3
 SIDE_BY_SIDE = ", threads"

@@ -34,7 +34,7 @@ from scipy.optimize import least_squares
 from torch import Tensor
 
 import innerloop as il
-from innerloop_vos.files import atomic_path, prepare_output
+from innerloop_vos.io.files import atomic_path, prepare_output
 
 STEPS = 500
 Residual = Callable[[Tensor], Tensor]

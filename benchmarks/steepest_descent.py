@@ -87,14 +87,9 @@ def our_steps(
 ) -> Tensor:
     """The last iterate, by innerloop."""
     *parts, init = data
-    value: Tensor = il.solve(
-        il.ConvLeastSquares(*parts),
-        init,
-        il.SteepestDescent(FLOOR),
-        steps=steps,
-        adjoint=adjoint,
-        prediction=prediction,
-    ).value
+    problem, solver = il.ConvLeastSquares(*parts), il.SteepestDescent(FLOOR)
+    state = None if prediction is None else il.SolverState(solver, problem, init, prediction)
+    value: Tensor = il.solve(problem, init, solver, steps=steps, adjoint=adjoint, state=state).value
     return value
 
 

@@ -11,18 +11,19 @@ from innerloop.adjoints import (
     Truncate,
     Unroll,
 )
-from innerloop.modules import Adapted, adapt
+from innerloop.modules.adapted import Adapted, adapt
 from innerloop.problems import (
     ConvLeastSquares,
+    CurvedProblem,
     LeastSquares,
     LinearLeastSquares,
     LogisticRegression,
     Objective,
     Problem,
     Quadratic,
+    QuadraticProblem,
 )
 from innerloop.rates import LearningRates, RateReport
-from innerloop.solve import Solution, SolveError, Stats, Status, solve
 from innerloop.solvers import (
     IRLS,
     Adagrad,
@@ -34,6 +35,7 @@ from innerloop.solvers import (
     ExactLineSearch,
     GaussNewton,
     GradientDescent,
+    GradientMethod,
     LearnedUpdate,
     LevenbergMarquardt,
     Neumann,
@@ -43,8 +45,12 @@ from innerloop.solvers import (
     Solver,
     SteepestDescent,
     StepSize,
+    StepStats,
 )
+from innerloop.solvers.state import SolverState
+from innerloop.solving import Solution, SolveError, Stats, Status, solve
 from innerloop.tasks import TaskGradients, meta_train, task_gradients
+from innerloop.trees import Tree
 
 __version__ = "0.1.0"
 
@@ -58,12 +64,14 @@ __all__ = [
     "Armijo",
     "ConjugateGradient",
     "ConvLeastSquares",
+    "CurvedProblem",
     "Detach",
     "Exact",
     "ExactLineSearch",
     "FirstOrder",
     "GaussNewton",
     "GradientDescent",
+    "GradientMethod",
     "Implicit",
     "LearnedUpdate",
     "LearningRates",
@@ -78,6 +86,7 @@ __all__ = [
     "OneStep",
     "Problem",
     "Quadratic",
+    "QuadraticProblem",
     "RMSprop",
     "RateReport",
     "Reptile",
@@ -85,11 +94,14 @@ __all__ = [
     "Solution",
     "SolveError",
     "Solver",
+    "SolverState",
     "Stats",
     "Status",
     "SteepestDescent",
     "StepSize",
+    "StepStats",
     "TaskGradients",
+    "Tree",
     "Truncate",
     "Unroll",
     "adapt",

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils import _pytree as pytree
 
 from innerloop import trees
 from innerloop.attention import attention_with_second_derivatives
+from innerloop.compile._torch import inside_transform, pytree, without_torch_function
 from innerloop.trees import Tree
 
 Operator = Callable[[Tree], Tree]
@@ -22,7 +22,7 @@ def transforming() -> bool:
     """Whether torch.compile or a torch.func transform runs this code: no value may steer it."""
     if torch.compiler.is_compiling():
         return True
-    return torch._C._functorch.peek_interpreter_stack() is not None
+    return inside_transform()
 
 
 _depth: ContextVar[int] = ContextVar("_depth", default=0)
@@ -154,7 +154,7 @@ class _Clones(TorchFunctionMode):
 
 def ordinary(tensor: Tensor) -> Tensor:
     """The tensor, or a clone of one that was made under `torch.inference_mode()`."""
-    with torch._C.DisableTorchFunction():
+    with without_torch_function():
         return tensor.clone() if tensor.is_inference() else tensor
 
 

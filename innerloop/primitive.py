@@ -1,15 +1,19 @@
 """Autograd Functions that work in eager code, under torch.func and under torch.compile."""
 
 import inspect
+from typing import Any
 
+import torch
 from torch.autograd import Function
+from torch.overrides import handle_torch_function, has_torch_function
 
 
 class Primitive(Function):
-    """An autograd Function with `forward` and `setup_context` apart, which torch.func maps itself.
+    """An autograd Function that torch's function modes see, as they see torch's own functions.
 
-    At every call torch asks Python for the signature of `forward`, which takes longer than many a
-    small operation; a signature that is known is handed out at once.
+    By these modes checkpoints find the tensors that code closes over. With `forward` and
+    `setup_context` apart, torch.func maps it too. Torch asks Python for the signature of `forward`
+    at every call, which takes longer than many a small operation; here it is at hand.
     """
 
     generate_vmap_rule = True
@@ -17,3 +21,10 @@ class Primitive(Function):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.forward.__signature__ = inspect.signature(cls.forward)  # type: ignore[attr-defined]
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Compute it, with the graph of its gradient."""
+        if not torch.compiler.is_compiling() and has_torch_function(args):
+            return handle_torch_function(cls.apply, args, *args)
+        return super().apply(*args)

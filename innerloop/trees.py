@@ -5,7 +5,8 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
+
+from innerloop.compile._torch import pytree
 
 Tree: TypeAlias = Any
 """A tensor, or any nesting of dicts, lists, tuples and named tuples of tensors."""

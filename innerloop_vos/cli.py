@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from innerloop_vos import signals
+from innerloop_vos.runs import signals
 
 # Small CPU convolutions collapse under OpenMP contention; this must precede the torch import.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

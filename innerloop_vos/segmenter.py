@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import box_to_mask, check_mask
+from innerloop.errors import InputError
+from innerloop_vos.io.masks import box_to_mask, check_mask
 
 _CERTAIN = 100.0
 """Score of a pixel that the user's mask decides."""

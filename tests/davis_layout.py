@@ -3,7 +3,7 @@
 from PIL import Image
 
 from innerloop_vos.data.synthetic import synthetic_clip
-from innerloop_vos.masks import write_mask
+from innerloop_vos.io.masks import write_mask
 
 
 def write_davis(root, names, length=10, size=(64, 80)):

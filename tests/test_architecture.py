@@ -4,6 +4,8 @@ import ast
 import sys
 from pathlib import Path
 
+import pytest
+
 import innerloop
 import innerloop_vos
 
@@ -49,6 +51,64 @@ def test_methods_do_not_import_one_another_and_nothing_below_imports_the_front()
             for method in METHODS:
                 room = f"innerloop_vos.{method}"
                 assert not name.startswith(room) or module.startswith(room), (path, name)
+
+
+def modules_of(package):
+    root = Path(package.__file__).parent
+    found = {}
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_between(modules):
+    """What each module imports of the others, wherever in the file."""
+
+    def targets(path):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    part = f"{node.module}.{alias.name}"
+                    yield part if part in modules else node.module
+
+    return {name: set(targets(path)) & modules.keys() - {name} for name, path in modules.items()}
+
+
+def circles(graph):
+    """Groups of modules that import one another."""
+    index, low, stack, found = {}, {}, [], []
+
+    def visit(name):
+        index[name] = low[name] = len(index)
+        stack.append(name)
+        for target in graph[name]:
+            if target not in index:
+                visit(target)
+                low[name] = min(low[name], low[target])
+            elif target in stack:
+                low[name] = min(low[name], index[target])
+        if low[name] == index[name]:
+            group = []
+            while not group or group[-1] != name:
+                group.append(stack.pop())
+            if len(group) > 1:
+                found.append(sorted(group))
+
+    for name in graph:
+        if name not in index:
+            visit(name)
+    return found
+
+
+@pytest.mark.parametrize("package", [innerloop, innerloop_vos])
+def test_no_modules_import_one_another_in_a_circle(package):
+    assert circles(imports_between(modules_of(package))) == []
+
+
+def test_the_ground_floor_holds_the_interface_and_the_rooms():
+    loose = {path.name for path in VOS.glob("*.py")}
+    assert loose == {"__init__.py", "cli.py", "segmenter.py"}
 
 
 def test_no_file_is_a_room_of_its_own():

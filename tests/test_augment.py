@@ -7,7 +7,7 @@ from shared import needs_shared
 from torch.nn import functional as F
 
 from innerloop_vos.data.augment import affine_matrix, target_crop, warp_image, warp_mask
-from innerloop_vos.masks import mask_to_box
+from innerloop_vos.io.masks import mask_to_box
 
 
 @pytest.fixture(scope="module")

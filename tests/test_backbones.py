@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2, resnet50
 from torchvision.models.feature_extraction import create_feature_extractor
 
+from innerloop.errors import InputError
 from innerloop_vos import backbones
 from innerloop_vos.backbones import BACKBONES, backbone
-from innerloop_vos.backbones.files import read_weights
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
 from innerloop_vos.data.davis import DavisDataset
-from innerloop_vos.distillation import HELD_OUT
-from innerloop_vos.errors import InputError
+from innerloop_vos.distill.distillation import HELD_OUT
+from innerloop_vos.weight_files.backbone import read_weights
 
 VOC = SHARED / "weights" / "mobilenet_v2-voc.safetensors"
 IMAGENET = SHARED / "weights" / "mobilenet_v2-imagenet.safetensors"

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from innerloop_vos.backbones import backbone
-from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import synthetic_clip
+from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.ridge import RidgeSegmenter
 
 

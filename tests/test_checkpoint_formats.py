@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch.serialization import MAGIC_NUMBER, PROTOCOL_VERSION
 
-from innerloop_vos.checkpoints import Unknown, read_checkpoint
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
+from innerloop_vos.weight_files.checkpoints import Unknown, read_checkpoint
 
 DTYPES = [
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64),

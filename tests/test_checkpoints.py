@@ -8,8 +8,8 @@ import zipfile
 import pytest
 import torch
 
-from innerloop_vos.checkpoints import Unknown, read_checkpoint
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
+from innerloop_vos.weight_files.checkpoints import Unknown, read_checkpoint
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False])
 

@@ -9,12 +9,12 @@ import torch
 from davis_layout import write_davis
 from PIL import Image
 
+from innerloop.errors import InputError
 from innerloop_vos.data import coco
 from innerloop_vos.data.coco import CocoDataset
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler
-from innerloop_vos.errors import InputError
 from innerloop_vos.training.data import add_data_arguments, open_data
 
 # Of pycocotools and NumPy 2 between themselves.

@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop.rewriting import _batch_norm, _max_pool2d, rewrite_for_processors
+from innerloop.compile.rewriting import _batch_norm, _max_pool2d, rewrite_for_processors
 
 pytestmark = pytest.mark.slow
 

@@ -6,18 +6,17 @@ from test_problems import problem_tensors
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop.problems.conv import ConvLeastSquares
-from innerloop.problems.coordinates import PrimalCoordinates
-from innerloop.problems.dual import DualCoordinates
-from innerloop.problems.gram import patch_gram
-from innerloop.problems.products import multiply, multiply_transposed
-from innerloop.problems.trilinear import (
+from innerloop.maps.convolution import (
     Convolve,
     Correlate,
     CorrelateWeighed,
     Spread,
     channels_last,
 )
+from innerloop.maps.gram import patch_gram
+from innerloop.maps.products import multiply, multiply_transposed
+from innerloop.problems.conv import ConvLeastSquares
+from innerloop.solvers.coordinates import DualCoordinates, cheapest
 
 STEPS = 6
 WEIGHTINGS = {
@@ -31,8 +30,8 @@ WEIGHTINGS = {
 class Primal(ConvLeastSquares):
     """The problem without its dual."""
 
-    def coordinates(self, init, steps, prediction=None):
-        return PrimalCoordinates(self, init, prediction)
+    def dual_gram(self, like, steps):
+        return None
 
 
 def few_pixels(batch=(), frames=2, outputs=3, kernel=3, size=(3, 4)):
@@ -42,7 +41,7 @@ def few_pixels(batch=(), frames=2, outputs=3, kernel=3, size=(3, 4)):
 
 
 def is_dual(problem, init):
-    return isinstance(problem.coordinates(init, STEPS), DualCoordinates)
+    return isinstance(cheapest(problem, init, STEPS), DualCoordinates)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
@@ -117,7 +116,7 @@ def test_dual_steps_are_the_primal_ones(batch, frames, kernel, weighting, floor)
     primal = il.solve(Primal(*arguments), init, solver, steps=STEPS)
     close = {"rtol": 1e-10, "atol": 1e-10}
     torch.testing.assert_close(dual.value, primal.value, **close)
-    torch.testing.assert_close(dual.prediction, primal.prediction, **close)
+    torch.testing.assert_close(dual.state.inner, primal.state.inner, **close)
     for name in ("losses", "gradient_norms", "step_sizes"):
         found, expected = (getattr(solution.stats, name) for solution in (dual, primal))
         torch.testing.assert_close(found, expected, **close)
@@ -129,7 +128,7 @@ def test_no_problems_at_all_in_the_dual():
     assert is_dual(problem, init)
     solution = il.solve(problem, init, il.SteepestDescent(), steps=2)
     assert solution.value.shape == init.shape
-    assert solution.prediction.shape == e.shape
+    assert solution.state.inner.shape == e.shape
 
 
 def test_dual_steps_reach_the_solution_and_stay():
@@ -188,37 +187,35 @@ def test_vmap_solves_what_a_batch_solves(outputs, size):
 @pytest.mark.parametrize("outputs", [2, 8])
 @pytest.mark.parametrize("size", [(2, 2), (6, 7)])
 @pytest.mark.parametrize("adjoint", [il.Unroll(), il.Detach()])
-def test_a_solve_goes_on_from_its_prediction(monkeypatch, outputs, size, adjoint):
+def test_a_solve_goes_on_from_its_state(monkeypatch, outputs, size, adjoint):
     x, e, w, init = problem_tensors((2,), 1, 2, outputs, size)
     problem, solver = ConvLeastSquares(x, e, w, 0.5), il.SteepestDescent()
     first = il.solve(problem, init, solver, steps=2, adjoint=adjoint)
-    torch.testing.assert_close(first.prediction, problem.predict(first.value))
+    torch.testing.assert_close(first.state.inner, problem.predict(first.value))
     whole = il.solve(problem, init, solver, steps=5, adjoint=adjoint)
     calls = []
     predict = ConvLeastSquares.predict
     monkeypatch.setattr(ConvLeastSquares, "predict", lambda *a: (calls.append(1), predict(*a))[1])
-    rest = il.solve(
-        problem, first.value, solver, steps=3, adjoint=adjoint, prediction=first.prediction
-    )
+    rest = il.solve(problem, first.value, solver, steps=3, adjoint=adjoint, state=first.state)
     assert len(calls) == (0 if is_dual(problem, init) else 3)
     torch.testing.assert_close(rest.value, whole.value, rtol=1e-12, atol=1e-12)
 
 
-def test_a_linear_layer_goes_on_from_its_prediction():
+def test_a_linear_layer_goes_on_from_its_state():
     x, e = torch.randn(2, 9, 4).double(), torch.randn(2, 9, 3).double()
     problem, init = il.LinearLeastSquares(x, e, regularization=0.1), torch.ones(2, 3, 4).double()
     first = il.solve(problem, init, il.SteepestDescent(), steps=2)
-    torch.testing.assert_close(first.prediction, problem.predict(first.value))
-    assert il.solve(problem, init, il.ConjugateGradient()).prediction is None
+    torch.testing.assert_close(first.state.inner, problem.predict(first.value))
+    assert il.solve(problem, init, il.ConjugateGradient()).state is None
 
 
-def test_a_prediction_that_does_not_fit_is_refused():
+def test_a_state_that_does_not_fit_is_refused():
     x, e, w, init = problem_tensors()
     problem = ConvLeastSquares(x, e, w)
-    with pytest.raises(ValueError, match=r"^prediction: .* should be"):
-        il.solve(problem, init, il.SteepestDescent(), prediction=e[:1])
-    with pytest.raises(TypeError, match=r"^prediction: Objective"):
-        il.solve(lambda p: p.square().sum(), init, il.GradientDescent(0.1), prediction=e)
+    solver = il.SteepestDescent()
+    for wrong in (e[:1], e + 1):
+        with pytest.raises(ValueError, match=r"^state: its prediction is .* should be"):
+            il.solve(problem, init, solver, state=il.SolverState(solver, problem, init, wrong))
 
 
 def test_steps_in_single_precision_are_those_in_double():
@@ -229,7 +226,7 @@ def test_steps_in_single_precision_are_those_in_double():
 
     def solved(*tensors):
         problem = ConvLeastSquares(*tensors[:2], regularization=0.1)
-        assert isinstance(problem.coordinates(tensors[2], 60), DualCoordinates)
+        assert isinstance(cheapest(problem, tensors[2], 60), DualCoordinates)
         solver = il.SteepestDescent()
         return il.solve(problem, tensors[2], solver, steps=60, adjoint=il.Detach()).value
 

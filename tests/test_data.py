@@ -4,11 +4,11 @@ import torch
 from PIL import Image
 from shared import SHARED, needs_shared
 
+from innerloop.errors import InputError
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.folder import FolderDataset
 from innerloop_vos.data.synthetic import synthetic_clip, synthetic_image
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import write_mask
+from innerloop_vos.io.masks import write_mask
 
 SIZE = (6, 8)
 

@@ -10,9 +10,10 @@ from davis_layout import write_davis
 from safetensors.torch import load_file
 from torch import Tensor
 
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
 from innerloop_vos.data.synthetic import synthetic_clip
-from innerloop_vos.distillation import (
+from innerloop_vos.distill.distillation import (
     Distillation,
     DistillationSettings,
     add_arguments,
@@ -20,7 +21,6 @@ from innerloop_vos.distillation import (
     train_from_arguments,
     unexplained_variance,
 )
-from innerloop_vos.errors import InputError
 from innerloop_vos.training.loop import run
 
 TINY = DistillationSettings(iterations=4, batch_size=2, crop=48, warmup=1)

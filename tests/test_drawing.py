@@ -2,9 +2,9 @@ import pytest
 import torch
 from PIL import Image
 
-from innerloop_vos.drawing import contact_sheet, overlay
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import PALETTE
+from innerloop.errors import InputError
+from innerloop_vos.io.drawing import contact_sheet, overlay
+from innerloop_vos.io.masks import PALETTE
 
 FRAME = torch.full((3, 20, 30), 100, dtype=torch.uint8)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from innerloop.errors import InputError
 from innerloop_vos.data import Sequence, synthetic_clip
-from innerloop_vos.errors import InputError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 

@@ -8,12 +8,12 @@ import torch
 from continuing import check_goes_on
 
 import innerloop as il
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import read_options
 from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilenet_v2
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.boxes import jittered_boxes
 from innerloop_vos.eosvos.finetuning import Batch, training_loss
-from innerloop_vos.errors import InputError
-from innerloop_vos.method_options import read_options
 from innerloop_vos.scoring import region_similarity
 
 SIZE = (48, 64)

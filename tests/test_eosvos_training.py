@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torchrun import torchrun
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
@@ -31,7 +32,6 @@ from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.tasks import TaskSampler
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
 from innerloop_vos.eosvos.training import WEIGHTS, EOSVOSTraining
-from innerloop_vos.errors import InputError
 from innerloop_vos.training.loop import CHECKPOINT, run
 from innerloop_vos.training.validation import Validation
 

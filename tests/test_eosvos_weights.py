@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from shared import needs_shared
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, eosvos_resnet50, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import read_mask, write_mask
-from innerloop_vos.video import write_video
+from innerloop_vos.io.masks import read_mask, write_mask
+from innerloop_vos.io.video import write_video
 
 TINY = {"channels": 8, "image_size": (48, 64), "box_features": 8, "mask_features": 8}
 

@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path, prepare_output, regular_file
+from innerloop.errors import InputError
+from innerloop_vos.io.files import atomic_path, prepare_output, regular_file
 
 
 def write_half(path, error):

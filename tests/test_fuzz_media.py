@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from test_fuzz_checkpoints import Watch
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import FRAME_FORMATS, read_image
-from innerloop_vos.masks import PALETTE, read_mask
-from innerloop_vos.video import open_frames
+from innerloop.errors import InputError
+from innerloop_vos.io.files import FRAME_FORMATS, read_image
+from innerloop_vos.io.masks import PALETTE, read_mask
+from innerloop_vos.io.video import open_frames
 
 SLOWEST = 20  # seconds
 SIZE = (32, 48)

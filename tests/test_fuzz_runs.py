@@ -9,10 +9,10 @@ import signal
 import pytest
 import torch
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.evaluate import SCORES, SETTINGS, _keep_settings, _read_scores
-from innerloop_vos.errors import InputError
+from innerloop_vos.runs.states import write_state
 from innerloop_vos.scoring import ObjectScores, SequenceScores, write_json
-from innerloop_vos.states import write_state
 from innerloop_vos.training.loop import CHECKPOINT, Training, _restore
 
 NAMES = [f"{index:05d}" for index in range(8)]

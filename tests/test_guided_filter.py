@@ -2,7 +2,7 @@
 
 import torch
 
-from innerloop_vos.guided_filter import guided_upsample
+from innerloop_vos.postprocessing.guided_filter import guided_upsample
 
 
 def two_colours(height=64, width=96, edge=45):

@@ -427,9 +427,11 @@ def matrix():
 def test_a_wrong_prediction_is_noticed(made, wrong):
     problem, init = made()
     right = problem.predict(init)
-    il.solve(problem, init, il.SteepestDescent(), prediction=right)
-    with pytest.raises(ValueError, match="prediction: is not what the problem predicts"):
-        il.solve(problem, init, il.SteepestDescent(), prediction=wrong(right))
+    solver = il.SteepestDescent()
+    il.solve(problem, init, solver, state=il.SolverState(solver, problem, init, right))
+    state = il.SolverState(solver, problem, init, wrong(right))
+    with pytest.raises(ValueError, match="prediction is not what the problem predicts"):
+        il.solve(problem, init, solver, state=state)
 
 
 def task_loss(meta, task):

@@ -5,8 +5,8 @@ import torch
 from lwl_goldens import load
 from shared import needs_shared
 
-from innerloop_vos.losses import lovasz_hinge, lovasz_sigmoid
 from innerloop_vos.scoring import region_similarity
+from innerloop_vos.training.losses import lovasz_hinge, lovasz_sigmoid
 
 
 def per_image(logits, masks):

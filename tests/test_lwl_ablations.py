@@ -8,8 +8,8 @@ import pytest
 import torch
 from davis_layout import write_davis
 
+from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
 
 lwl_ablations = import_module("lwl_ablations")

@@ -12,10 +12,9 @@ from lwl_tiny import TINY_SIZES
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
-from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import Sequence, synthetic_clip
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
 from innerloop_vos.lwl.network import DECODER_LEVELS
 from innerloop_vos.lwl.options import STRIDE_8_OPTIONS
@@ -26,6 +25,7 @@ from innerloop_vos.lwl.training.decoder_command import (
 )
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
 from innerloop_vos.lwl.training.replay import Replay
+from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 

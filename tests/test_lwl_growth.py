@@ -6,8 +6,8 @@ import pytest
 import torch
 from lwl_tiny import TINY_SIZES
 
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl import LWL
 from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments
 from innerloop_vos.lwl.weights import save_lwl

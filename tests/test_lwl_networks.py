@@ -10,11 +10,11 @@ from shared import needs_shared
 from torch.nn import functional as F
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
-from innerloop_vos.errors import InputError
-from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl import LWL, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.ridge import TargetFeatures, mask_problem
+from innerloop_vos.training.losses import lovasz_sigmoid
 
 
 def relative(value, golden):

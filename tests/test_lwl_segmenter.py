@@ -7,12 +7,12 @@ import torch
 from continuing import check_goes_on
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.data import synthetic_clip
-from innerloop_vos.errors import InputError
+from innerloop_vos.io.masks import box_to_mask
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_mobilenet_v2, lwl_small
 from innerloop_vos.lwl.consensus import consensus
 from innerloop_vos.lwl.segmenter import default_options
-from innerloop_vos.masks import box_to_mask
 
 
 def small(box=False, **options):
@@ -114,9 +114,9 @@ def test_updates_from_remembered_scores_are_those_from_new_ones(clip, monkeypatc
         segmenter = small()
         target = segmenter.network.target_model
         if not remembered:
-            solve = target.solve
+            refit = target.refit
             monkeypatch.setattr(
-                target, "solve", lambda x, e, w, i=None, s=None, *, f=solve, **k: f(x, e, w, i, **k)
+                target, "refit", lambda x, e, w, i=None, s=None, *, f=refit, **k: f(x, e, w, i, **k)
             )
         segmenter.start(frames[0], masks[0])
         for frame in frames[1:]:
@@ -264,12 +264,12 @@ def test_an_object_that_scores_low_everywhere_is_absent(clip, monkeypatch, conse
         network.target_model, "score", lambda filters, features: scores.flatten(0, 1)[:, None]
     )
     solved = []
-    solve = network.target_model.solve
+    refit = network.target_model.refit
     monkeypatch.setattr(
         network.target_model,
-        "solve",
+        "refit",
         # Without the scores, which are made up here: no prediction of the filters.
-        lambda *given, **rest: solved.append(1) or solve(*given[:4], **rest),
+        lambda *given, **rest: solved.append(1) or refit(*given[:4], **rest),
     )
     before = segmenter.filters.unflatten(0, (2, views))
     segmenter.step(frames[1])

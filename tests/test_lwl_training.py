@@ -19,18 +19,18 @@ from safetensors.torch import load_file
 from shared import needs_shared
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
-from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.sampling import ClipSampler
-from innerloop_vos.errors import InputError
-from innerloop_vos.guided_filter import guided_upsample
-from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl import LWL, load_lwl, lwl_resnet50, save_lwl
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
 from innerloop_vos.lwl.training.stages import STAGES, LWLTrainingSettings, parameter_groups
+from innerloop_vos.postprocessing.calibration import calibrate
+from innerloop_vos.postprocessing.guided_filter import guided_upsample
 from innerloop_vos.training.loop import run
+from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.validation import Validation
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import innerloop_vos
+from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.data import synthetic_clip
-from innerloop_vos.errors import InputError
+from innerloop_vos.io.masks import read_mask, write_mask
+from innerloop_vos.io.video import write_video
 from innerloop_vos.lwl import load_lwl, lwl_mobilenet_v2, lwl_resnet50, lwl_small, save_lwl
-from innerloop_vos.masks import read_mask, write_mask
-from innerloop_vos.video import write_video
 
 TINY = {"features": 8, "outputs": 4, "label_widths": (2, 4, 8), "decoder_widths": (8, 8, 8, 4)}
 

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from shared import SHARED, needs_shared
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import (
+from innerloop.errors import InputError
+from innerloop_vos.io.masks import (
     PALETTE,
     box_to_mask,
     check_mask,

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from innerloop.normalization import batch_norm, use_batch_statistics
+from innerloop.modules.normalization import batch_norm, use_batch_statistics
 
 SHAPES = [(6, 3), (5, 3, 4), (4, 3, 2, 3), (2, 3, 2, 2, 2)]
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import read_options
 from innerloop_vos.data.coco import CocoDataset
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
-from innerloop_vos.distillation import DistillationSettings
+from innerloop_vos.distill.distillation import DistillationSettings
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.eosvos.phases import PHASES
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.training.decoder import DecoderTrainingSettings
 from innerloop_vos.lwl.training.stages import STAGES
-from innerloop_vos.method_options import read_options
-from innerloop_vos.methods import parse_device
+from innerloop_vos.methods.registry import parse_device
 
 SETTINGS = [
     *(DistillationSettings(), DecoderTrainingSettings()),

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from davis_layout import write_davis
 
+from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.commands.outputs import check_outputs, check_strays
-from innerloop_vos.errors import InputError
 
 ROOT = "data"
 TRUTH = f"{ROOT}/Annotations/480p"

@@ -10,7 +10,7 @@ from davis_layout import write_davis
 from parallel_training import SEED, STEPS, Regression
 from torchrun import torchrun
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.training import processes
 from innerloop_vos.training.loop import CHECKPOINT, run
 

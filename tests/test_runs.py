@@ -14,17 +14,17 @@ import pytest
 import torch
 from davis_layout import write_davis
 
-import innerloop_vos.resuming as resuming
-from innerloop_vos import signals
+import innerloop_vos.runs.resuming as resuming
+from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.commands import program
 from innerloop_vos.data.sequence import check_name
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import read_mask
-from innerloop_vos.runs import check_same, describe, locked, sweep
+from innerloop_vos.io.masks import read_mask
+from innerloop_vos.io.video import open_frames
+from innerloop_vos.runs import signals
+from innerloop_vos.runs.folder import check_same, describe, locked, sweep
+from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.segmenter import Segmenter
-from innerloop_vos.states import read_state, write_state
-from innerloop_vos.video import open_frames
 
 LENGTH = 6
 
@@ -299,7 +299,7 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", signals.STOPPING)
-@pytest.mark.parametrize("module", ["innerloop_vos.commands", "torch", "innerloop_vos.runs"])
+@pytest.mark.parametrize("module", ["innerloop_vos.commands", "torch", "innerloop_vos.runs.folder"])
 def test_a_signal_while_torch_is_imported_leaves_no_traceback(module, number, tmp_path):
     words = ["innerloop-vos", "demo", "--out", tmp_path / "out"]
     command = [sys.executable, "-c", START, module, str(int(number)), *words]

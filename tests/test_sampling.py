@@ -7,12 +7,12 @@ import pytest
 import torch
 from davis_layout import write_davis
 
+from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset, Sequence, synthetic_clip
 from innerloop_vos.data.jitter import CropSampler, Jitter, augment
 from innerloop_vos.data.pasting import PastingSampler, Path, paste
 from innerloop_vos.data.sampling import ClipSampler, MiniSequence, MixedSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
-from innerloop_vos.errors import InputError
 
 SIZE = (40, 60)
 

@@ -14,9 +14,9 @@ from PIL import Image
 from rich.console import Console
 from shared import SHARED, needs_shared
 
+from innerloop.errors import InputError
 from innerloop_vos.data.davis import DavisDataset
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import write_mask
+from innerloop_vos.io.masks import write_mask
 from innerloop_vos.scoring import report
 from innerloop_vos.scoring.boundary import contour_accuracy
 from innerloop_vos.scoring.folder import score_folder, score_results

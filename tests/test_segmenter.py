@@ -4,13 +4,13 @@ import pytest
 import torch
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
-from innerloop_vos.calibration import calibrate
 from innerloop_vos.data import synthetic_clip
-from innerloop_vos.errors import InputError
+from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
+from innerloop_vos.runs.segmentation import segment_frames
 from innerloop_vos.scoring import region_similarity
-from innerloop_vos.segmentation import segment_frames
 from innerloop_vos.segmenter import Segmenter, soft_aggregate
 
 FRAME = torch.zeros(3, 6, 8, dtype=torch.uint8)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from davis_layout import write_davis
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.validation import Validation

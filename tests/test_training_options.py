@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.training.options import (
     TrainingParser,
     add_run_arguments,

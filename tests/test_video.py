@@ -8,8 +8,8 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.video import open_frames, write_video
+from innerloop.errors import InputError
+from innerloop_vos.io.video import open_frames, write_video
 
 
 def picture(seed, size=(48, 64)):

@@ -1,10 +1,13 @@
 """What every adjoint offers: how the outer gradient comes back through an inner solve."""
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from innerloop import trees
+from innerloop.compile._torch import pytree
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver
 from innerloop.solvers.loop import Loop, Outcome
@@ -28,6 +31,16 @@ class Detach(Adjoint):
     def run(self, loop: Loop, init: Tree) -> Outcome:
         with torch.no_grad():
             return loop.run(trees.detach(init))
+
+
+def constant(loop: Loop, carried: Any) -> Any:
+    """A state to hand on without gradient; None if it is a function of the parameters.
+
+    For adjoints that give the parameters another gradient than the steps'.
+    """
+    if loop.solver.state_follows_params:
+        return None
+    return pytree.tree_map_only(Tensor, torch.Tensor.detach, carried)
 
 
 def check_count(name: str, value: int) -> None:

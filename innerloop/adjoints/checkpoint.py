@@ -15,6 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from innerloop import trees
 from innerloop.adjoints.circumstances import Circumstances, without_autocast_cache
+from innerloop.compile._torch import is_wrapped
+from innerloop.primitive import Primitive
 from innerloop.trees import Tree
 
 
@@ -49,11 +51,7 @@ class _Capture(TorchFunctionMode):
         return result
 
     def _look_at(self, tensor: Tensor) -> None:
-        if (
-            tensor.requires_grad
-            and id(tensor) not in self._known
-            and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        ):
+        if tensor.requires_grad and id(tensor) not in self._known and not is_wrapped(tensor):
             self._known[id(tensor)] = tensor
             self.found.append(tensor)
 
@@ -86,7 +84,7 @@ _ATOMS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device
 """Types of arguments that hold no tensors."""
 
 
-class _Recompute(torch.autograd.Function):
+class _Recompute(Primitive):
     """Give results that were computed without a graph; compute them again for the gradient."""
 
     @staticmethod
@@ -165,9 +163,7 @@ def checkpoint(
         return [result for result in trees.leaves(again) if _differentiable(result)]
 
     results = [output for output in outputs if _differentiable(output)]
-    # Views are made by a torch function, by which a checkpoint around this one finds the tensors.
-    inward = [t.view_as(t) if t.requires_grad else t for t in (*tensors, *closure)]
-    attached = iter(_Recompute.apply(run, results, *inward))
+    attached = iter(_Recompute.apply(run, results, *tensors, *closure))
     merged = [next(attached) if _differentiable(output) else output for output in outputs]
     return trees.unflatten(merged, output_spec)
 

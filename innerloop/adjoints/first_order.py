@@ -6,14 +6,13 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.adjoints.base import Adjoint
+from innerloop.adjoints.base import Adjoint, constant
 from innerloop.primitive import Primitive
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
 from innerloop.solvers.gradient import LearnedUpdate
-from innerloop.solvers.loop import Loop, Outcome, Progress
-from innerloop.solvers.reports import Reports
+from innerloop.solvers.loop import Loop, Outcome
 from innerloop.solvers.step_sizes import StepSize, apply_rate, checked_rate
 from innerloop.trees import Tree
 
@@ -72,14 +71,15 @@ class FirstOrder(Adjoint):
             return moved, _State(inner, _travel(state.travels, rate, proposal.direction)), stats
 
         with torch.no_grad():
-            state = _State(solver.init(loop.problem, init), ())
-            start = Progress(trees.detach(init), state, Reports())
+            start = loop.begin(trees.detach(init))
+            start = start._replace(state=_State(start.state, ()))
         progress = loop.advance(start, loop.steps, step)
         value = trees.tree_map(_attach, progress.params, init)
         for rate, distance in progress.state.travels:
             change = trees.tree_map(lambda r: r - r.detach(), rate)
             value = apply_rate(change, loop.problem, value, distance)
-        return Outcome(value, progress.reports)
+        carried = constant(loop, solver.carried(progress.state.inner))
+        return Outcome(value, progress.reports, carried)
 
 
 def _attach(value: Tensor, source: Tensor) -> Tensor:
@@ -136,4 +136,5 @@ class Reptile(Adjoint):
             change = (start - reached).detach()
             return _PseudoGradient.apply(_attach(reached, start), change)
 
-        return Outcome(trees.tree_map(attach, init, reached.params), reached.reports)
+        value = trees.tree_map(attach, init, reached.params)
+        return Outcome(value, reached.reports, constant(loop, reached.carried))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.adjoints.base import Adjoint, check_count
+from innerloop.adjoints.base import Adjoint, check_count, constant
 from innerloop.autodiff import differentiated_around, transforming
 from innerloop.primitive import Primitive
 from innerloop.problems.base import Problem
@@ -193,10 +193,10 @@ class Implicit(Adjoint):
         self.order = order
 
     def check(self, problem: Problem, solver: Solver) -> None:
-        decay = getattr(solver, "weight_decay", 0.0)
-        if isinstance(decay, Tensor) or decay != 0:
+        setting = solver.biased_by()
+        if setting is not None:
             raise ValueError(
-                "weight_decay: where it is not zero the solution is no minimum of the problem, as "
+                f"{setting}: where it is not zero the solution is no minimum of the problem, as "
                 "Implicit() needs; write the penalty into the problem, or use Unroll()"
             )
 
@@ -221,4 +221,5 @@ class Implicit(Adjoint):
             value = trees.add(value, trees.unflatten(list(correction), spec))
         # The zero term gives `init` a gradient of zero rather than none.
         value = trees.tree_map(lambda leaf, start: leaf + 0.0 * start, value, init)
-        return Outcome(value, outcome.reports, linear=system.report)
+        carried = constant(loop, outcome.carried)
+        return Outcome(value, outcome.reports, carried, system.report)

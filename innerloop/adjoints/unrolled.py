@@ -46,7 +46,7 @@ class Unroll(Adjoint):
             progress = _advance_checkpointed(loop, progress, min(self.checkpoint, left))
             if loop.done(progress.reports):
                 break
-        return Outcome(progress.params, progress.reports)
+        return loop.outcome(progress)
 
 
 def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progress:
@@ -87,7 +87,7 @@ class Truncate(Adjoint):
         with torch.no_grad():
             progress = loop.advance(loop.begin(trees.detach(init)), loop.steps - last)
         progress = loop.advance(progress, last)
-        return Outcome(progress.params, progress.reports)
+        return loop.outcome(progress)
 
 
 class OneStep(Truncate):

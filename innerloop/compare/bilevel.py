@@ -14,7 +14,6 @@ from innerloop.compare import registry
 from innerloop.compare.suite import Clock, Outcome, Row, Run, Suite, differentiate
 from innerloop.errors import InputError
 from innerloop.problems import Problem, QuadraticProblem, RidgeProblem
-from innerloop.solve import solve
 from innerloop.solvers import (
     Armijo,
     ConjugateGradient,
@@ -25,6 +24,7 @@ from innerloop.solvers import (
     Solver,
     SteepestDescent,
 )
+from innerloop.solving import solve
 from innerloop.trees import Tree
 
 

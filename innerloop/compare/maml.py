@@ -20,7 +20,7 @@ from innerloop.compare.peers import (
     functional_outcome,
 )
 from innerloop.compare.suite import Clock, Outcome, Row, Run, Suite, differentiate
-from innerloop.modules import Adapted
+from innerloop.modules.adapted import Adapted
 from innerloop.solvers import GradientDescent
 from innerloop.tasks import task_gradients
 from innerloop.trees import Tree

@@ -1,5 +1,5 @@
 """How the compatible layers copy modules: as the core does."""
 
-from innerloop.copies import Module, Slots, clone, copy_module, detached_copy, fresh
+from innerloop.modules.copies import Module, Slots, clone, copy_module, detached_copy, fresh
 
 __all__ = ["Module", "Slots", "clone", "copy_module", "detached_copy", "fresh"]

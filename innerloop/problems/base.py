@@ -1,7 +1,6 @@
 """What solvers may ask of a problem, from the least to the most structure."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,9 +9,6 @@ from innerloop import autodiff, trees
 from innerloop.autodiff import Operator
 from innerloop.problems.checks import check_parameter
 from innerloop.trees import Tree
-
-if TYPE_CHECKING:
-    from innerloop.problems.coordinates import Coordinates
 
 
 class Problem(ABC):
@@ -51,25 +47,6 @@ class Problem(ABC):
     def hessian_operator(self, params: Tree) -> Operator:
         """The map from a direction to the Hessian at `params` times it."""
         return autodiff.hessian_operator(self.loss, params)
-
-    def coordinates(
-        self, init: Tree, steps: int, prediction: Tensor | None = None
-    ) -> "Coordinates | None":
-        """The coordinates in which that many steps along gradients cost least, None for its own.
-
-        Args:
-            init: parameters to start from.
-            steps: how many steps will be taken.
-            prediction: what a linear problem predicts at `init`, if that is known.
-        """
-        return None
-
-    def check_prediction(self, prediction: Tensor, params: Tree) -> None:
-        """Raise TypeError or ValueError if the problem does not predict this at `params`."""
-        raise TypeError(
-            f"prediction: {type(self).__name__} starts from its parameters alone; "
-            "ConvLeastSquares and LinearLeastSquares take the prediction at `init`"
-        )
 
     def dot(self, a: Tree, b: Tree) -> Tensor:
         """Inner product of two parameter-like trees per problem, shape `batch_shape`."""

@@ -8,19 +8,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.autodiff import transforming
+from innerloop.maps.collect import Collector
+from innerloop.maps.convolution import Convolve, Correlate, CorrelateWeighed, channels_last
+from innerloop.maps.gram import patch_gram
+from innerloop.maps.products import multiply, multiply_transposed
 from innerloop.problems.checks import (
     check_alike,
     check_not_empty,
     check_parameter,
     check_regularization,
 )
-from innerloop.problems.collect import Collected, Collector
-from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
-from innerloop.problems.dual import DualCoordinates
-from innerloop.problems.gram import patch_gram
 from innerloop.problems.linear import RidgeProblem, spread
-from innerloop.problems.products import multiply, multiply_transposed
-from innerloop.problems.trilinear import Convolve, Correlate, CorrelateWeighed, channels_last
 
 _MANY_OUTPUTS = 8
 
@@ -75,7 +73,7 @@ class ConvLeastSquares(RidgeProblem):
         self._collector: Collector | None = None
         if self._convolves and _differentiated(self.features):
             self._collector = Collector()
-            self.features = Collected.apply(self.features, self._collector)
+            self.features = self._collector.watch(self.features)
 
     def check(self, params: Tensor) -> None:
         check_parameter("init", params)
@@ -93,22 +91,20 @@ class ConvLeastSquares(RidgeProblem):
 
     def predict(self, params: Tensor) -> Tensor:
         if self._convolves:
-            features, collector = self._seen()
-            return Convolve.apply(features, params, collector)  # type: ignore[no-any-return]
+            return Convolve.apply(self.features, params, self._collecting)  # type: ignore[no-any-return]
         return multiply(self.features, params)
 
     def transpose(self, residual: Tensor, like: Tensor) -> Tensor:
         kernel = like.shape[-1]
         if self._convolves:
-            features, collector = self._seen()
-            return Correlate.apply(features, residual, kernel, collector)  # type: ignore[no-any-return]
+            return Correlate.apply(self.features, residual, kernel, self._collecting)  # type: ignore[no-any-return]
         return multiply_transposed(self.features, residual, kernel)
 
     def transpose_weighed(self, residual: Tensor, like: Tensor) -> Tensor:
         if self._convolves and self.weights is not None:
-            features, collector = self._seen()
-            weights, kernel = self.weights[...], like.shape[-1]
-            return CorrelateWeighed.apply(features, weights, residual, kernel, collector)  # type: ignore[no-any-return]
+            return CorrelateWeighed.apply(  # type: ignore[no-any-return]
+                self.features, self.weights, residual, like.shape[-1], self._collecting
+            )
         return super().transpose_weighed(residual, like)
 
     def samples(self, params: Tensor, prediction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -129,30 +125,20 @@ class ConvLeastSquares(RidgeProblem):
             )
         return found
 
-    def _seen(self) -> tuple[Tensor, Collector | None]:
-        """The features through a torch function, and what collects their gradient.
+    @property
+    def _collecting(self) -> Collector | None:
+        """What collects the gradient of the features, where they will receive one."""
+        return self._collector if _differentiated(self.features) else None
 
-        Checkpoints find what code closes over by torch functions, of which an autograd Function is
-        none, and put other tensors in its place, whose gradient is not collected.
-        """
-        seen = self.features[...]
-        if seen.grad_fn is None or not _differentiated(seen):
-            return seen, None
-        own = seen.grad_fn.next_functions[0][0] is self.features.grad_fn
-        return seen, self._collector if own else None
-
-    def coordinates(
-        self, init: Tensor, steps: int, prediction: Tensor | None = None
-    ) -> Coordinates:
+    def dual_gram(self, like: Tensor, steps: int) -> Tensor | None:
         *_, frames, channels, height, width = self.features.shape
-        outputs, kernel = init.shape[-4], init.shape[-1]
+        outputs, kernel = like.shape[-4], like.shape[-1]
         # Multiplications per pixel: half the Gram matrix, and a product with it a step, against two
         # convolutions a step. The former wait for memory: to pay, they must be twice as few.
         pixels = frames * height * width
         if pixels * (channels + 2 * steps * outputs) >= 2 * steps * outputs * channels * kernel**2:
-            return PrimalCoordinates(self, init, prediction)
-        gram = patch_gram(self.features, kernel)
-        return DualCoordinates(self, gram, init, prediction)
+            return None
+        return patch_gram(self.features, kernel)
 
     def rows(self, responses: Tensor) -> Tensor:
         """Responses (*batch, N, D, H, W), or weights, as rows (*batch, N·H·W, D)."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.autodiff import Operator, transforming
+from innerloop.maps.weighting import square_weighted, weighted_square
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import (
     check_alike,
@@ -14,8 +15,6 @@ from innerloop.problems.checks import (
     check_parameter,
     check_regularization,
 )
-from innerloop.problems.coordinates import Coordinates, PrimalCoordinates
-from innerloop.problems.weighted import square_weighted, weighted_square
 
 
 class RidgeProblem(QuadraticProblem):
@@ -82,10 +81,14 @@ class RidgeProblem(QuadraticProblem):
     def gauss_newton_operator(self, params: Tensor) -> Operator:
         return lambda direction: self._normal(self.predict(direction), direction)
 
-    def coordinates(
-        self, init: Tensor, steps: int, prediction: Tensor | None = None
-    ) -> Coordinates:
-        return PrimalCoordinates(self, init, prediction)
+    def dual_gram(self, like: Tensor, steps: int) -> Tensor | None:
+        """A A' of one output, shape (*batch, rows, rows), where so many steps cost less with it.
+
+        Args:
+            like: a tensor shaped like the parameters.
+            steps: how many steps along gradients will be taken.
+        """
+        return None
 
     @abstractmethod
     def samples(self, params: Tensor, prediction: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
@@ -97,10 +100,14 @@ class RidgeProblem(QuadraticProblem):
         """
 
     def check_prediction(self, prediction: Tensor, params: Tensor) -> None:
+        """Raise ValueError unless a few entries are what the problem predicts at `params`."""
         expected = self.targets.shape
         if not isinstance(prediction, Tensor) or prediction.shape != expected:
             found = getattr(prediction, "shape", type(prediction).__name__)
-            raise ValueError(f"prediction: {found}, should be shaped {tuple(expected)}")
+            raise ValueError(
+                f"state: its prediction is {found}, should be shaped {tuple(expected)}: it is of "
+                "a solve of another problem"
+            )
         check_alike(params, prediction=prediction)
         if transforming():
             return
@@ -111,8 +118,8 @@ class RidgeProblem(QuadraticProblem):
             ]
             if bool(torch.stack(wrong).any()):
                 raise ValueError(
-                    "prediction: is not what the problem predicts at `init`, should be; leave it "
-                    "out, and it is computed"
+                    "state: its prediction is not what the problem predicts at `init`, should be: "
+                    "it is of another problem, or of other parameters"
                 )
 
     def _normal(self, residual: Tensor, params: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """What every solver offers to the loop of inner steps."""
 
 from abc import ABC, abstractmethod
+from inspect import isabstract
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple
 
@@ -28,6 +29,20 @@ class StepStats(NamedTuple):
     """Of a solver that solves a linear system H u = b a step: |H u - b| / |b|."""
 
 
+class TransformedProblem(Problem):
+    """A problem in other coordinates.
+
+    Attributes:
+        start: where to start from.
+    """
+
+    start: Any
+
+    @abstractmethod
+    def lift(self, vector: Any) -> tuple[Tree, Any]:
+        """The parameters that a vector stands for, and the state that is carried on from there."""
+
+
 class Solver(ABC):
     """An iterative (or direct) method: a state, and a step that returns the next parameters.
 
@@ -38,9 +53,9 @@ class Solver(ABC):
     direct: ClassVar[bool] = False
     """Whether a single step reaches the solution, so that further steps are pointless."""
 
-    coordinate_free: ClassVar[bool] = False
-    """Whether the steps are made of sums and inner products alone, so that they can be taken in the
-    coordinates that the problem offers."""
+    state_follows_params: ClassVar[bool] = False
+    """Whether the state that is handed on is a function of the parameters reached, which no longer
+    holds once an adjoint gives these another gradient."""
 
     solves: ClassVar[type[Problem]] = Problem  # type: ignore[type-abstract]
     """The kind of problem whose structure the solver needs."""
@@ -53,6 +68,16 @@ class Solver(ABC):
                 f"{type(problem).__name__}; GradientDescent, Adam and Newton solve any problem"
             )
 
+    def coordinates(
+        self, problem: Any, init: Tree, steps: int, carried: Any
+    ) -> TransformedProblem | None:
+        """The coordinates to take so many steps in. Default: none but the problem's own."""
+        return None
+
+    def biased_by(self) -> str | None:
+        """The setting that keeps the solver from a minimum of the problem. Default: none does."""
+        return None
+
     @abstractmethod
     def init(self, problem: Any, params: Tree) -> Any:
         """State before the first step from `params`."""
@@ -61,14 +86,24 @@ class Solver(ABC):
     def step(self, problem: Any, params: Tree, state: Any) -> tuple[Tree, Any, StepStats]:
         """Return the next parameters, the next state and what the step reports."""
 
+    def carried(self, state: Any) -> Any:
+        """What of the last state a later solve can go on from. Default: nothing, None."""
+        return None
+
+    def check_carried(self, problem: Any, params: Tree, carried: Any) -> None:
+        """Raise TypeError or ValueError unless a solve can begin with this state at `params`."""
+        if carried is None:
+            raise TypeError(
+                f"state: {type(self).__name__} starts from its parameters alone, should be left out"
+            )
+
 
 def public_names(kind: type[Problem]) -> str:
-    """The problems of a kind, by the names under which the package offers them."""
-    import innerloop  # it imports this module first
+    """The problems of a kind that this package offers, by name."""
 
     def names(kind: type[Problem]) -> list[str]:
         found = [name for child in kind.__subclasses__() for name in names(child)]
-        offered = getattr(innerloop, kind.__name__, None) is kind
+        offered = kind.__module__.startswith("innerloop.problems.") and not isabstract(kind)
         return found or ([kind.__name__] if offered else [])
 
     return ", ".join(names(kind))

@@ -97,6 +97,11 @@ class DirectionSolver(Solver):
         return take(problem, params, proposal)
 
 
+def _form(memory: Tree) -> tuple[Any, list[torch.Size | None]]:
+    leaves, spec = trees.flatten(memory)
+    return spec, [leaf.shape if isinstance(leaf, Tensor) else None for leaf in leaves]
+
+
 def take(problem: Problem, params: Tree, proposal: Proposal) -> tuple[Tree, State, StepStats]:
     """Take the proposed step."""
     direction, rate, state, loss, gradient = proposal
@@ -121,6 +126,22 @@ class GradientMethod(DirectionSolver):
         super().__init__(rate)
         check_not_negative(weight_decay=weight_decay)
         self.weight_decay = weight_decay
+
+    def biased_by(self) -> str | None:
+        decay = self.weight_decay
+        return "weight_decay" if isinstance(decay, Tensor) or decay != 0 else None
+
+    def carried(self, state: State) -> State:
+        return state
+
+    def check_carried(self, problem: Problem, params: Tree, carried: Any) -> None:
+        super().check_carried(problem, params, carried)
+        new = self.init(problem, params)
+        if not isinstance(carried, State) or _form(carried.memory) != _form(new.memory):
+            raise ValueError(
+                f"state: does not hold what this {type(self).__name__} remembers, should be of one "
+                "with the same settings, as momentum"
+            )
 
     @abstractmethod
     def update(self, gradient: Tree, memory: Tree, step: int) -> tuple[Tree, Tree]:

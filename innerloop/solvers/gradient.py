@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from innerloop import trees
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import check_not_negative
-from innerloop.solvers.direction import DirectionSolver, GradientMethod
+from innerloop.solvers.direction import DirectionSolver, GradientMethod, State
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree
 
@@ -79,3 +79,9 @@ class LearnedUpdate(DirectionSolver):
     ) -> tuple[Tree, Any]:
         update, memory = self.network(gradient, memory)
         return update, memory
+
+    def carried(self, state: State) -> State:
+        return state
+
+    def check_carried(self, problem: Problem, params: Tree, carried: Any) -> None:
+        pass  # what the network remembers is its own affair

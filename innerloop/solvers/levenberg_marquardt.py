@@ -1,6 +1,6 @@
 """The Levenberg-Marquardt method for nonlinear least squares."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -115,6 +115,17 @@ class LevenbergMarquardt(Solver):
         if isinstance(state, _Region):
             return self._dense_step(problem, params, state)  # type: ignore[arg-type]
         return self._free_step(problem, params, state)
+
+    def carried(self, state: _Region | _Damping) -> _Region | _Damping:
+        return state
+
+    def check_carried(self, problem: CurvedProblem, params: Tree, carried: Any) -> None:
+        super().check_carried(problem, params, carried)
+        if type(carried) is not type(self.init(problem, params)):
+            raise ValueError(
+                "state: of LevenbergMarquardt with another linear_solver, should be of one with "
+                "the same"
+            )
 
     def _dense_step(
         self, problem: LeastSquares, params: Tree, state: _Region

@@ -41,8 +41,8 @@ class Outcome(NamedTuple):
     params: Tree
     reports: Reports
     """What every step reported."""
-    prediction: Tensor | None = None
-    """Of a linear problem at `params`, where the solver kept it."""
+    carried: Any = None
+    """What of the solver's state a later solve can go on from."""
     linear: LinearSolve | None = None
     """What comes of the linear systems of the gradient, where there are any."""
 
@@ -55,23 +55,29 @@ class Loop:
     solver: Solver
     steps: int
     tolerance: float = 0.0
-    prediction: Tensor | None = None
+    carried: Any = None
+    """What an earlier solve handed on; None to begin anew."""
 
     def run(self, init: Tree) -> Outcome:
         """Take all steps from `init`, in the coordinates that suit them."""
-        coordinates = None
-        if self.solver.coordinate_free:
-            coordinates = self.problem.coordinates(init, self.steps, self.prediction)
+        coordinates = self.solver.coordinates(self.problem, init, self.steps, self.carried)
         if coordinates is None:
             progress = self.advance(self.begin(init), self.steps)
-            return Outcome(progress.params, progress.reports)
-        inner = replace(self, problem=coordinates)
+            return self.outcome(progress)
+        inner = replace(self, problem=coordinates, carried=None)
         progress = inner.advance(inner.begin(coordinates.start), self.steps)
-        params, prediction = coordinates.lift(progress.params)
-        return Outcome(params, progress.reports, prediction)
+        params, carried = coordinates.lift(progress.params)
+        return Outcome(params, progress.reports, carried)
 
     def begin(self, params: Tree) -> Progress:
-        return Progress(params, self.solver.init(self.problem, params), Reports())
+        state = self.carried
+        if state is None:
+            state = self.solver.init(self.problem, params)
+        return Progress(params, state, Reports())
+
+    def outcome(self, progress: Progress) -> Outcome:
+        """What a solve reached that ends here."""
+        return Outcome(progress.params, progress.reports, self.solver.carried(progress.state))
 
     def advance(self, progress: Progress, steps: int, step: Step | None = None) -> Progress:
         """Take up to `steps` more steps, with `step` in place of the solver's own if given."""

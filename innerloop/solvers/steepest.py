@@ -6,7 +6,9 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.problems.base import CurvedProblem
+from innerloop.problems.linear import RidgeProblem
 from innerloop.solvers.base import Solver, StepStats, check_not_negative, safe_quotient
+from innerloop.solvers.coordinates import Coordinates, cheapest
 from innerloop.trees import Tree
 
 
@@ -15,7 +17,9 @@ class SteepestDescent(Solver):
 
     The step length is α = |g|² / |J g|²: exact for linear least squares, the Gauss-Newton step for
     nonlinear ones. On linear problems a step costs two applications of the linear map: the gradient
-    g, and its response J g, from which both the step length and the next prediction follow.
+    g, and its response J g, from which both the step length and the next prediction follow. The
+    state that it hands on is that prediction, so that the next solve of the same problem starts
+    without computing it.
 
     Args:
         floor: lower bound of |J g|² in the step length. Default 0: the step length is exact at any
@@ -27,11 +31,19 @@ class SteepestDescent(Solver):
     """
 
     solves = CurvedProblem
-    coordinate_free = True
+    state_follows_params = True
 
     def __init__(self, floor: float | Tensor = 0.0) -> None:
         check_not_negative(floor=floor)
         self.floor = floor
+
+    def coordinates(
+        self, problem: CurvedProblem, init: Tree, steps: int, carried: Any
+    ) -> Coordinates | None:
+        # A step is made of sums and inner products alone.
+        if not isinstance(problem, RidgeProblem):
+            return None
+        return cheapest(problem, init, steps, carried)
 
     def init(self, problem: CurvedProblem, params: Tree) -> Any:
         return problem.predict(params)
@@ -46,3 +58,11 @@ class SteepestDescent(Solver):
         prediction = problem.move(state, step_size, response)
         norm = square.detach().sqrt()
         return moved, prediction, StepStats(loss.detach(), norm, -step_size.detach())
+
+    def carried(self, state: Any) -> Any:
+        return state
+
+    def check_carried(self, problem: CurvedProblem, params: Tree, carried: Any) -> None:
+        super().check_carried(problem, params, carried)
+        if isinstance(problem, RidgeProblem):
+            problem.check_prediction(carried, params)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 
 
 def join_levels(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:

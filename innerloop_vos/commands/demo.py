@@ -8,19 +8,19 @@ from PIL import Image
 from rich.console import Console
 from tqdm import tqdm
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.outputs import check_outputs
+from innerloop_vos.configuration.options import MOST
 from innerloop_vos.data import FolderDataset, synthetic_clip
-from innerloop_vos.drawing import contact_sheet
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path, prepare_output
-from innerloop_vos.masks import write_mask
-from innerloop_vos.method_options import MOST
-from innerloop_vos.methods import add_method_arguments, build_segmenter
-from innerloop_vos.runs import locked
+from innerloop_vos.io.drawing import contact_sheet
+from innerloop_vos.io.files import atomic_path, prepare_output
+from innerloop_vos.io.masks import write_mask
+from innerloop_vos.io.video import write_video
+from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
+from innerloop_vos.runs.folder import locked
+from innerloop_vos.runs.segmentation import overlays, segment_frames, write_masks
 from innerloop_vos.scoring import score_folder, table
-from innerloop_vos.segmentation import overlays, segment_frames, write_masks
 from innerloop_vos.segmenter import Segmenter
-from innerloop_vos.video import write_video
 
 _CLIP = "synthetic"
 _LENGTH = 24

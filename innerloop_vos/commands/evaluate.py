@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.commands.score import (
     add_dataset_arguments,
@@ -22,11 +23,10 @@ from innerloop_vos.commands.score import (
 )
 from innerloop_vos.data import Sequence
 from innerloop_vos.data.sequence import Annotations
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path, prepare_output
-from innerloop_vos.masks import mask_to_box
-from innerloop_vos.methods import add_method_arguments, build_segmenter
-from innerloop_vos.runs import (
+from innerloop_vos.io.files import atomic_path, prepare_output
+from innerloop_vos.io.masks import mask_to_box
+from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
+from innerloop_vos.runs.folder import (
     Record,
     check_same,
     describe,
@@ -37,9 +37,9 @@ from innerloop_vos.runs import (
     sweep,
     text_digest,
 )
+from innerloop_vos.runs.segmentation import segment_frames, write_masks
 from innerloop_vos.scoring import NothingToScoreError, SequenceScores, score_folder, write_json
 from innerloop_vos.scoring import read_json as read_scores
-from innerloop_vos.segmentation import segment_frames, write_masks
 from innerloop_vos.segmenter import Segmenter
 
 SETTINGS = "settings.json"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 
 Paths = Mapping[str, Iterable[str | Path | None]]
 Identity = tuple[int, int] | str

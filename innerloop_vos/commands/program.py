@@ -9,10 +9,10 @@ from pathlib import Path
 
 import innerloop
 from innerloop import SolveError
-from innerloop_vos import signals
+from innerloop.errors import InputError
 from innerloop_vos.commands import convert, demo, evaluate, score, segment, train
-from innerloop_vos.errors import InputError
-from innerloop_vos.runs import sweep
+from innerloop_vos.runs import signals
+from innerloop_vos.runs.folder import sweep
 
 BAD_INPUT = 2
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.data import DavisDataset
-from innerloop_vos.errors import InputError
 from innerloop_vos.scoring import SequenceScores, score_results, table, write_csv, write_json
 
 _YEARS = {"davis2016": 2016, "davis2017": 2017}

@@ -8,18 +8,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.outputs import check_outputs, check_strays
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import prepare_output
-from innerloop_vos.frames import Frames, ImageFrames
-from innerloop_vos.masks import box_to_mask, check_mask, describe, parse_box, read_mask
-from innerloop_vos.methods import add_method_arguments, build_segmenter
-from innerloop_vos.resuming import segment_to
-from innerloop_vos.runs import describe as describe_run
-from innerloop_vos.runs import frames_digest, locked
-from innerloop_vos.segmentation import overlays
+from innerloop_vos.io.files import prepare_output
+from innerloop_vos.io.frames import Frames, ImageFrames
+from innerloop_vos.io.masks import box_to_mask, check_mask, describe, parse_box, read_mask
+from innerloop_vos.io.video import check_video_path, open_frames, write_video
+from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
+from innerloop_vos.runs.folder import describe as describe_run
+from innerloop_vos.runs.folder import frames_digest, locked
+from innerloop_vos.runs.resuming import segment_to
+from innerloop_vos.runs.segmentation import overlays
 from innerloop_vos.segmenter import Segmenter
-from innerloop_vos.video import check_video_path, open_frames, write_video
 
 
 def add_parser(commands: Any) -> None:

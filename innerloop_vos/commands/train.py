@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from innerloop_vos import distillation
 from innerloop_vos.commands.outputs import check_outputs, data_folders
-from innerloop_vos.distillation import add_arguments, train_from_arguments
+from innerloop_vos.distill import distillation
+from innerloop_vos.distill.distillation import add_arguments, train_from_arguments
 from innerloop_vos.eosvos import training
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
 from innerloop_vos.lwl.training import end_to_end
@@ -18,7 +18,7 @@ from innerloop_vos.lwl.training.decoder_command import (
     add_lwl_decoder_arguments,
     train_lwl_decoder_from_arguments,
 )
-from innerloop_vos.methods import add_device_argument, parse_device
+from innerloop_vos.methods.registry import add_device_argument, parse_device
 from innerloop_vos.training.curve import CURVE
 from innerloop_vos.training.loop import CHECKPOINT
 from innerloop_vos.training.options import TrainingParser, option

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sequence import Sequence
-from innerloop_vos.errors import InputError
-from innerloop_vos.frames import ImageFrames
-from innerloop_vos.inputs import read_json
+from innerloop_vos.io.frames import ImageFrames
+from innerloop_vos.io.inputs import read_json
 
 try:
     from pycocotools import mask as coco

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sequence import SequenceFolders
-from innerloop_vos.errors import InputError
 
 
 class DavisDataset(SequenceFolders):

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sequence import SequenceFolders
-from innerloop_vos.errors import InputError
-from innerloop_vos.frames import natural_order
+from innerloop_vos.io.frames import natural_order
 
 
 class FolderDataset(SequenceFolders):

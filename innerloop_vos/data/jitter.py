@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from innerloop.errors import InputError
 from innerloop_vos.data.augment import Box, affine_matrix, target_crop, warp_image, warp_mask
 from innerloop_vos.data.sampling import MIN_AREA, MiniSequence, Sampler, uniform
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import mask_to_box
+from innerloop_vos.io.masks import mask_to_box
 
 _TRIES = 100
 _GREY, _FLIP = 0.05, 0.5

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop_vos.data.sampling import MIN_AREA, MiniSequence, Sampler, uniform
-from innerloop_vos.masks import mask_to_box
+from innerloop_vos.io.masks import mask_to_box
 
 _CROSSING = 0.5
 _SIZES = (0.5, 1.5)

@@ -10,8 +10,8 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sequence import Sequence as Clip
-from innerloop_vos.errors import InputError
 
 MIN_AREA = 10
 """An object is visible where it covers more pixels than that."""

@@ -10,10 +10,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.frames import MASK_SUFFIXES, Frames, check_names, image_files
-from innerloop_vos.masks import read_mask
-from innerloop_vos.video import open_frames
+from innerloop.errors import InputError
+from innerloop_vos.io.frames import MASK_SUFFIXES, Frames, check_names, image_files
+from innerloop_vos.io.masks import read_mask
+from innerloop_vos.io.video import open_frames
 
 _LONGEST = 255  # bytes, of a name on the usual file systems
 

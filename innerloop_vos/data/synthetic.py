@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from innerloop.errors import InputError
 from innerloop_vos.data.texture import outline, texture
-from innerloop_vos.errors import InputError
 
 _MARGIN = 1.3
 """The background's size over the frame's: room for the camera to move."""

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sequence import SequenceFolders
-from innerloop_vos.errors import InputError
-from innerloop_vos.inputs import read_json
+from innerloop_vos.io.inputs import read_json
 
 
 class YouTubeVOSDataset(SequenceFolders):

@@ -11,10 +11,10 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
-from innerloop_vos.backbones.files import fit, read_weights
+from innerloop.errors import InputError
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
-from innerloop_vos.errors import InputError
+from innerloop_vos.weight_files.backbone import fit, read_weights
 
 _GROUPS = 32
 _BODY = "backbone.body."

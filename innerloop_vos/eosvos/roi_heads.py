@@ -8,7 +8,7 @@ from torchvision.models.detection.roi_heads import (
     project_masks_on_boxes,
 )
 
-from innerloop_vos.losses import lovasz_hinge
+from innerloop_vos.training.losses import lovasz_hinge
 
 _OBJECT = 1
 """The one class beside the background."""

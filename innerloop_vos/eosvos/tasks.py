@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sampling import MIN_AREA, Sampler, uniform
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.finetuning import Batch
 from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
-from innerloop_vos.errors import InputError
 
 _TRIES = 100
 

@@ -8,6 +8,8 @@ from torchvision.models import MobileNet_V2_Weights
 from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 import innerloop as il
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import MOST
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50, load_backbone
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.eosvos.network import EOSVOS
@@ -15,8 +17,6 @@ from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.training import EOSVOSTraining
 from innerloop_vos.eosvos.weights import load_eosvos
-from innerloop_vos.errors import InputError
-from innerloop_vos.method_options import MOST
 from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.options import (
     add_run_arguments,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.eosvos.finetuning import (
     Batch,
@@ -23,7 +24,6 @@ from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
 from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
 from innerloop_vos.eosvos.tasks import TaskSampler
 from innerloop_vos.eosvos.weights import save_eosvos
-from innerloop_vos.errors import InputError
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.validation import Validation

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 import innerloop as il
-from innerloop_vos.backbones.files import check_fit, fit
-from innerloop_vos.checkpoints import read_checkpoint
+from innerloop.errors import InputError
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
-from innerloop_vos.errors import InputError
-from innerloop_vos.weights import (
+from innerloop_vos.weight_files.backbone import check_fit, fit
+from innerloop_vos.weight_files.checkpoints import read_checkpoint
+from innerloop_vos.weight_files.network import (
     Check,
     check_sizes,
     one_of,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop_vos.calibration import calibrate
-from innerloop_vos.guided_filter import guided_upsample
+from innerloop_vos.postprocessing.calibration import calibrate
+from innerloop_vos.postprocessing.guided_filter import guided_upsample
 
 _SHARPNESS = 6.0
 """Slope of the logit in a calibrated score."""

@@ -8,10 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.backbones import SmallBackbone
 from innerloop_vos.backbones.joining import check_finite
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.consensus import consensus
 from innerloop_vos.lwl.continuity import far_parts
 from innerloop_vos.lwl.memory import TargetMemory
@@ -147,12 +146,11 @@ class LWLSegmenter(Segmenter):
         labels, weights = self._for_views(self.network.label_encoder(cropped))
         # Together they weigh as much as one.
         weights = weights / math.sqrt(images.shape[1])
-        solution = self.network.target_model.solve(
-            features, labels, weights, steps=self.options.init_steps, adjoint=il.Detach()
+        filters, scores = self.network.target_model.refit(
+            features, labels, weights, steps=self.options.init_steps
         )
-        scores = self._scores_of(solution, features)
         self.memory.add_objects(features, labels, weights, scores)
-        self.filters = torch.cat([self.filters, solution.value])
+        self.filters = torch.cat([self.filters, filters])
         self.targets += targets
 
     def track(self, encoded: Tensor) -> Tensor:
@@ -230,24 +228,17 @@ class LWLSegmenter(Segmenter):
         features, labels, weights, scores, shares = self.memory.samples()
         if not self.options.squared_weights:
             shares = shares.sqrt()
-        solution = self.network.target_model.solve(
+        filters, fitted = self.network.target_model.refit(
             features,
             labels,
             weights * shares[:, :, None, None, None],
             self.filters,
             scores,
             steps=self.options.update_steps,
-            adjoint=il.Detach(),
         )
-        self.filters = torch.where(present.view(-1, 1, 1, 1, 1), solution.value, self.filters)
+        self.filters = torch.where(present.view(-1, 1, 1, 1, 1), filters, self.filters)
         # The next update starts from them, without applying the filter to all samples.
-        scores[present] = self._scores_of(solution, features)[present]
-
-    def _scores_of(self, solution: il.Solution, features: Tensor) -> Tensor:
-        """Scores of the filters found on the features (O, N, C, h, w) that they were fitted to."""
-        if solution.prediction is not None:
-            return solution.prediction
-        return self.network.target_model.score(solution.value, features)
+        scores[present] = fitted[present]
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:

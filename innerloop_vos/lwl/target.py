@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop_vos.io.masks import mask_to_box
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.search_region import (
     Pair,
@@ -16,7 +17,6 @@ from innerloop_vos.lwl.search_region import (
     search_region,
     whole_frame,
 )
-from innerloop_vos.masks import mask_to_box
 
 _HALF_CELL = 8
 """Half a feature pixel, in pixels of the search region."""

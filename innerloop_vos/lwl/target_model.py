@@ -133,11 +133,11 @@ class TargetModel(nn.Module):
         Returns:
             The filter, shape (*batch, D, C, K, K).
         """
-        solution = self.solve(features, labels, weights, init, steps=steps, adjoint=adjoint)
-        filters: Tensor = solution.value
+        problem, init = self._problem(features, labels, weights, init)
+        filters: Tensor = il.solve(problem, init, self.solver, steps=steps, adjoint=adjoint).value
         return filters
 
-    def solve(
+    def refit(
         self,
         features: Tensor,
         labels: Tensor,
@@ -146,27 +146,40 @@ class TargetModel(nn.Module):
         scores: Tensor | None = None,
         *,
         steps: int,
-        adjoint: il.Adjoint | None = None,
-    ) -> il.Solution:
-        """`fit`, with all that the solver has to tell.
+    ) -> tuple[Tensor, Tensor]:
+        """`fit` without gradient, from scores that are known and to those of the filter found.
 
         Args:
-            features, labels, weights, init, steps, adjoint: as in `fit`.
+            features, labels, weights, init, steps: as in `fit`.
             scores: of `init` on the features, shape (*batch, N, D, h, w), where they are known.
                 Default: they are computed.
 
         Returns:
-            The solution; its `prediction` holds the scores of the filter found, unless the solver
-            or the adjoint does not keep them.
+            The filter, and its scores on the features.
         """
         if init is None:
-            init = features.new_zeros(*features.shape[:-4], *self.filter_shape)
             scores = torch.zeros_like(labels)
+        problem, init = self._problem(features, labels, weights, init)
+        state = None
+        if scores is not None and isinstance(self.solver, il.SteepestDescent):
+            state = il.SolverState(self.solver, problem, init, scores)
+        solution = il.solve(
+            problem, init, self.solver, steps=steps, adjoint=il.Detach(), state=state
+        )
+        if isinstance(self.solver, il.SteepestDescent):
+            assert solution.state is not None
+            return solution.value, solution.state.inner
+        return solution.value, problem.predict(solution.value)
+
+    def _problem(
+        self, features: Tensor, labels: Tensor, weights: Tensor, init: Tensor | None
+    ) -> tuple[il.ConvLeastSquares, Tensor]:
+        if init is None:
+            init = features.new_zeros(*features.shape[:-4], *self.filter_shape)
         regularization = self.regularization
         if self.joined:
             regularization = regularization * math.prod(features.shape[-2:])
-        problem = il.ConvLeastSquares(features, labels, weights, regularization)
-        return il.solve(problem, init, self.solver, steps=steps, adjoint=adjoint, prediction=scores)
+        return il.ConvLeastSquares(features, labels, weights, regularization), init
 
     def score(self, filters: Tensor, features: Tensor) -> Tensor:
         """Apply filters (S, D, C, K, K), one a sequence, to features (S, N, C, h, w).

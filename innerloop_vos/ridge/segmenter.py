@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from innerloop_vos.backbones import Backbone
-from innerloop_vos.calibration import calibrate
-from innerloop_vos.guided_filter import guided_upsample
+from innerloop_vos.postprocessing.calibration import calibrate
+from innerloop_vos.postprocessing.guided_filter import guided_upsample
 from innerloop_vos.ridge.features import TargetFeatures
 from innerloop_vos.ridge.target import RidgeOptions, Target
 from innerloop_vos.segmenter import Segmenter, mask_of_box

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop_vos.memory import SampleMemory
+from innerloop_vos.ridge.memory import SampleMemory
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.scoring.mask_pair import binary_pair
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from innerloop.errors import InputError
 from innerloop_vos.data.sequence import Sequence, SequenceFolders, annotated
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import read_mask
+from innerloop_vos.io.masks import read_mask
 from innerloop_vos.scoring.sequence import SequenceScores, score_sequence
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 
 
 def binary_pair(

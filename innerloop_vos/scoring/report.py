@@ -11,9 +11,9 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path
-from innerloop_vos.runs import read_record, text_digest
+from innerloop.errors import InputError
+from innerloop_vos.io.files import atomic_path
+from innerloop_vos.runs.folder import read_record, text_digest
 from innerloop_vos.scoring.sequence import ObjectScores, SequenceScores
 from innerloop_vos.scoring.statistics import Summary, average
 

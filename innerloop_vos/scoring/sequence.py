@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.scoring.boundary import contour_accuracy
 from innerloop_vos.scoring.jaccard import region_similarity
 from innerloop_vos.scoring.statistics import Summary, summarize

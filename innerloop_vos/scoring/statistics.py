@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 
 RECALL_THRESHOLD = 0.5
 DECAY_BINS = 4

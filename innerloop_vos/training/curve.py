@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import atomic_path
+from innerloop.errors import InputError
+from innerloop_vos.io.files import atomic_path
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch.utils.data import ConcatDataset
 
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import MOST
 from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, SequenceFolders
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
-from innerloop_vos.errors import InputError
-from innerloop_vos.method_options import MOST
 from innerloop_vos.training.validation import Validation
 
 

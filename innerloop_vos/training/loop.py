@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from innerloop_vos import signals
-from innerloop_vos.errors import InputError
-from innerloop_vos.files import prepare_output
-from innerloop_vos.runs import Record, check_same, locked
-from innerloop_vos.states import read_state, write_state
+from innerloop.errors import InputError
+from innerloop_vos.io.files import prepare_output
+from innerloop_vos.runs import signals
+from innerloop_vos.runs.folder import Record, check_same, locked
+from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.training import processes
 from innerloop_vos.training.curve import Curve, Figures, open_board
 
@@ -107,8 +107,8 @@ def run(
         resume: Continue from the checkpoint in ``out``. The weights come out the same to the bit
             as those of a training that was never interrupted.
         tensorboard: Log the curve and pictures for TensorBoard too, in ``tensorboard``.
-        record: What the training was started with, see `innerloop_vos.runs.describe`; a checkpoint
-            is only resumed with the same. Default: nothing.
+        record: What the training was started with, see `innerloop_vos.runs.folder.describe`; a
+            checkpoint is only resumed with the same. Default: nothing.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.

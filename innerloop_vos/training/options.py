@@ -9,9 +9,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.method_options import MOST
-from innerloop_vos.runs import describe
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import MOST
+from innerloop_vos.runs.folder import describe
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")

@@ -12,7 +12,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 
 # The others wait for the first process, which alone measures; the limit is for hours of that.
 _PATIENCE = timedelta(days=1)

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from innerloop_vos.errors import InputError
-from innerloop_vos.method_options import MOST
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import MOST
 
 
 def require(settings: object, names: str, should: str, fine: Callable[[Any], bool]) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
-from innerloop_vos.errors import InputError
-from innerloop_vos.masks import mask_to_box
+from innerloop_vos.io.masks import mask_to_box
 from innerloop_vos.scoring import SequenceScores, score_sequence
 from innerloop_vos.segmenter import Segmenter
 

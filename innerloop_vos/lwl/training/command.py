@@ -4,7 +4,7 @@ import argparse
 
 import torch
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
 from innerloop_vos.lwl.training.growth import with_box_encoder
 from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments

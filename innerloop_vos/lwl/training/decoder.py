@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
-from innerloop_vos.errors import InputError
-from innerloop_vos.losses import lovasz_sigmoid
 from innerloop_vos.lwl.network import LWL
 from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
 from innerloop_vos.lwl.training.replay import Replay
 from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
+from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.settings import (
     require,

@@ -10,14 +10,14 @@ from torch.nn import functional as F
 
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.sampling import Sampler
-from innerloop_vos.losses import lovasz_sigmoid
+from innerloop_vos.io.masks import box_to_mask, mask_to_box
 from innerloop_vos.lwl.network import LWL
 from innerloop_vos.lwl.segmenter import LWLSegmenter, default_options
 from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
-from innerloop_vos.masks import box_to_mask, mask_to_box
 from innerloop_vos.training.loop import Figures, Stateful, Training
+from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.validation import Validation
 

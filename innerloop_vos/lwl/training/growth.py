@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from innerloop_vos.errors import InputError
+from innerloop.errors import InputError
 from innerloop_vos.lwl.network import LWL
 
 

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
 from innerloop_vos.lwl.training.growth import with_colours, with_correction, with_decoder_levels

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 import innerloop as il
-from innerloop_vos.drawing import overlay
+from innerloop_vos.io.drawing import overlay
 from innerloop_vos.lwl.network import LWL
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from innerloop_vos.calibration import calibrate
+from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.sampling import choice
-from innerloop_vos.errors import InputError
 from innerloop_vos.lwl.search_region import SearchRegion
 from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.training import processes
 
 _STRIDE = 16

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from innerloop.errors import InputError
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
-from innerloop_vos.errors import InputError
+from innerloop_vos.configuration.options import MOST
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.network import LWL
-from innerloop_vos.method_options import MOST
 from innerloop_vos.training.settings import (
     require,
     require_not_negative,

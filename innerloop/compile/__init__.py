@@ -1,0 +1,1 @@
+"""Compiled gradients: what torch.compile is given, and in which form."""

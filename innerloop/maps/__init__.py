@@ -1,0 +1,1 @@
+"""Linear maps that know no problem: convolutions, Gram matrices of patches, weighting."""

@@ -1,0 +1,1 @@
+"""Modules that adapt: which parameters, with which statistics, without changing the module."""

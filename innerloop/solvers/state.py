@@ -1,0 +1,64 @@
+"""What a solve hands on to the next one, beside the parameters."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.compile._torch import pytree
+from innerloop.problems.base import Problem
+from innerloop.solvers.base import Solver, check_instance
+from innerloop.trees import Tree
+
+
+class SolverState:
+    """Where a solver stopped: its momentum, its averages, its trust region, its prediction.
+
+    It comes in `Solution.state`, and `solve(..., state=...)` goes on from it, with the same kind of
+    solver on the same kind of problem and parameters; the problem's data may be others, unless the
+    solver keeps what follows from them. What is inside is the solver's own affair.
+
+    Attributes:
+        inner: a tree of tensors and numbers, carrying the gradient that the adjoint gives.
+    """
+
+    def __init__(self, solver: Solver, problem: Problem, params: Tree, inner: Any) -> None:
+        self.inner = inner
+        self._solver, self._problem = type(solver), type(problem)
+        self._params = trees.tree_map(lambda leaf: (leaf.shape, leaf.dtype), params)
+
+    def detach(self) -> "SolverState":
+        """The same without gradient, which can be copied and pickled."""
+        detached = object.__new__(SolverState)
+        detached.__dict__.update(self.__dict__)
+        detached.inner = pytree.tree_map_only(Tensor, torch.Tensor.detach, self.inner)
+        return detached
+
+    def check(self, solver: Solver, problem: Problem, params: Tree) -> None:
+        """Raise TypeError or ValueError unless a solve of these can go on from it."""
+        for name, left, now in (
+            ("solver", self._solver, type(solver)),
+            ("problem", self._problem, type(problem)),
+        ):
+            if left is not now:
+                raise TypeError(
+                    f"state: of a solve whose {name} is {left.__name__}, should be of one with "
+                    f"{now.__name__}"
+                )
+        if self._params != trees.tree_map(lambda leaf: (leaf.shape, leaf.dtype), params):
+            raise ValueError(
+                "state: of a solve for parameters of other names, shapes or dtypes than `init`, "
+                "should be of the same"
+            )
+        solver.check_carried(problem, params, self.inner)
+
+
+def check_state(state: object, solver: Solver, problem: Problem, params: Tree) -> Any:
+    """What is inside a state, None for no state; TypeError or ValueError if it does not fit."""
+    if state is None:
+        return None
+    check_instance("state", state, SolverState, "solution.state")
+    assert isinstance(state, SolverState)
+    state.check(solver, problem, params)
+    return state.inner

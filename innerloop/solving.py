@@ -1,0 +1,227 @@
+"""The one loop: minimise a problem with a solver, with an adjoint for the outer gradient."""
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.adjoints import Adjoint, Unroll
+from innerloop.autodiff import ordinary, outside_inference_mode, transforming
+from innerloop.compile._torch import pytree
+from innerloop.problems import Problem, as_problem
+from innerloop.solvers.base import (
+    Solver,
+    check_instance,
+    check_not_negative,
+    check_whole,
+)
+from innerloop.solvers.loop import LinearSolve, Loop
+from innerloop.solvers.reports import Reports
+from innerloop.solvers.state import SolverState, check_state
+from innerloop.trees import Tree
+
+
+class Status(enum.IntEnum):
+    """How a solve ended; greater is worse. `sentence` says it in words."""
+
+    sentence: str
+
+    def __new__(cls, code: int, sentence: str) -> "Status":
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    CONVERGED = 0, "the solution was reached: by a direct solve, or to the gradient tolerance"
+    STEPS_USED_UP = 1, "all steps were taken; the gradient is still above the tolerance"
+    BREAKDOWN = (
+        2,
+        "the direct solve failed: the system is not positive definite; "
+        "a greater regularization makes it so",
+    )
+    NOT_FINITE = (
+        3,
+        "NaN or infinity appeared in the parameters or the losses; "
+        "look for it in the problem's tensors, and at their scale",
+    )
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What the steps reported, each a tensor of shape (steps taken, *batch), without gradient."""
+
+    losses: Tensor
+    """Objective at the parameters that each step started from."""
+    gradient_norms: Tensor
+    """Norm of the gradient at the parameters that each step started from."""
+    step_sizes: Tensor
+    """Multiple of the direction that each step took."""
+    linear_residuals: Tensor | None = None
+    """Of Newton's method and its kin: how far each step was from solving its linear system H u = b,
+    |H u - b| / |b|."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What a solve reached.
+
+    Attributes:
+        value: the parameters, structured like `init`, carrying the gradient that the adjoint gives.
+        stats: losses, gradient norms and step sizes per step and problem.
+        statuses: the `Status` code of every problem, shape (*batch), int64.
+        state: what the solver remembers, for a solve that goes on from here; None if it remembers
+            nothing, or the adjoint gives `value` another gradient than that goes with.
+        linear: of `Implicit()`: how well the linear system of the gradient was solved, known once
+            the gradient is taken; else None.
+    """
+
+    value: Tree
+    stats: Stats
+    statuses: Tensor
+    state: SolverState | None = None
+    linear: LinearSolve | None = None
+
+    def detach(self) -> "Solution":
+        """The same without gradient, which can be copied and pickled."""
+        fields = {
+            name: pytree.tree_map_only(Tensor, Tensor.detach, value)
+            for name, value in vars(self).items()
+        }
+        fields["state"] = None if self.state is None else self.state.detach()
+        return replace(self, **fields)
+
+    @property
+    def status(self) -> Status:
+        """The worst status in the batch."""
+        codes = {int(status): status for status in Status}
+        return codes[int(self.statuses.max())] if self.statuses.numel() else Status.CONVERGED
+
+
+class SolveError(RuntimeError):
+    """A solve failed numerically; `solution` holds what it reached, status included."""
+
+    def __init__(self, solution: Solution) -> None:
+        failed = int((solution.statuses >= Status.BREAKDOWN).sum())
+        status = solution.status
+        super().__init__(
+            f"{failed} of {solution.statuses.numel()} problems: {status.name}: {status.sentence}"
+        )
+        self.solution = solution
+
+    def __reduce__(self) -> tuple[type["SolveError"], tuple[Solution]]:
+        # Made from its solution again, whose graph no other process can have.
+        return type(self), (self.solution.detach(),)
+
+
+class SolveOptions(TypedDict, total=False):
+    """The options of `solve`, which says what each is, and of what adapts modules with it."""
+
+    steps: int
+    adjoint: Adjoint | None
+    tolerance: float
+    throw: bool
+    state: SolverState | None
+
+
+def solve(
+    problem: Problem | Callable[[Tree], Tensor],
+    init: Tree,
+    solver: Solver,
+    *,
+    steps: int = 1,
+    adjoint: Adjoint | None = None,
+    tolerance: float = 0.0,
+    throw: bool = True,
+    state: SolverState | None = None,
+) -> Solution:
+    """Minimise `problem` from `init`.
+
+    Args:
+        problem: what is minimised: a `Problem`, or a function from parameters to a scalar loss.
+        init: parameters to start from, a tensor or a tree of tensors; never changed.
+        solver: how it is minimised, e.g. `SteepestDescent`.
+        steps: number of steps, at least 0. A direct solver (`Ridge`) takes one. Default 1.
+        adjoint: how the outer gradient comes back. Default `Unroll()`.
+        tolerance: stop once every problem's gradient norm is at most this multiple of its first
+            one. Default 0: take all steps. Under torch.compile and torch.func transforms, where no
+            value may steer the loop, all steps are taken.
+        throw: raise on numerical failure instead of returning the status. Default True. Under
+            torch.compile and torch.func transforms nothing is raised; look at the status.
+        state: `Solution.state` of an earlier solve whose value is `init` now: momentum, averages
+            and the like go on from there, with their gradient, if the state is not detached.
+            Default: the solver begins anew.
+
+    Returns:
+        The solution with its statistics and status.
+
+    Raises:
+        TypeError, ValueError: an argument does not fit, or solver, problem and adjoint do not go
+            together; the message names the argument and what works.
+        SolveError: NaN, infinity or breakdown, unless `throw` is False.
+    """
+    adjoint = Unroll() if adjoint is None else adjoint
+    check_instance("solver", solver, Solver, "GradientDescent(0.1)")
+    check_instance("adjoint", adjoint, Adjoint, "Unroll()")
+    check_whole("steps", steps, 0)
+    check_not_negative(tolerance=tolerance)
+    problem = as_problem(problem)
+    solver.check(problem)
+    adjoint.check(problem, solver)
+    problem.check(init)
+    taken = min(steps, 1) if solver.direct else steps
+
+    with outside_inference_mode() as restored:
+        if restored:
+            init = trees.tree_map(ordinary, init)
+        carried = check_state(state, solver, problem, init)
+        loop = Loop(problem, solver, taken, tolerance, carried)
+        value, reports, carried, linear = adjoint.run(loop, init)
+        stats = _stats(reports, problem, init)
+        statuses = _statuses(value, stats, reports, problem, solver, tolerance)
+        reached = None if carried is None else SolverState(solver, problem, init, carried)
+        solution = Solution(value, stats, statuses, reached, linear)
+    if throw and not transforming() and solution.status >= Status.BREAKDOWN:
+        raise SolveError(solution)
+    return solution
+
+
+def _stats(reports: Reports, problem: Problem, init: Tree) -> Stats:
+    stacked = reports.stacked()
+    if stacked is None:
+        empty = trees.leaves(init)[0].new_zeros(0, *problem.batch_shape)
+        return Stats(empty, empty, empty)
+    return Stats(*stacked)
+
+
+def _statuses(
+    value: Tree,
+    stats: Stats,
+    reports: Reports,
+    problem: Problem,
+    solver: Solver,
+    tolerance: float,
+) -> Tensor:
+    finite = _finite(value, len(problem.batch_shape))
+    if not len(reports):
+        return torch.where(finite, int(Status.STEPS_USED_UP), int(Status.NOT_FINITE))
+    if solver.direct:
+        statuses = torch.where(finite, int(Status.CONVERGED), int(Status.BREAKDOWN))
+    else:
+        done = reports.settled(tolerance)
+        statuses = torch.where(done, int(Status.CONVERGED), int(Status.STEPS_USED_UP))
+        statuses = torch.where(finite, statuses, int(Status.NOT_FINITE))
+    sound = (stats.losses + stats.gradient_norms + stats.step_sizes).isfinite().all(0)
+    return torch.where(sound, statuses, int(Status.NOT_FINITE))
+
+
+def _finite(value: Tree, batch_dims: int) -> Tensor:
+    """Whether all parameters of each problem are finite."""
+    sound = []
+    for leaf in trees.leaves(value):
+        parts = leaf.detach().isfinite()
+        sound.append(parts.flatten(batch_dims).all(-1) if leaf.ndim > batch_dims else parts)
+    return torch.stack(sound).all(0) if len(sound) > 1 else sound[0]

@@ -1,0 +1,1 @@
+"""Settings that people give: read, checked and explained."""

@@ -1,0 +1,37 @@
+"""Files that others made: what is no file, or damaged, is named."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from innerloop.errors import InputError
+from innerloop_vos.io.files import regular_file
+
+
+def named_file(path: str | Path, kind: str) -> Path:
+    """`regular_file`, whose error begins with the kind of the file.
+
+    Raises:
+        InputError: there is nothing, or a folder, a pipe or a device.
+    """
+    try:
+        return regular_file(path, kind)
+    except InputError as error:
+        raise InputError(f"{kind}: {path} is not a file: {error}") from None
+
+
+def read_json(path: str | Path, kind: str) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: of the file.
+        kind: what the file is to the user, for the message.
+
+    Raises:
+        InputError: it is missing, unreadable or no JSON, or nested too deeply.
+    """
+    path = named_file(path, kind)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{kind}: {path} is damaged: {error}") from error

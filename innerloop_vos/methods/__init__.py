@@ -1,0 +1,1 @@
+"""The segmentation methods by name, and their options."""

@@ -1,0 +1,1 @@
+"""From scores of features to masks of pixels."""

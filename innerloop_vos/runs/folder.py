@@ -1,0 +1,242 @@
+"""Folders of runs that can go on: one process at a time, and only with what they began with."""
+
+import argparse
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import innerloop
+from innerloop.errors import InputError
+from innerloop_vos.io.frames import MASK_SUFFIXES, Frames
+from innerloop_vos.io.inputs import read_json
+
+if sys.platform != "win32":
+    import fcntl
+
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)-[0-9a-f]{32}(\.[^.]*)?|\.partial-.+")
+_PATHS = ("mask", "weights", "init", "teacher", "backbone_weights")
+_FOLDERS = ("root", "davis", "youtube_vos", "clips", "coco")
+_NOT_OF_THE_RUN = ("run", "out", "config", "resume", "tensorboard", "every", "csv", "json")
+_SOME = 4096
+"""Bytes of a file's head and tail by which a large data set is told from others."""
+
+Record = dict[str, Any]
+"""What a run was started with, as JSON has it: options by name, data and weights by digest."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder, which exists, while the block runs.
+
+    What a killed process left unfinished in it is removed. The lock ends with the process, however
+    that ends, and is no file. Where the system has no locks, there is none.
+
+    Raises:
+        InputError: Another process has the folder.
+    """
+    handle = _lock(folder)
+    try:
+        sweep(folder)
+        yield
+        sweep(folder)  # a signal may have come in the middle of cleaning up
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+def _lock(folder: Path) -> int | None:
+    if sys.platform == "win32":
+        return None
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise InputError(
+            f"--out: another process is writing to {folder}; wait for its end, or take another "
+            "folder"
+        ) from None
+    except OSError:  # a file system without locks
+        os.close(handle)
+        return None
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+def sweep(folder: Path, stem: str | None = None) -> None:
+    """Remove the temporary files and folders that a killed process left in a folder.
+
+    Args:
+        folder: Where to look, without its subfolders.
+        stem: Only those of the files of this name, without the suffix. Default: all.
+    """
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            match = _TEMPORARY.fullmatch(path.name)
+            if match is None or stem not in (None, match["stem"]):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
+
+
+def describe(arguments: argparse.Namespace, *, without: Iterable[str] = ()) -> Record:
+    """Record what a command was started with.
+
+    Files and data sets count by their content, wherever they lie. What says where results go, or
+    how often they are written, is left out.
+
+    Args:
+        arguments: What the command's parser has parsed.
+        without: Further options to leave out.
+
+    Returns:
+        The library's version and the options by their names.
+    """
+    record: Record = {"version": innerloop.__version__}
+    for name, value in sorted(vars(arguments).items()):
+        if name in _NOT_OF_THE_RUN or name in without or callable(value):
+            continue
+        if isinstance(value, str) and name in _PATHS and Path(value).is_file():
+            value = digest([Path(value)])
+        elif isinstance(value, str) and name in _FOLDERS and Path(value).is_dir():
+            value = digest(_data(Path(value), Path(arguments.out)), whole=False)
+        elif name == "device":
+            value = _device(value)
+        record[name] = value
+    known: Record = json.loads(json.dumps(record, default=str))
+    return known
+
+
+def _device(name: str) -> str:
+    """The kind of a device; one GPU is as good as another."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name.partition(":")[0]
+
+
+def check_same(before: Any, now: Record, run: str) -> None:
+    """Check that a run is gone on with as it was begun.
+
+    Args:
+        before: The record of the run.
+        now: That of this process.
+        run: Where the run is, for the message.
+
+    Raises:
+        InputError: They differ; it names in what.
+    """
+    if not isinstance(before, dict):
+        raise InputError(f"{run} has a damaged record: it is a {type(before).__name__}")
+    for name in sorted(before.keys() | now.keys(), key=str):
+        was, is_ = before.get(name), now.get(name)
+        if _text(was) == _text(is_):
+            continue
+        if name == "version":
+            raise InputError(
+                f"{run} holds a run of version {was}, whose numbers may differ from those of "
+                f"{is_}; go on with that one (pip install innerloop=={was}), or take another folder"
+            )
+        raise InputError(
+            f"{run} holds a run with {name} {_short(was)}, not {_short(is_)}; take another "
+            "folder, or remove it"
+        )
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)  # 1 is neither True nor 1.0
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
+    """Tell files by their names and contents.
+
+    Args:
+        paths: The files, in order.
+        whole: Read them whole, and not only their sizes, heads and tails, for data sets of many
+            gigabytes. Default True.
+
+    Returns:
+        The SHA-256 of all, in hexadecimal.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            if not path.is_file():
+                raise InputError(f"{path} is missing or is no file")
+            size = path.stat().st_size
+            total.update(f"{path.name}\0{size}\0".encode(errors="surrogateescape"))
+            with path.open("rb") as file:
+                if whole or size <= 2 * _SOME:
+                    total.update(hashlib.file_digest(file, "sha256").digest())
+                else:
+                    total.update(file.read(_SOME))
+                    file.seek(-_SOME, os.SEEK_END)
+                    total.update(file.read(_SOME))
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    return total.hexdigest()
+
+
+def text_digest(value: Any) -> str:
+    """Tell values as JSON has them, by which a changed one is noticed."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def frames_digest(frames: Frames) -> str:
+    """Tell the frames of a clip, images or a video, by their files' names and contents."""
+    paths = getattr(frames, "paths", None) or [frames.path]  # type: ignore[attr-defined]
+    return digest(paths)
+
+
+def _data(root: Path, out: Path) -> Iterator[Path]:
+    """The images and lists of a data set; what a run writes inside it is none of it."""
+    for folder, subfolders, names in os.walk(root):
+        subfolders.sort()
+        inside = [name for name in subfolders if not name.startswith(".")]
+        subfolders[:] = [n for n in inside if (Path(folder, n)).resolve() != out.resolve()]
+        for name in sorted(names):
+            path = Path(folder, name)
+            if path.suffix.lower() in {*MASK_SUFFIXES, ".json", ".txt"} and path.is_file():
+                yield path
+
+
+def read_record(path: Path, what: str) -> Mapping[str, Any]:
+    """Read a JSON file of a run, which holds an object.
+
+    Args:
+        path: The file.
+        what: It should hold, for the message.
+
+    Raises:
+        InputError: There is no such file, or it holds something else.
+    """
+    if path.is_symlink():  # which leads out of the folder of the run
+        raise InputError(f"{path} is a link; it should be a file")
+    document = read_json(path, what)
+    if not isinstance(document, dict):
+        raise InputError(f"{path} holds no {what}")
+    return document
