@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -32,20 +33,45 @@ def soft_aggregate(scores: Tensor) -> Tensor:
     return torch.cat([background.logit()[None], scores]).softmax(0)
 
 
+@dataclass(frozen=True)
+class Observation:
+    """What a method finds in a frame, before its objects are merged.
+
+    Attributes:
+        logits: of being each object, shape (O, H, W).
+        learn_mask: probabilities to learn from in place of the merged ones, shape (O, H, W).
+            Default: the merged ones.
+        trust: how far each pixel of these is trusted, 0 to 1, shape (O, H, W). Default: wholly.
+        present: whether each object is in the frame, shape (O,), boolean. Default: all are.
+    """
+
+    logits: Tensor
+    learn_mask: Tensor | None = None
+    trust: Tensor | None = None
+    present: Tensor | None = None
+
+
 class Segmenter(ABC):
     """Segments a video frame by frame, from the masks of its objects where they first appear.
 
     Call `start` with the first frame and its masks, then `step` with every later frame; `step`
-    takes masks too where further objects appear. A method implements the four abstract steps below.
+    takes masks too where further objects appear. A method implements the abstract steps below.
 
     Args:
         device: where the work is done. Default: the CPU.
+
+    Attributes:
+        ids: of the objects, in the order of all that has an axis of objects.
+        probabilities: of the background and the objects in the latest frame, shape (1 + O, H, W).
+        observation: what the method found there, before the objects were merged; None in the first
+            frame.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
         self.ids: list[int] = []
         self.probabilities = torch.empty(0)
+        self.observation: Observation | None = None
         self._size: tuple[int, int] | None = None
 
     @torch.no_grad()
@@ -68,8 +94,7 @@ class Segmenter(ABC):
         check_mask(masks, (frame.shape[1], frame.shape[2]))
         self._size = (frame.shape[1], frame.shape[2])
         self.reset()
-        encoded = self.encode(frame.to(self.device))
-        return self._finish(encoded, torch.empty(0, *self._size, device=self.device), masks)
+        return self._finish(self.encode(frame.to(self.device)), None, masks)
 
     @torch.no_grad()
     def step(self, frame: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -97,9 +122,12 @@ class Segmenter(ABC):
         encoded = self.encode(frame.to(self.device))
         return self._finish(encoded, self.track(encoded), masks)
 
-    def _finish(self, encoded: Any, scores: Tensor, masks: Tensor | None) -> Tensor:
+    def _finish(self, encoded: Any, found: Observation | None, masks: Tensor | None) -> Tensor:
         """Merge all objects, let the tracked ones learn from the result, and add new ones."""
-        known = len(self.ids)
+        assert self._size is not None
+        self.observation, known = found, len(self.ids)
+        nothing = torch.empty(0, *self._size, device=self.device)
+        scores = nothing if found is None else found.logits
         new: list[int] = []
         if masks is not None:
             new = sorted(
@@ -110,8 +138,8 @@ class Segmenter(ABC):
             scores = torch.cat([scores, _CERTAIN * (2 * drawn.to(scores) - 1)]) if new else scores
         self.ids = self.ids + new
         self.probabilities = self.merge(scores)
-        if known:
-            self.update(encoded, self.probabilities[1 : 1 + known])
+        if found is not None:
+            self.update(found, self.probabilities[1 : 1 + known])
         if new:
             self.add(encoded, drawn)
         labels = torch.tensor([0, *self.ids], dtype=torch.uint8)
@@ -174,19 +202,19 @@ class Segmenter(ABC):
 
     @abstractmethod
     def encode(self, frame: Tensor) -> Any:
-        """Compute once what `track`, `update` and `add` need of a frame, (3, H, W) uint8."""
+        """Compute once what `track` and `add` need of a frame, (3, H, W) uint8."""
 
     @abstractmethod
     def add(self, encoded: Any, masks: Tensor) -> None:
         """Learn new objects from their masks in this frame, shape (new, H, W), bool."""
 
     @abstractmethod
-    def track(self, encoded: Any) -> Tensor:
-        """Score every known object in a new frame: logits, shape (O, H, W)."""
+    def track(self, encoded: Any) -> Observation:
+        """Find every known object in a new frame; what `update` needs may be in a subclass."""
 
     @abstractmethod
-    def update(self, encoded: Any, probabilities: Tensor) -> None:
-        """Learn from the merged result in a frame, shape (O, H, W), probabilities."""
+    def update(self, observation: Any, merged: Tensor) -> None:
+        """Learn from what `track` found and the merged probabilities, shape (O, H, W)."""
 
 
 def mask_of_box(frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:

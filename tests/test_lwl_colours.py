@@ -7,7 +7,7 @@ from torch.nn import functional as F
 import innerloop as il
 from innerloop_vos.backbones import backbone
 from innerloop_vos.lwl import LWL
-from innerloop_vos.lwl.colours import ColourFeatures
+from innerloop_vos.lwl.model.colours import ColourFeatures
 
 SIZES = {"stride": 8, "outputs": 1, "mask_label": True, "decoder_widths": (8, 8, 8, 8)}
 

@@ -16,7 +16,7 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
-from innerloop_vos.lwl.network import DECODER_LEVELS
+from innerloop_vos.lwl.model.network import DECODER_LEVELS
 from innerloop_vos.lwl.options import STRIDE_8_OPTIONS
 from innerloop_vos.lwl.training.decoder import DecoderTraining, DecoderTrainingSettings
 from innerloop_vos.lwl.training.decoder_command import (

@@ -8,7 +8,7 @@ from lwl_goldens import GOLDENS, load, seeded_state
 from shared import needs_shared
 
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_resnet50
-from innerloop_vos.lwl.target_state import target_state
+from innerloop_vos.lwl.tracking.moments import target_state
 
 
 class Recorder(LWLSegmenter):
@@ -17,9 +17,9 @@ class Recorder(LWLSegmenter):
     patches = None
 
     def track(self, encoded):
-        scores = super().track(encoded)
-        self.patches = [255 * region.crop(encoded) for region in self.regions]
-        return scores
+        found = super().track(encoded)
+        self.patches = [255 * region.crop(encoded) for region in found.regions]
+        return found
 
 
 def memory_state(segmenter):
@@ -63,8 +63,8 @@ def run(golden, network):
                 "labels": labels,
                 "raw": segmenter.probabilities[1:],
                 "memory": before + memory_state(segmenter)[tracked:],
-                "targets": [vars(target) | {"size": target.size} for target in segmenter.targets],
-                "regions": segmenter.regions[:tracked],
+                "targets": [vars(target) | {"size": target.size} for target in segmenter.motions],
+                "regions": segmenter.observation.regions[:tracked],
                 "patches": segmenter.patches,
             }
         )

@@ -11,8 +11,8 @@ from innerloop.errors import InputError
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.masks import box_to_mask
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_mobilenet_v2, lwl_small
-from innerloop_vos.lwl.consensus import consensus
 from innerloop_vos.lwl.segmenter import default_options
+from innerloop_vos.lwl.tracking.consensus import consensus
 
 
 def small(box=False, **options):
@@ -129,9 +129,9 @@ def test_an_object_without_a_mask_keeps_its_region(clip):
     frames, masks = clip
     segmenter = small(min_area=90 * 150 + 1)
     segmenter.start(frames[0], masks[0])
-    before = [(target.position, target.scale) for target in segmenter.targets]
+    before = [(target.position, target.scale) for target in segmenter.motions]
     segmenter.step(frames[1])
-    assert before == [(target.position, target.scale) for target in segmenter.targets]
+    assert before == [(target.position, target.scale) for target in segmenter.motions]
 
 
 def test_a_box_gives_a_mask_and_the_settings_that_follow_it(clip):
@@ -182,10 +182,10 @@ def test_updates_learn_from_what_the_target_model_finds_where_asked(clip):
     network.label_encoder.forward = lambda masks: encoded.append(masks) or learned(masks)
     segmenter.step(frames[1])
     found = network.decoder.uncorrected(
-        segmenter.scores,
-        torch.stack([region.crop(frames[1] / 255) for region in segmenter.regions]),
+        segmenter.observation.scores,
+        torch.stack([region.crop(frames[1] / 255) for region in segmenter.observation.regions]),
     )
-    for region, logits, seen in zip(segmenter.regions, found, encoded[0], strict=True):
+    for region, logits, seen in zip(segmenter.observation.regions, found, encoded[0], strict=True):
         expected = region.crop_mask(region.paste(logits, (90, 150)).sigmoid())
         torch.testing.assert_close(seen, expected)
     released = lwl_small(mask_label=False, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
@@ -224,7 +224,9 @@ def test_the_decoder_sees_the_consensus_of_two_filters_and_updates_the_lower_one
         lambda scores, images: seen.append(scores) or uncorrected(scores, images),
     )
     segmenter.step(frames[1])
-    patches = torch.stack([region.crop(frames[1] / 255) for region in segmenter.regions])
+    patches = torch.stack(
+        [region.crop(frames[1] / 255) for region in segmenter.observation.regions]
+    )
     features = network.extract(patches)[1]
     plain = network.target_model.without_colours(features)
     both = [
@@ -234,7 +236,7 @@ def test_the_decoder_sees_the_consensus_of_two_filters_and_updates_the_lower_one
     assert not torch.allclose(*both)
     shown, learned = consensus(*both)
     torch.testing.assert_close(given[0], shown)
-    torch.testing.assert_close(segmenter.scores, given[0])
+    torch.testing.assert_close(segmenter.observation.scores, given[0])
     torch.testing.assert_close(seen[0], learned)
     # Both learn the same masks, each on what it sees; the second one still sees no colours.
     stored, labels, *_ = segmenter.memory.samples()
@@ -281,10 +283,10 @@ def test_an_object_that_scores_low_everywhere_is_absent(clip, monkeypatch, conse
         for view in range(views):
             assert torch.equal(before[i, view], after[i, view]) == (i in away)
     assert len(solved) == (len(away) < 2)
-    places = [target.position for target in segmenter.targets]
+    places = [target.position for target in segmenter.motions]
     segmenter.step(frames[2])
     for i in range(2):
-        assert (segmenter.targets[i].position == places[i]) == (i in away)
+        assert (segmenter.motions[i].position == places[i]) == (i in away)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +354,7 @@ def test_a_mirrored_first_frame_finds_the_object_mirrored_as_well():
         assert segmenter.memory.samples()[0].shape[1] == 1 + mirror
         segmenter.step(frames[0].flip(-1))
         mirrored = torch.nn.functional.avg_pool2d(masks[:1].flip(-1).float(), 8)
-        pair = torch.stack([segmenter.scores.flatten(), mirrored.flatten()])
+        pair = torch.stack([segmenter.observation.scores.flatten(), mirrored.flatten()])
         agreement.append(torch.corrcoef(pair)[0, 1])
     assert agreement[1] > agreement[0] > 0
     assert agreement[1] > 0.9

@@ -7,13 +7,13 @@ import torch
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
 
-from innerloop_vos.lwl.consensus import consensus
-from innerloop_vos.lwl.continuity import far_parts
-from innerloop_vos.lwl.memory import SampleWeights, TargetMemory
 from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl.search_region import first_sample, paste, search_region
-from innerloop_vos.lwl.target import Target
-from innerloop_vos.lwl.target_state import target_state
+from innerloop_vos.lwl.tracking.consensus import consensus
+from innerloop_vos.lwl.tracking.continuity import far_parts
+from innerloop_vos.lwl.tracking.memory import SampleWeights, TargetMemory
+from innerloop_vos.lwl.tracking.moments import target_state
+from innerloop_vos.lwl.tracking.motion import Motion
+from innerloop_vos.lwl.tracking.region import first_sample, paste, search_region
 from innerloop_vos.segmenter import soft_aggregate
 
 
@@ -156,7 +156,7 @@ def test_an_absent_object_is_looked_for_ever_further_around(presence, growth):
     mask = torch.zeros(2000, 2000, dtype=torch.bool)
     mask[900:1100, 900:1100] = True
     options = LWLOptions(output=(400, 400), border="replicate", presence=presence)
-    target = Target(options, mask)
+    target = Motion(options, mask)
 
     def sides():
         (top, bottom), (left, right) = target.region().rows, target.region().columns

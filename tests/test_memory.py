@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from innerloop_vos.ridge.memory import SampleMemory
+from innerloop_vos.ridge.samples import SampleMemory
 
 
 def filled(count, capacity=4, learning_rate=0.1, first_weight=0.25):

@@ -24,7 +24,7 @@ from innerloop_vos.io.video import open_frames
 from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import check_same, describe, locked, sweep
 from innerloop_vos.runs.states import read_state, write_state
-from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.segmenter import Observation, Segmenter
 
 LENGTH = 6
 
@@ -204,12 +204,16 @@ class Brightness(Segmenter):
         return frame.float().mean(0)
 
     def add(self, encoded, masks):
-        self.update(encoded, masks.float())
+        self.learn(encoded, masks.float())
 
     def track(self, encoded):
-        return 20 - (encoded - self.seen[0] / self.seen[1]).abs()[None]
+        self.encoded = encoded
+        return Observation(20 - (encoded - self.seen[0] / self.seen[1]).abs()[None])
 
-    def update(self, encoded, probabilities):
+    def update(self, observation, merged):
+        self.learn(self.encoded, merged)
+
+    def learn(self, encoded, probabilities):
         self.seen = self.seen + torch.stack([(encoded * probabilities).sum(), probabilities.sum()])
 
     def learned(self):

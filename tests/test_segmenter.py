@@ -11,7 +11,7 @@ from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.runs.segmentation import segment_frames
 from innerloop_vos.scoring import region_similarity
-from innerloop_vos.segmenter import Segmenter, soft_aggregate
+from innerloop_vos.segmenter import Observation, Segmenter, soft_aggregate
 
 FRAME = torch.zeros(3, 6, 8, dtype=torch.uint8)
 
@@ -31,10 +31,10 @@ class Scripted(Segmenter):
 
     def track(self, encoded):
         self.calls.append(("track", len(self.masks)))
-        return torch.stack([20.0 * (2 * mask.float() - 1) for mask in self.masks])
+        return Observation(torch.stack([20.0 * (2 * mask.float() - 1) for mask in self.masks]))
 
-    def update(self, encoded, probabilities):
-        self.calls.append(("update", len(probabilities)))
+    def update(self, observation, merged):
+        self.calls.append(("update", len(merged)))
 
     def mask_from_box(self, frame, box):
         raise AssertionError

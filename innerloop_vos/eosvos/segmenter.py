@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import innerloop as il
+from innerloop_vos.eosvos.adapted_object import AdaptedObject
 from innerloop_vos.eosvos.finetuning import learning
 from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
-from innerloop_vos.eosvos.target import Target
-from innerloop_vos.segmenter import Segmenter, mask_of_box
+from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 
 class EOSVOSSegmenter(Segmenter):
@@ -50,7 +50,7 @@ class EOSVOSSegmenter(Segmenter):
         self.network = il.Adapted(frozen, list(self.rates))
         self._frozen = frozen
         self._depth = frozen.common_depth(self.rates)
-        self._targets: list[Target] = []
+        self._targets: list[AdaptedObject] = []
 
     def reset(self) -> None:
         self._targets = []
@@ -60,7 +60,9 @@ class EOSVOSSegmenter(Segmenter):
 
     def relearn(self, state: list[dict[str, Any]]) -> None:
         made = (self._frozen, self.network, self.rates, self.options)
-        self._targets = [Target.from_state(*made, _moved(each, self.device)) for each in state]
+        self._targets = [
+            AdaptedObject.from_state(*made, _moved(each, self.device)) for each in state
+        ]
 
     def encode(self, frame: Tensor) -> Encoded:
         # From the first layer that learns on, every object has features of its own.
@@ -68,19 +70,19 @@ class EOSVOSSegmenter(Segmenter):
 
     def add(self, encoded: Encoded, masks: Tensor) -> None:
         self._targets += [
-            Target(self._frozen, self.network, self.rates, self.options, encoded, mask)
+            AdaptedObject(self._frozen, self.network, self.rates, self.options, encoded, mask)
             for mask in masks
         ]
 
-    def track(self, encoded: Encoded) -> Tensor:
+    def track(self, encoded: Encoded) -> Observation:
         found = torch.stack([target.track(encoded) for target in self._targets])
-        return found.clamp(1e-6, 1 - 1e-6).logit()
+        return Observation(found.clamp(1e-6, 1 - 1e-6).logit())
 
     def merge(self, scores: Tensor) -> Tensor:
         # The likeliest object takes a pixel, unless it is less likely there than not.
         return torch.cat([torch.zeros_like(scores[:1]), scores]).softmax(0)
 
-    def update(self, encoded: Encoded, probabilities: Tensor) -> None:
+    def update(self, observation: Observation, merged: Tensor) -> None:
         # Objects learn from what they found themselves, not from the merged result.
         for target in self._targets:
             target.learn()

@@ -1,7 +1,7 @@
 """Learning What to Learn: its networks, and the segmenter that runs them on video."""
 
 from innerloop_vos.lwl.builders import lwl_mobilenet_v2, lwl_resnet50, lwl_small
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.options import BOX_OPTIONS, LWLOptions
 from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.weights import load_lwl, load_released, save_lwl

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from innerloop_vos.backbones import Backbone, backbone
-from innerloop_vos.lwl.backbone import CaffeResNet50
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.backbone import CaffeResNet50
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.weight_files.backbone import fit, read_weights
 from innerloop_vos.weight_files.network import read_network
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from innerloop_vos.lwl.search_region import BORDERS
+from innerloop_vos.lwl.tracking.region import BORDERS
 
 SOURCES = ("decoder", "scores")
 """Where the masks come from that updates learn from."""

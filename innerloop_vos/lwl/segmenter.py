@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,20 +11,20 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop_vos.backbones import SmallBackbone
 from innerloop_vos.backbones.joining import check_finite
-from innerloop_vos.lwl.consensus import consensus
-from innerloop_vos.lwl.continuity import far_parts
-from innerloop_vos.lwl.memory import TargetMemory
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.options import (
     BOX_OPTIONS,
     STRIDE_8_BOX_OPTIONS,
     STRIDE_8_OPTIONS,
     LWLOptions,
 )
-from innerloop_vos.lwl.search_region import SearchRegion
-from innerloop_vos.lwl.target import Target, box_region
-from innerloop_vos.lwl.target_state import target_state
-from innerloop_vos.segmenter import Segmenter, mask_of_box
+from innerloop_vos.lwl.tracking.consensus import consensus
+from innerloop_vos.lwl.tracking.continuity import far_parts
+from innerloop_vos.lwl.tracking.memory import TargetMemory
+from innerloop_vos.lwl.tracking.moments import target_state
+from innerloop_vos.lwl.tracking.motion import Motion, box_region
+from innerloop_vos.lwl.tracking.region import SearchRegion
+from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 _ABSENT = -6.0
 """Greatest logit where the object cannot be."""
@@ -56,6 +56,25 @@ def _check_possible(options: LWLOptions, network: LWL) -> None:
         raise InputError("consensus: True needs a network with colours")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found(Observation):
+    """What LWL finds in a frame.
+
+    Attributes:
+        present: as of `Observation`, never None.
+        regions: where each object was looked for.
+        scores: the target scores there, as the decoder sees them, shape (O, D, h, w).
+        features: that the filters saw, shape (O * views, C, h, w).
+        filter_scores: target scores of each filter, shape (O * views, D, h, w).
+    """
+
+    present: Tensor
+    regions: list[SearchRegion]
+    scores: Tensor
+    features: Tensor
+    filter_scores: Tensor
+
+
 class LWLSegmenter(Segmenter):
     """Learning What to Learn on video; all objects are solved and decoded in one batch.
 
@@ -67,10 +86,6 @@ class LWLSegmenter(Segmenter):
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
             `torch.float16`. Default: that of the weights. The label encoder and the solver always
             have the latter.
-
-    Attributes:
-        regions: where the tracked objects were looked for in the latest frame.
-        scores: their target scores there, as the decoder sees them, shape (O, D, h, w).
 
     Raises:
         InputError: the options ask for what the network does not have.
@@ -103,18 +118,17 @@ class LWLSegmenter(Segmenter):
         self._from_box = False
         options = self.options
         self.memory = TargetMemory(options.capacity, options.learning_rate, options.first_weight)
-        self.targets: list[Target] = []
+        self.motions: list[Motion] = []
         # Of an object, as many filters as views, side by side; likewise in the memory.
         self._views = 1 + options.consensus
         self.filters = torch.empty(0, device=self.device)
-        self.regions: list[SearchRegion] = []
         self._updates = 0
 
     def learned(self) -> dict[str, Any]:
         return {
             "from_box": self.options is self.box_options,
             "memory": self.memory.state_dict(),
-            "targets": [target.state_dict() for target in self.targets],
+            "motions": [motion.state_dict() for motion in self.motions],
             "filters": self.filters,
             "updates": self._updates,
         }
@@ -123,7 +137,7 @@ class LWLSegmenter(Segmenter):
         self._from_box = state["from_box"]
         self.reset()
         self.memory.load_state_dict(state["memory"], self.device)
-        self.targets = [Target.from_state(self.options, each) for each in state["targets"]]
+        self.motions = [Motion.from_state(self.options, each) for each in state["motions"]]
         self.filters = state["filters"].to(self.device)
         self._updates = state["updates"]
 
@@ -132,10 +146,10 @@ class LWLSegmenter(Segmenter):
         return frame.float() / 255
 
     def add(self, encoded: Tensor, masks: Tensor) -> None:
-        targets = [Target(self.options, mask) for mask in masks]
+        motions = [Motion(self.options, mask) for mask in masks]
         samples = [
-            target.first_samples(encoded, mask.float())
-            for target, mask in zip(targets, masks, strict=True)
+            motion.first_samples(encoded, mask.float())
+            for motion, mask in zip(motions, masks, strict=True)
         ]
         # (O, F, 3, H, W) and (O, F, H, W)
         images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
@@ -151,45 +165,54 @@ class LWLSegmenter(Segmenter):
         )
         self.memory.add_objects(features, labels, weights, scores)
         self.filters = torch.cat([self.filters, filters])
-        self.targets += targets
+        self.motions += motions
 
-    def track(self, encoded: Tensor) -> Tensor:
+    def track(self, encoded: Tensor) -> Found:
         # The merged probabilities of the previous frame.
         states = (part.tolist() for part in target_state(self.probabilities[1:]))
-        for target, *state in zip(self.targets, *states, strict=True):
-            target.move(*state)
-        self.regions = [target.region() for target in self.targets]
+        for motion, *state in zip(self.motions, *states, strict=True):
+            motion.move(*state)
+        regions = [motion.region() for motion in self.motions]
         # Objects that share a region, as the whole frame, share its features.
-        distinct = list(dict.fromkeys(self.regions))
+        distinct = list(dict.fromkeys(regions))
         patches = torch.stack([region.crop(encoded) for region in distinct])
         with self._autocast:
             levels, features = self.network.extract(patches)
         check_finite(features)
-        shared = [distinct.index(region) for region in self.regions]
+        shared = [distinct.index(region) for region in regions]
         levels = {name: level[shared] for name, level in levels.items()}
-        self._features = self._seen(features[shared])
-        scores = self.network.target_model.score(self.filters, self._features[:, None])[:, 0]
-        self._filter_scores = scores
-        self.scores, learned = (
-            consensus(scores[::2], scores[1::2]) if self.options.consensus else (scores, scores)
+        seen = self._seen(features[shared])
+        filter_scores = self.network.target_model.score(self.filters, seen[:, None])[:, 0]
+        scores, learned = (
+            consensus(filter_scores[::2], filter_scores[1::2])
+            if self.options.consensus
+            else (filter_scores, filter_scores)
         )
         with self._autocast:
-            logits = self.network.decoder(self.scores, levels, patches[shared]).float()
+            logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
-        found = self._paste(logits, size)
-        masks = [found]
-        if self.options.learn_from == "scores":
-            uncorrected = self.network.decoder.uncorrected(learned, patches[shared])
-            self._uncorrected = self._paste(uncorrected, size)
-            masks.append(self._uncorrected)
-        self._present = self._appears(learned)
-        nowhere = ~self._present[:, None, None].expand_as(found)
+        found = _paste(logits, regions, size)
+        present = self._appears(learned)
+        nowhere = ~present[:, None, None].expand_as(found)
         if self.options.reach is not None:
             before = self.probabilities[1:] > 0.5
             nowhere = nowhere | far_parts(found, before, self.options.reach, self.options.min_area)
-        for mask in masks:
-            mask[nowhere] = mask[nowhere].clamp(max=_ABSENT)
-        return found
+        found[nowhere] = found[nowhere].clamp(max=_ABSENT)
+        learn_mask = None
+        if self.options.learn_from == "scores":
+            uncorrected = self.network.decoder.uncorrected(learned, patches[shared])
+            uncorrected = _paste(uncorrected, regions, size)
+            uncorrected[nowhere] = uncorrected[nowhere].clamp(max=_ABSENT)
+            learn_mask = uncorrected.sigmoid()
+        return Found(
+            logits=found,
+            learn_mask=learn_mask,
+            present=present,
+            regions=regions,
+            scores=scores,
+            features=seen,
+            filter_scores=filter_scores,
+        )
 
     def _appears(self, scores: Tensor) -> Tensor:
         """Whether each object is anywhere in its target scores (O, D, h, w)."""
@@ -208,22 +231,16 @@ class LWLSegmenter(Segmenter):
         """Parts of each object (O, ...), for each of its filters (O * views, ...)."""
         return [part.repeat_interleave(self._views, dim=0) for part in parts]
 
-    def _paste(self, logits: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (O, H, W) in the frame of logits (O, *output) in the objects' regions."""
-        pasted = zip(self.regions, logits, strict=True)
-        return torch.stack([region.paste(score, size) for region, score in pasted])
-
-    def update(self, encoded: Tensor, probabilities: Tensor) -> None:
-        if self.options.learn_from == "scores":
-            probabilities = self._uncorrected.sigmoid()
-        found = zip(self.regions, probabilities, strict=True)
-        cropped = torch.stack([region.crop_mask(mask) for region, mask in found])
+    def update(self, observation: Found, merged: Tensor) -> None:
+        learn_mask = merged if observation.learn_mask is None else observation.learn_mask
+        pairs = zip(observation.regions, learn_mask, strict=True)
+        cropped = torch.stack([region.crop_mask(mask) for region, mask in pairs])
         learned = self.network.label_encoder(cropped)
-        labels, weights, present = self._for_views([*learned, self._present])
-        samples = (self._features, labels, weights, self._filter_scores)
+        labels, weights, present = self._for_views([*learned, observation.present])
+        samples = (observation.features, labels, weights, observation.filter_scores)
         self.memory.add_samples(*samples, of=present)
         self._updates += 1
-        if self._updates % self.options.update_interval or not self._present.any():
+        if self._updates % self.options.update_interval or not present.any():
             return
         features, labels, weights, scores, shares = self.memory.samples()
         if not self.options.squared_weights:
@@ -254,3 +271,9 @@ class LWLSegmenter(Segmenter):
         mask = (region.paste(logits[0], (frame.shape[1], frame.shape[2])) > 0).byte()
         self._from_box = True
         return (mask if mask.any() else inside).cpu()
+
+
+def _paste(logits: Tensor, regions: list[SearchRegion], size: tuple[int, int]) -> Tensor:
+    """Logits (O, H, W) in the frame of logits (O, *output) in the objects' regions."""
+    pairs = zip(regions, logits, strict=True)
+    return torch.stack([region.paste(score, size) for region, score in pairs])

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
-from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.builders import lwl_mobilenet_v2, lwl_resnet50, lwl_small
-from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
+from innerloop_vos.lwl.model.backbone import CaffeResNet50
+from innerloop_vos.lwl.model.network import DECODER_LEVELS, LWL
 from innerloop_vos.weight_files.backbone import check_fit, fit
 from innerloop_vos.weight_files.checkpoints import read_checkpoint
 from innerloop_vos.weight_files.network import (

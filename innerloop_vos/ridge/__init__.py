@@ -1,7 +1,7 @@
 """The ridge method: LWL's target model fitted to the mask itself, with nothing learned before."""
 
 from innerloop_vos.ridge.features import TargetFeatures
+from innerloop_vos.ridge.object_filter import RidgeOptions, mask_problem
 from innerloop_vos.ridge.segmenter import RidgeSegmenter
-from innerloop_vos.ridge.target import RidgeOptions, mask_problem
 
 __all__ = ["RidgeOptions", "RidgeSegmenter", "TargetFeatures", "mask_problem"]

@@ -1,5 +1,6 @@
 """Segmentation by a convolutional filter that is fitted to the mask and updated online."""
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -9,8 +10,8 @@ from innerloop_vos.backbones import Backbone
 from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.postprocessing.guided_filter import guided_upsample
 from innerloop_vos.ridge.features import TargetFeatures
-from innerloop_vos.ridge.target import RidgeOptions, Target
-from innerloop_vos.segmenter import Segmenter, mask_of_box
+from innerloop_vos.ridge.object_filter import ObjectFilter, RidgeOptions
+from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 _BOX_ROUNDS = 3
 
@@ -18,6 +19,11 @@ _BOX_ROUNDS = 3
 class _Encoded(NamedTuple):
     image: Tensor  # (3, H, W) in 0..1
     features: Tensor  # (C, h, w)
+
+
+@dataclass(frozen=True)
+class _Found(Observation):
+    features: Tensor = field(kw_only=True)  # (C, h, w)
 
 
 class RidgeSegmenter(Segmenter):
@@ -46,7 +52,7 @@ class RidgeSegmenter(Segmenter):
         super().__init__(device)
         self.options = options or RidgeOptions()
         self.features = TargetFeatures(backbone).eval().to(self.device)
-        self._targets: list[Target] = []
+        self._targets: list[ObjectFilter] = []
 
     def reset(self) -> None:
         self._targets = []
@@ -55,23 +61,25 @@ class RidgeSegmenter(Segmenter):
         return [target.state_dict() for target in self._targets]
 
     def relearn(self, state: list[dict[str, Any]]) -> None:
-        self._targets = [Target.from_state(self.options, each, self.device) for each in state]
+        self._targets = [ObjectFilter.from_state(self.options, each, self.device) for each in state]
 
     def encode(self, frame: Tensor) -> _Encoded:
         image = frame.float() / 255
         return _Encoded(image, self.features(image[None])[0])
 
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
-        self._targets += [Target(self.options, encoded.features, mask.float()) for mask in masks]
+        self._targets += [
+            ObjectFilter(self.options, encoded.features, mask.float()) for mask in masks
+        ]
 
-    def track(self, encoded: _Encoded) -> Tensor:
+    def track(self, encoded: _Encoded) -> _Found:
         likely = self._likelihood(self._targets, encoded)
-        return likely.clamp(1e-4, 1 - 1e-4).logit()
+        return _Found(likely.clamp(1e-4, 1 - 1e-4).logit(), features=encoded.features)
 
-    def update(self, encoded: _Encoded, probabilities: Tensor) -> None:
-        for target, probability in zip(self._targets, probabilities, strict=True):
+    def update(self, observation: _Found, merged: Tensor) -> None:
+        for target, probability in zip(self._targets, merged, strict=True):
             if (probability > 0.5).sum() >= self.options.min_area:
-                target.update(encoded.features, probability)
+                target.update(observation.features, probability)
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
@@ -81,12 +89,12 @@ class RidgeSegmenter(Segmenter):
         # the next.
         mask = inside.float()
         for _ in range(_BOX_ROUNDS):
-            target = Target(self.options, encoded.features, mask)
+            target = ObjectFilter(self.options, encoded.features, mask)
             mask = inside * self._likelihood([target], encoded)[0].clamp(0, 1)
         found = (mask > 0.5).byte()
         return (found if found.any() else inside).cpu()
 
-    def _likelihood(self, targets: list[Target], encoded: _Encoded) -> Tensor:
+    def _likelihood(self, targets: list[ObjectFilter], encoded: _Encoded) -> Tensor:
         """How likely each pixel shows each object, shape (O, H, W), about 0 to 1."""
         raw = torch.stack([target.score(encoded.features) for target in targets])
         scores = calibrate(raw, apart=self.options.apart)

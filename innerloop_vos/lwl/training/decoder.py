@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
 from innerloop_vos.lwl.training.replay import Replay

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.io.masks import box_to_mask, mask_to_box
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.segmenter import LWLSegmenter, default_options
 from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from innerloop.errors import InputError
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.network import LWL
 
 
 def with_box_encoder(network: LWL) -> LWL:

@@ -8,7 +8,7 @@ from torchvision.utils import make_grid
 
 import innerloop as il
 from innerloop_vos.io.drawing import overlay
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.network import LWL
 
 
 @torch.no_grad()

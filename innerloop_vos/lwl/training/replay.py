@@ -13,8 +13,8 @@ from tqdm import tqdm
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.sampling import choice
-from innerloop_vos.lwl.search_region import SearchRegion
-from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.lwl.segmenter import Found, LWLSegmenter
+from innerloop_vos.lwl.tracking.region import SearchRegion
 from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.training import processes
 
@@ -104,7 +104,9 @@ class Replay:
             labels = masks[t]
             segmenter.step(clip.frames[t], labels if labels is not None and labels.any() else None)
             if labels is not None:
-                found = zip(segmenter.ids, segmenter.regions, segmenter.scores, strict=False)
+                seen_now = segmenter.observation
+                assert isinstance(seen_now, Found)
+                found = zip(segmenter.ids, seen_now.regions, seen_now.scores, strict=False)
                 for id_, region, scores in found:
                     scores = torch.cat([calibrate(scores[:1]), scores[1:]])
                     seen.append(TrackedObject(index, t, id_, region, scores.half().cpu()))

@@ -10,8 +10,8 @@ from torch import nn
 from innerloop.errors import InputError
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.configuration.options import MOST
-from innerloop_vos.lwl.backbone import CaffeResNet50
-from innerloop_vos.lwl.network import LWL
+from innerloop_vos.lwl.model.backbone import CaffeResNet50
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.training.settings import (
     require,
     require_not_negative,

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop_vos.ridge.memory import SampleMemory
+from innerloop_vos.ridge.samples import SampleMemory
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def shrink(masks: Tensor, features: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(masks, (height, width))
 
 
-class Target:
+class ObjectFilter:
     """One object: its memory of frames and the filter fitted to them.
 
     Args:
@@ -94,7 +94,7 @@ class Target:
     @classmethod
     def from_state(
         cls, options: RidgeOptions, state: Mapping[str, Any], device: torch.device
-    ) -> "Target":
+    ) -> "ObjectFilter":
         """Make the target that a `state_dict` is of, on a device."""
         target = cls.__new__(cls)
         target._begin(options)

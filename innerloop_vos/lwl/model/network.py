@@ -11,10 +11,10 @@ from torch.nn import functional as F
 import innerloop as il
 from innerloop_vos.backbones import Backbone
 from innerloop_vos.backbones.joining import join_levels
-from innerloop_vos.lwl.colours import ColourFeatures
-from innerloop_vos.lwl.decoder import LEVELS, Decoder
-from innerloop_vos.lwl.label_encoder import BoxEncoder, LabelEncoder
-from innerloop_vos.lwl.target_model import TargetModel
+from innerloop_vos.lwl.model.colours import ColourFeatures
+from innerloop_vos.lwl.model.decoder import LEVELS, Decoder
+from innerloop_vos.lwl.model.label_encoder import BoxEncoder, LabelEncoder
+from innerloop_vos.lwl.model.target_model import TargetModel
 
 DECODER_LEVELS = ("backbone", "image", "both")
 """What the decoder may see."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innerloop_vos.io.masks import mask_to_box
 from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl.search_region import (
+from innerloop_vos.lwl.tracking.region import (
     Pair,
     SearchRegion,
     first_sample,
@@ -24,7 +24,7 @@ _HALF_CELL = 8
 _STATE = ("frame", "box", "position", "scale", "base_size", "_spread")
 
 
-class Target:
+class Motion:
     """The place and the scale of an object, from frame to frame.
 
     Args:
@@ -45,7 +45,7 @@ class Target:
         self._spread = 1.0
 
     @classmethod
-    def from_state(cls, options: LWLOptions, state: Mapping[str, Any]) -> "Target":
+    def from_state(cls, options: LWLOptions, state: Mapping[str, Any]) -> "Motion":
         """Make the target that a `state_dict` is of."""
         target = cls.__new__(cls)
         target.options = options
@@ -141,4 +141,4 @@ def box_region(options: LWLOptions, inside: Tensor) -> SearchRegion:
         output=options.box_output,
         half_cell_shift=False,
     )
-    return Target(there, inside).region()
+    return Motion(there, inside).region()

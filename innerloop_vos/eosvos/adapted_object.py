@@ -18,7 +18,7 @@ from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
 
 
-class Target:
+class AdaptedObject:
     """Learns an object from its first frame, finds it in later ones and learns from those.
 
     Args:
@@ -56,7 +56,7 @@ class Target:
         rates: Mapping[str, Tensor],
         options: EOSVOSOptions,
         state: Mapping[str, Any],
-    ) -> "Target":
+    ) -> "AdaptedObject":
         """Make the target that a `state_dict` is of, with all else as it was made with."""
         target = cls.__new__(cls)
         target.options, target._network, target._rates = options, network, rates

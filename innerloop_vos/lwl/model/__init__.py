@@ -1,0 +1,1 @@
+"""The networks of LWL, without the state of a video."""
