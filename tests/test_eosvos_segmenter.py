@@ -140,7 +140,7 @@ def test_objects_do_not_depend_on_each_other(network, rates):
         keep = torch.isin(masks, torch.tensor(ids, dtype=torch.uint8))
         segmenter = EOSVOSSegmenter(network, rates, QUICK)
         segmenter.start(first, masks * keep)
-        return segmenter.track(segmenter.encode(first))
+        return segmenter.track(segmenter.encode(first)).logits
 
     both = alone_and_together(1, 2)
     assert both[0].equal(alone_and_together(1)[0])
