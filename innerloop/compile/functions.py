@@ -18,6 +18,17 @@ from innerloop.compile.rewriting import rewrite_for_processors
 from innerloop.problems import Objective
 from innerloop.trees import Tree
 
+PATCHES: dict[str, Any] = {
+    # Not taken for granted in a backward pass, whose convolutions are other operations.
+    "force_layout_optimization": True,
+    # A normalised value is read from five tensors, four of them one value a channel: from fewer
+    # on, inductor would write all values down; more make more code to compile.
+    "realize_reads_threshold": 5,
+    # Values a thread: below that, waking a second one takes longer than it saves.
+    "cpp.min_chunk_size": 16384,
+}
+"""Settings of inductor, other than its own."""
+
 ValueAndGradient = Callable[[Callable[[Tree], Tensor], Tree], tuple[Tensor, Tree]]
 
 
@@ -131,15 +142,7 @@ def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
     """Inductor, on a graph that suits it."""
     rewrite_for_processors(graph)
     inductor: Callable[..., Any] = lookup_backend("inductor")
-    patches = {
-        "joint_custom_post_pass": JointGraphPass(),
-        # Not taken for granted in a backward pass, whose convolutions are other operations.
-        "force_layout_optimization": True,
-        # A normalised value is read from five tensors, four of them one value a channel: from fewer
-        # on, inductor would write all values down; more make more code to compile.
-        "realize_reads_threshold": 5,
-        # Values a thread: below that, waking a second one takes longer than it saves.
-        "cpp.min_chunk_size": 16384,
-    }
-    compiled: Callable[..., Any] = inductor(graph, inputs, config_patches=patches)
+    compiled: Callable[..., Any] = inductor(
+        graph, inputs, config_patches={**PATCHES, "joint_custom_post_pass": JointGraphPass()}
+    )
     return compiled
