@@ -23,7 +23,7 @@ from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.distill.distillation import HELD_OUT
-from innerloop_vos.weight_files.backbone import read_weights
+from innerloop_vos.weight_files import read_weights
 
 VOC = SHARED / "weights" / "mobilenet_v2-voc.safetensors"
 IMAGENET = SHARED / "weights" / "mobilenet_v2-imagenet.safetensors"
