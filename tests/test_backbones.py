@@ -1,7 +1,6 @@
 """Backbones: shapes, agreement with torchvision, folding, and what weight files may hold."""
 
 import copy
-import os
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.distill.distillation import HELD_OUT
-from innerloop_vos.weight_files.backbone import read_weights
 
 VOC = SHARED / "weights" / "mobilenet_v2-voc.safetensors"
 IMAGENET = SHARED / "weights" / "mobilenet_v2-imagenet.safetensors"
@@ -153,29 +151,6 @@ def test_another_networks_file_is_refused_in_one_line(tmp_path: Path) -> None:
     save_file(SmallBackbone().state_dict(), path)
     with pytest.raises(InputError, match=r"does not fit: \d+ missing \(bn1.*, \.\.\.\)"):
         backbone("resnet50", path)
-
-
-class Trap:
-    """Unpickling an instance makes a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.mkdir, (str(self.folder),)
-
-
-def test_unreadable_files_are_refused_and_run_no_code(tmp_path: Path) -> None:
-    torch.save({"x": Trap(tmp_path / "sprung")}, tmp_path / "trap.pth")
-    torch.save([1, 2], tmp_path / "list.pth")
-    torch.save({"epoch": 3}, tmp_path / "numbers.pth")
-    (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
-    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04")
-    (tmp_path / "empty.pth").touch()
-    for path in [*tmp_path.iterdir(), tmp_path / "absent.pth", tmp_path]:
-        with pytest.raises(InputError, match=str(path)):
-            read_weights(path)
-    assert not (tmp_path / "sprung").exists()
 
 
 def test_a_failed_download_asks_for_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

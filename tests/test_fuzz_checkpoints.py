@@ -17,9 +17,8 @@ from innerloop.errors import InputError
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.lwl import load_lwl, lwl_small, save_lwl
-from innerloop_vos.weight_files.backbone import read_weights
+from innerloop_vos.weight_files import read_network, read_weights
 from innerloop_vos.weight_files.checkpoints import read_checkpoint
-from innerloop_vos.weight_files.network import read_network
 
 TINY = {"features": 8, "outputs": 4, "label_widths": (2, 4, 8), "decoder_widths": (8, 8, 8, 4)}
 TINY_EOSVOS = {"channels": 8, "image_size": (48, 64), "box_features": 8, "mask_features": 8}

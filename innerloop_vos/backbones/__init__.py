@@ -11,7 +11,7 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones.base import Backbone, Level
 from innerloop_vos.backbones.pretrained import MobileNetV2, ResNet50
 from innerloop_vos.backbones.small import SmallBackbone
-from innerloop_vos.weight_files.backbone import fit, read_weights
+from innerloop_vos.weight_files import fit, read_weights
 
 __all__ = ["BACKBONES", "Backbone", "Level", "MobileNetV2", "ResNet50", "SmallBackbone", "backbone"]
 

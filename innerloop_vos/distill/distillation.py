@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torchvision.transforms import v2
@@ -20,7 +19,6 @@ from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
-from innerloop_vos.io.files import atomic_path
 from innerloop_vos.runs.folder import Record, describe
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate, run
 from innerloop_vos.training.options import (
@@ -35,6 +33,7 @@ from innerloop_vos.training.settings import (
     require_share,
     require_sides,
 )
+from innerloop_vos.weight_files import write_network
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")
@@ -164,9 +163,8 @@ class Distillation(Training):
         """Write the averaged student, folded and in half precision."""
         student = copy.deepcopy(self.averaged.module)
         fold_norms(student)
-        state = {name: value.contiguous() for name, value in student.half().state_dict().items()}
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_file(state, temporary)
+        recipe = {"builder": "small", "sizes": {}}
+        write_network(folder / WEIGHTS, student.half().state_dict(), recipe)
 
     def configuration(self) -> dict[str, dict[str, Any]]:
         """Return the settings."""

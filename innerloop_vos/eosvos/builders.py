@@ -14,7 +14,7 @@ from torchvision.ops import FrozenBatchNorm2d
 from innerloop.errors import InputError
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
-from innerloop_vos.weight_files.backbone import fit, read_weights
+from innerloop_vos.weight_files import fit, fit_same, read_weights
 
 _GROUPS = 32
 _BODY = "backbone.body."
@@ -138,9 +138,4 @@ def start_from(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
     Returns:
         The names of the network's tensors that stay as they were.
     """
-    own = network.state_dict()
-    fitting = {
-        k: v for k, v in current_names(state).items() if k in own and v.shape == own[k].shape
-    }
-    network.load_state_dict(fitting, strict=False)
-    return sorted(own.keys() - fitting.keys())
+    return fit_same(network, current_names(state))

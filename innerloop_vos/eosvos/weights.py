@@ -1,52 +1,54 @@
 """Weight files of e-OSVOS: our own, which describe their network, and the released system's."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
-from innerloop_vos.weight_files.backbone import check_fit, fit
-from innerloop_vos.weight_files.checkpoints import read_checkpoint
-from innerloop_vos.weight_files.network import (
-    Check,
-    check_sizes,
-    one_of,
-    read_network,
-    several,
-    whole,
+from innerloop_vos.weight_files import (
+    Kind,
+    Recipe,
+    builder_in,
+    fit_known,
+    load_network,
+    read_checkpoint,
+    tensors_in,
     write_network,
 )
+from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
 
-_BUILDERS: dict[str, Callable[..., EOSVOS]] = {
-    "eosvos_resnet50": eosvos_resnet50,
-    "eosvos_mobilenet_v2": eosvos_mobilenet_v2,
-}
-_WIDTH, _COUNT = whole(1, 2**14), whole(1, 2**14)
+_BUILDERS = {builder.__name__: builder for builder in (eosvos_resnet50, eosvos_mobilenet_v2)}
 _SIZES: dict[str, Check] = {
     "image_size": several(2, whole(16, 2**12)),
     "anchors": several(5, whole(1, 2**12)),
-    "box_features": _WIDTH,
-    "mask_features": _WIDTH,
+    "box_features": WIDTH,
+    "mask_features": WIDTH,
     "mask_pooling": whole(1, 2**7),
-    "sampled_anchors": _COUNT,
-    "sampled_boxes": _COUNT,
-    "proposals": several(2, _COUNT),
+    "sampled_anchors": WIDTH,
+    "sampled_boxes": WIDTH,
+    "proposals": several(2, WIDTH),
     "mask_loss": one_of("lovasz", "cross-entropy"),
     "frozen_layers": whole(0, 100),
-    "channels": _WIDTH,
+    "channels": WIDTH,
     "norm": one_of("group", "frozen"),
 }
 """What `save_eosvos` writes; widths are those of tensors in the file, the others are not."""
 
-_MODEL, _RATES = "model.", "rates."
 _RELEASED_MODEL, _RELEASED_RATES = "model_init_", "log_init_lr_"
+
+
+class _Learner(nn.Module):
+    """A network with its learning rates: in files, tensors are `model.NAME` or `rates.NAME`."""
+
+    def __init__(self, model: EOSVOS, rates: il.LearningRates) -> None:
+        super().__init__()
+        self.model, self.rates = model, rates
 
 
 def save_eosvos(network: EOSVOS, rates: il.LearningRates, path: str | Path) -> None:
@@ -60,10 +62,8 @@ def save_eosvos(network: EOSVOS, rates: il.LearningRates, path: str | Path) -> N
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    state = {f"{_MODEL}{name}": value for name, value in network.state_dict().items()}
-    state |= {f"{_RATES}{name}": value for name, value in rates.state_dict().items()}
     recipe = {"builder": network.builder, "sizes": network.sizes, "rates": rates.per}
-    write_network(path, state, recipe)
+    write_network(path, _Learner(network, rates).state_dict(), recipe)
 
 
 def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
@@ -78,27 +78,14 @@ def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_eosvos`.
     """
-    state, recipe = read_network(path)
-    parts = _part(state, _MODEL), _part(state, _RATES)
+    kind = Kind("e-OSVOS", _build, _SIZES, "innerloop-vos convert e-osvos")
+    learner = load_network(path, kind)
+    return learner.model, learner.rates
 
-    def build() -> tuple[EOSVOS, il.LearningRates]:
-        network = _BUILDERS[recipe["builder"]](**check_sizes(recipe.get("sizes"), _SIZES))
-        return network, il.LearningRates(network, per=recipe["rates"])
 
-    try:
-        with torch.device("meta"):  # without memory, until the tensors in the file fit
-            empty = build()
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"weights: {path} does not say which e-OSVOS network it holds ({error}); "
-            "'innerloop-vos convert e-osvos' writes such a file from a released checkpoint"
-        ) from error
-    check_fit(empty[0], parts[0], str(path))
-    check_fit(empty[1], parts[1], str(path))
-    network, rates = build()
-    fit(network, parts[0], str(path))
-    fit(rates, parts[1], str(path))
-    return network, rates
+def _build(recipe: Recipe) -> _Learner:
+    network = builder_in(recipe, _BUILDERS)(**recipe["sizes"])
+    return _Learner(network, il.LearningRates(network, per=recipe["rates"]))
 
 
 def load_released(path: str | Path) -> tuple[EOSVOS, il.LearningRates, list[str]]:
@@ -129,9 +116,7 @@ def load_released(path: str | Path) -> tuple[EOSVOS, il.LearningRates, list[str]
     ):
         dotted = {k.replace("-", "."): v for k, v in _part(state, prefix).items()}
         named = {k.replace(".", separator): v for k, v in current_names(dotted).items()}
-        known = module.state_dict().keys()
-        fit(module, {k: v for k, v in named.items() if k in known}, str(path))
-        left += [prefix + k for k in named if k not in known]
+        left += [prefix + name for name in fit_known(module, named, str(path))]
     return network, rates, sorted(left)
 
 
@@ -143,7 +128,7 @@ def _meta_learned(checkpoint: Any) -> Iterator[dict[str, Tensor]]:
         if not isinstance(entries, dict) or id(entries) in seen:
             continue
         seen.add(id(entries))
-        tensors = {str(k): v for k, v in entries.items() if isinstance(v, Tensor)}
+        tensors = tensors_in(entries)
         if any(name.startswith(_RELEASED_MODEL) for name in tensors):
             yield tensors
         waiting.extend(reversed(entries.values()))

@@ -1,5 +1,6 @@
 """Builders of LWL networks, in torchvision's manner."""
 
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,7 @@ from typing import Any
 from innerloop_vos.backbones import Backbone, backbone
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import LWL
-from innerloop_vos.weight_files.backbone import fit, read_weights
-from innerloop_vos.weight_files.network import read_network
+from innerloop_vos.weight_files import fit, read_network, read_weights
 
 LIGHT_SIZES: dict[str, Any] = {
     "stride": 8,
@@ -18,8 +18,6 @@ LIGHT_SIZES: dict[str, Any] = {
     "mask_label": True,
 }
 """Sizes of the networks that run and train on a CPU."""
-
-_BOX_ENCODER = "box_label_encoder."
 
 
 def lwl_resnet50(weights: str | Path | None = None, **sizes: Any) -> LWL:
@@ -62,8 +60,13 @@ def _build(features: Backbone, weights: str | Path | None, sizes: dict[str, Any]
     if weights is None:
         return LWL(features, **sizes).eval()
     state = read_weights(weights)
-    if any(name.startswith(_BOX_ENCODER) for name in state):
+    if has_box_encoder(state):
         sizes = {**sizes, "box": True}
     network = LWL(features, **sizes)
     fit(network, state, str(weights))
     return network.eval()
+
+
+def has_box_encoder(names: Iterable[str]) -> bool:
+    """Whether there are tensors among these for videos that start from a box."""
+    return any(name.startswith("box_label_encoder.") for name in names)

@@ -3,39 +3,36 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 from innerloop.errors import InputError
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
-from innerloop_vos.lwl.builders import lwl_mobilenet_v2, lwl_resnet50, lwl_small
+from innerloop_vos.lwl.builders import has_box_encoder, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import DECODER_LEVELS, LWL
-from innerloop_vos.weight_files.backbone import check_fit, fit
-from innerloop_vos.weight_files.checkpoints import read_checkpoint
-from innerloop_vos.weight_files.network import (
-    Check,
-    check_sizes,
-    one_of,
-    read_network,
-    several,
-    whole,
+from innerloop_vos.weight_files import (
+    Kind,
+    Recipe,
+    builder_in,
+    fit_known,
+    load_network,
+    read_checkpoint,
+    tensors_in,
     write_network,
 )
+from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
 
 _BUILDERS: dict[type, Callable[..., LWL]] = {
     CaffeResNet50: lwl_resnet50,
     MobileNetV2: lwl_mobilenet_v2,
     SmallBackbone: lwl_small,
 }
-_WIDTH = whole(1, 2**14)
+_NAMED = {builder.__name__: builder for builder in _BUILDERS.values()}
 _SIZES: dict[str, Check] = {
     "stride": one_of(8, 16),
-    "features": _WIDTH,
-    "outputs": _WIDTH,
+    "features": WIDTH,
+    "outputs": WIDTH,
     "kernel": lambda value: whole(1, 15)(value) and value % 2 == 1,
-    "label_widths": several(3, _WIDTH),
-    "decoder_widths": several(4, _WIDTH),
+    "label_widths": several(3, WIDTH),
+    "decoder_widths": several(4, WIDTH),
     "decoder_levels": one_of(*DECODER_LEVELS),
     "box": one_of(False, True),
     "mask_label": one_of(False, True),
@@ -43,8 +40,6 @@ _SIZES: dict[str, Check] = {
     "colours": whole(0, 2**14),
 }
 """What `save_lwl` writes; widths are those of tensors in the file, the others are not."""
-
-_BOX_ENCODER = "box_label_encoder."
 
 
 def save_lwl(network: LWL, path: str | Path) -> None:
@@ -73,22 +68,11 @@ def load_lwl(path: str | Path) -> LWL:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_lwl`.
     """
-    state, recipe = read_network(path)
-    builders = {builder.__name__: builder for builder in _BUILDERS.values()}
-    try:
-        build = builders[recipe["builder"]]
-        sizes = check_sizes(recipe.get("sizes"), _SIZES)
-        with torch.device("meta"):  # without memory, until the tensors in the file fit
-            empty = build(**sizes)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
-        raise InputError(
-            f"weights: {path} does not say which LWL network it holds ({error}); "
-            "'innerloop-vos convert lwl' writes such a file from a released checkpoint"
-        ) from error
-    check_fit(empty, state, str(path))
-    network = build(**sizes)
-    fit(network, state, str(path))
-    return network.eval()
+    return load_network(path, Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl")).eval()
+
+
+def _build(recipe: Recipe) -> LWL:
+    return builder_in(recipe, _NAMED)(**recipe["sizes"])
 
 
 def load_released(path: str | Path) -> tuple[LWL, list[str]]:
@@ -108,8 +92,7 @@ def load_released(path: str | Path) -> tuple[LWL, list[str]]:
     entries = checkpoint.get("net") if isinstance(checkpoint, dict) else None
     if not isinstance(entries, dict):
         raise InputError(f"checkpoint: {path} holds no weights under the key 'net'")
-    state = {str(name): value for name, value in entries.items() if isinstance(value, Tensor)}
-    network = lwl_resnet50(box=any(name.startswith(_BOX_ENCODER) for name in state))
-    wanted = network.state_dict()
-    fit(network, {name: state[name] for name in wanted.keys() & state.keys()}, str(path))
-    return network.eval(), sorted(state.keys() - wanted.keys())
+    state = tensors_in(entries)
+    network = lwl_resnet50(box=has_box_encoder(state))
+    left = fit_known(network, state, str(path))
+    return network.eval(), left

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from innerloop_vos.runs import signals
 from innerloop.errors import InputError
 from innerloop_vos.io.files import atomic_path, prepare_output
 from innerloop_vos.io.frames import Frames
 from innerloop_vos.io.masks import write_mask
+from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import Record, check_same, digest, sweep
-from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.runs.states import read_state, write_state
+from innerloop_vos.segmenter import Segmenter
 
 UNFINISHED = ".unfinished"
 """Folder in that of the masks, which holds what is done until all is."""

@@ -1,41 +1,71 @@
-"""Weight files that say how to build the network they belong to."""
+"""Our own weight files: safetensors whose header says how to build the network."""
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from safetensors import SafetensorError, safe_open
+import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from innerloop.errors import InputError
 from innerloop_vos.io.files import atomic_path
-from innerloop_vos.weight_files.backbone import read_weights
+from innerloop_vos.weight_files.fitting import check_fit, fit
+from innerloop_vos.weight_files.reading import SUFFIX, read_described
+from innerloop_vos.weight_files.sizes import Check, check_sizes
+
+Recipe = dict[str, Any]
+"""What is needed to build a network: the name of its `builder`, its `sizes`, what a method adds."""
+
+VERSION = 1
+"""Of the files that are written; those without a version are of the first."""
 
 _HEADER = "network"
 
+Network = TypeVar("Network", bound=nn.Module)
+Builder = TypeVar("Builder", bound=Callable[..., Any])
 
-def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Mapping[str, Any]) -> None:
+
+@dataclass(frozen=True)
+class Kind(Generic[Network]):
+    """The networks of a method, as its weight files hold them.
+
+    Args:
+        name: of the method, for messages.
+        build: builds the network of a recipe, whose sizes are checked before.
+        sizes: the checks of the sizes, by name.
+        convert: the command that writes such files from a released checkpoint.
+    """
+
+    name: str
+    build: Callable[[Recipe], Network]
+    sizes: Mapping[str, Check]
+    convert: str
+
+
+def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Recipe) -> None:
     """Write tensors with the recipe of their network.
 
     Args:
         path: a file that ends in `.safetensors`.
         state: the tensors by name.
-        recipe: what is needed to build the network, for JSON.
+        recipe: of the network, for JSON.
 
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    if Path(path).suffix != ".safetensors":
-        raise InputError(f"weights: {path} should end in .safetensors")
+    if Path(path).suffix != SUFFIX:
+        raise InputError(f"weights: {path} should end in {SUFFIX}")
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    header = json.dumps({**recipe, "version": VERSION})
     with atomic_path(path) as temporary:
         # Not `save_file`, which reports a full disk or a missing folder in an error of its own.
-        temporary.write_bytes(save(tensors, {_HEADER: json.dumps(recipe)}))
+        temporary.write_bytes(save(tensors, {_HEADER: header}))
 
 
-def read_network(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_network(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
     """Read what `write_network` wrote.
 
     Args:
@@ -45,51 +75,61 @@ def read_network(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         The tensors by name, and the recipe: empty if the file has none.
 
     Raises:
-        InputError: the file is missing or unreadable.
+        InputError: the file is missing or unreadable, or of a later version.
     """
-    state = read_weights(path)
+    state, texts = read_described(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            recipe = json.loads((file.metadata() or {}).get(_HEADER, "{}"))
-    except (SafetensorError, ValueError, RecursionError):
+        recipe = json.loads(texts.get(_HEADER, "{}"))
+    except (ValueError, RecursionError):
         recipe = {}
-    return state, recipe if isinstance(recipe, dict) else {}
+    if not isinstance(recipe, dict):
+        recipe = {}
+    version = recipe.pop("version", VERSION)
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise InputError(
+            f"weights: {path} has version {str(version)[:50]} of the format, should be at most "
+            f"{VERSION}; a newer innerloop may read it"
+        )
+    return state, recipe
 
 
-Check = Callable[[Any], bool]
-
-
-def whole(least: int, most: int) -> Check:
-    """Return a check of a whole number in a range."""
-    return lambda value: type(value) is int and least <= value <= most
-
-
-def several(count: int, check: Check) -> Check:
-    """Return a check of a list of so many values."""
-    return lambda value: type(value) is list and len(value) == count and all(map(check, value))
-
-
-def one_of(*known: Any) -> Check:
-    """Return a check of a value among a few."""
-    return lambda value: any(type(value) is type(each) and value == each for each in known)
-
-
-def check_sizes(sizes: Any, checks: Mapping[str, Check]) -> dict[str, Any]:
-    """Check the sizes in a recipe, before a network of these sizes takes all memory.
+def load_network(path: str | Path, kind: Kind[Network]) -> Network:
+    """Build the network that a file describes, with its weights.
 
     Args:
-        sizes: as the file has them.
-        checks: what can be given, by name.
+        path: a file of `write_network`.
+        kind: of network that the file should hold.
 
     Returns:
-        The sizes.
+        The network, float32, on the CPU.
 
     Raises:
-        ValueError: one is unknown or out of its range.
+        InputError: the file is missing or unreadable, describes no such network, or its tensors
+            are not that network's.
     """
-    if type(sizes) is not dict:
-        raise ValueError("its sizes are missing")
-    for name, value in sizes.items():
-        if name not in checks or not checks[name](value):
-            raise ValueError(f"its sizes have {name} = {str(value)[:50]}")
-    return sizes
+    state, recipe = read_network(path)
+    try:
+        check_sizes(recipe.get("sizes"), kind.sizes)
+        with torch.device("meta"):  # without memory, until the tensors in the file fit
+            empty = kind.build(recipe)
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"weights: {path} does not say which {kind.name} network it holds ({error}); "
+            f"'{kind.convert}' writes such a file from a released checkpoint"
+        ) from error
+    check_fit(empty, state, str(path))
+    network = kind.build(recipe)
+    fit(network, state, str(path))
+    return network
+
+
+def builder_in(recipe: Recipe, builders: Mapping[str, Builder]) -> Builder:
+    """Return the builder that a recipe names.
+
+    Raises:
+        ValueError: it names none of them.
+    """
+    name = recipe.get("builder")
+    if not isinstance(name, str) or name not in builders:
+        raise ValueError(f"its builder is {str(name)[:50]}, should be {' or '.join(builders)}")
+    return builders[name]

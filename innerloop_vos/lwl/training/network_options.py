@@ -11,6 +11,7 @@ from innerloop_vos.lwl.model.network import DECODER_LEVELS, LWL
 from innerloop_vos.lwl.training.growth import with_colours, with_correction, with_decoder_levels
 from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.training.options import option
+from innerloop_vos.weight_files import fit_same
 
 _BACKBONES = ("small", "mobilenet_v2")
 _SIZES = (
@@ -146,12 +147,6 @@ def _build(arguments: argparse.Namespace) -> LWL:
 
 
 def _take_heads(network: LWL, other: LWL) -> None:
-    own = network.state_dict()
-    taken = {
-        name: value
-        for name, value in other.state_dict().items()
-        if not name.startswith("feature_extractor.")
-        and name in own
-        and value.shape == own[name].shape
-    }
-    network.load_state_dict(taken, strict=False)
+    # Not the features, whose network may be another.
+    state = other.state_dict().items()
+    fit_same(network, {k: v for k, v in state if not k.startswith("feature_extractor.")})

@@ -1,53 +1,12 @@
-"""Weight files: reading them safely and saying what in them does not fit."""
+"""Copying tensors of a file into a network, and saying what of them does not fit."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from innerloop.errors import InputError
-from innerloop_vos.io.inputs import named_file
-from innerloop_vos.weight_files.checkpoints import read_checkpoint
 
 _SHOWN = 3
-_MOST_HEADER = 2**24
-
-
-def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read a state dict without running any code from the file.
-
-    Args:
-        path: A ``.safetensors`` file, or a file that ``torch.save`` wrote with tensors only.
-
-    Returns:
-        The tensors by name.
-
-    Raises:
-        InputError: The file is missing, unreadable or not a flat state dict of tensors.
-    """
-    path = named_file(path, "weights")
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    state = read_checkpoint(path, "weights")
-    named = isinstance(state, dict) and all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    )
-    if not named:
-        raise InputError(f"weights: {path} holds no state dict (a dict of tensors by name)")
-    return {name: value.detach() for name, value in state.items()}
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with path.open("rb") as file:
-            # Of a header that is all names, the tensors would take many times as much.
-            if int.from_bytes(file.read(8), "little") > _MOST_HEADER:
-                raise ValueError("its header is too large")
-        return load_file(path)
-    except (SafetensorError, RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
-        raise InputError(f"weights: {path} cannot be read: {error}") from error
 
 
 def fit(
@@ -56,13 +15,13 @@ def fit(
     """Copy a state dict into a network; half-precision tensors become its own precision.
 
     Args:
-        network: Receives the weights.
-        state: Tensors by the network's names.
-        source: Where the state came from, for the message.
-        ignored: Prefixes of names that the network has no use for.
+        network: receives the weights.
+        state: tensors by the network's names.
+        source: where the state came from, for the message.
+        ignored: prefixes of names that the network has no use for.
 
     Raises:
-        InputError: Tensors are missing, unknown, of another shape or not finite.
+        InputError: tensors are missing, unknown, of another shape or not finite.
     """
     given = check_fit(network, state, source, ignored)
     network.load_state_dict(given, strict=False)
@@ -75,22 +34,57 @@ def fit(
         raise InputError(f"weights: {source} holds numbers that are not finite: {_first(strange)}")
 
 
+def fit_known(network: nn.Module, state: Mapping[str, Tensor], source: str) -> list[str]:
+    """`fit` with those tensors of another system that the network has a place for.
+
+    Args:
+        network: receives the weights.
+        state: tensors by the network's names, and others.
+        source: where the state came from, for the message.
+
+    Returns:
+        The names that the network has no place for.
+
+    Raises:
+        InputError: as `fit`, but for unknown tensors.
+    """
+    wanted = network.state_dict().keys()
+    fit(network, {name: value for name, value in state.items() if name in wanted}, source)
+    return sorted(state.keys() - wanted)
+
+
+def fit_same(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Copy those tensors of a different network that have the same name and shape.
+
+    Args:
+        network: receives them.
+        state: tensors by name.
+
+    Returns:
+        The names of the network's tensors that stay as they were.
+    """
+    own = network.state_dict()
+    same = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
+    network.load_state_dict(same, strict=False)
+    return sorted(own.keys() - same.keys())
+
+
 def check_fit(
     network: nn.Module, state: Mapping[str, Tensor], source: str, ignored: tuple[str, ...] = ()
 ) -> dict[str, Tensor]:
     """Check that `fit` can copy a state dict; the network may be on the meta device.
 
     Args:
-        network: See `fit`.
-        state: See there.
-        source: See there.
-        ignored: See there.
+        network: see `fit`.
+        state: see there.
+        source: see there.
+        ignored: see there.
 
     Returns:
         The tensors to copy.
 
     Raises:
-        InputError: Tensors are missing, unknown, or of another shape or kind.
+        InputError: tensors are missing, unknown, or of another shape or kind.
     """
     wanted = network.state_dict()
     given = {key: value for key, value in state.items() if not key.startswith(ignored)}
