@@ -5,6 +5,5 @@ TINY_SIZES = {
     "outputs": 2,
     "label_widths": (4, 8, 8),
     "decoder_widths": (8, 8, 8, 8),
-    "decoder_levels": "image",
     "mask_label": True,
 }

@@ -97,7 +97,8 @@ def test_without_them_the_target_model_finds_a_filter_that_does_not_see_them():
 @torch.no_grad()
 def test_they_come_beside_the_projected_features():
     image = torch.rand(2, 3, 50, 70)
-    network = LWL(backbone("small"), **SIZES, colours=6, box=True)
+    network = LWL(backbone("small"), **SIZES, colours=6)
+    network.add_box_encoder()
     assert network.extract(image)[1].shape == (2, network.sizes["features"] + 6, 7, 9)
     assert network.segment_box(image, torch.ones(2, 50, 70)).shape == (2, 50, 70)
 

@@ -58,9 +58,12 @@ class _Frames(list):
         return [f"{index:05d}" for index in range(len(self))]
 
 
-def network(**sizes):
+def network(box=False, **sizes):
     torch.manual_seed(1)
-    return LWL(backbone("small"), **SIZES, **sizes)
+    made = LWL(backbone("small"), **SIZES, **sizes)
+    if box:
+        made.add_box_encoder()
+    return made
 
 
 def training(clips, settings=TINY, held_out=(), **sizes):
@@ -380,7 +383,6 @@ def test_heads_move_to_another_backbone(davis, tmp_path):
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
         ("--decoder-rate -1", "decoder_rate should be 0 or more"),
         ("--decoder-rate nan", "decoder_rate should be 0 or more"),
-        ("--kernel 2", "--kernel should be odd and positive, got 2"),
         ("--decoder-widths 8,8", "--decoder-widths should be 4 numbers from 2"),
         ("--held-out cow", "--held-out: cow not among the sequences to train on"),
         ("--held-out cat,dog", "no sequence is left to train on"),

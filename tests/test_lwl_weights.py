@@ -113,7 +113,7 @@ def test_the_command_line_segments_with_lwl(tmp_path, capsys):
 def test_the_shipped_weights_are_for_masks_and_boxes():
     network = lwl_small("default")
     assert network.box_label_encoder is not None
-    assert network.sizes["decoder_levels"] == "image"
+    assert network.sizes["mask_label"]
     assert network.sizes["colours"] == 64
     assert all(value.isfinite().all() for value in network.state_dict().values())
     assert all(value.dtype == torch.float32 for value in network.parameters())

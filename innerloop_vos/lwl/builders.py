@@ -14,7 +14,6 @@ LIGHT_SIZES: dict[str, Any] = {
     "stride": 8,
     "outputs": 8,
     "decoder_widths": (64, 48, 32, 16),
-    "decoder_levels": "image",
     "mask_label": True,
 }
 """Sizes of the networks that run and train on a CPU."""
@@ -26,8 +25,8 @@ def lwl_resnet50(weights: str | Path | None = None, **sizes: Any) -> LWL:
     Args:
         weights: file with weights under the released names, as `innerloop-vos convert lwl` writes
             it. Default: random weights.
-        sizes: of `LWL`, with the released system's as defaults. A file with a box encoder implies
-            `box=True`.
+        sizes: of `LWL`, with the released system's as defaults; and `box=True` for a box encoder,
+            which a file that has one implies.
 
     Returns:
         The network in evaluation mode, float32, on the CPU.
@@ -57,13 +56,13 @@ def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
 
 
 def _build(features: Backbone, weights: str | Path | None, sizes: dict[str, Any]) -> LWL:
-    if weights is None:
-        return LWL(features, **sizes).eval()
-    state = read_weights(weights)
-    if has_box_encoder(state):
-        sizes = {**sizes, "box": True}
-    network = LWL(features, **sizes)
-    fit(network, state, str(weights))
+    own = {name: size for name, size in sizes.items() if name != "box"}
+    network = LWL(features, **own)
+    state = None if weights is None else read_weights(weights)
+    if sizes.get("box") or (state is not None and has_box_encoder(state)):
+        network.add_box_encoder()
+    if state is not None:
+        fit(network, state, str(weights))
     return network.eval()
 
 

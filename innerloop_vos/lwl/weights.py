@@ -7,7 +7,7 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.lwl.builders import has_box_encoder, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
-from innerloop_vos.lwl.model.network import DECODER_LEVELS, LWL
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.weight_files import (
     Kind,
     Recipe,
@@ -30,13 +30,10 @@ _SIZES: dict[str, Check] = {
     "stride": one_of(8, 16),
     "features": WIDTH,
     "outputs": WIDTH,
-    "kernel": lambda value: whole(1, 15)(value) and value % 2 == 1,
     "label_widths": several(3, WIDTH),
     "decoder_widths": several(4, WIDTH),
-    "decoder_levels": one_of(*DECODER_LEVELS),
     "box": one_of(False, True),
     "mask_label": one_of(False, True),
-    "correction": lambda value: type(value) in (int, float) and 0 < value < 1e6,
     "colours": whole(0, 2**14),
 }
 """What `save_lwl` writes; widths are those of tensors in the file, the others are not."""

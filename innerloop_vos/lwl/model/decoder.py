@@ -13,6 +13,9 @@ from innerloop_vos.postprocessing.guided_filter import guided_upsample
 _SHARPNESS = 6.0
 """Slope of the logit in a calibrated score."""
 
+_MAX_CORRECTION = 2.0
+"""Of a logit: what the target model is surer of stays."""
+
 _CERTAINTY = (1e-4, 1 - 1e-4)
 
 LEVELS = ("layer4", "layer3", "layer2", "layer1")
@@ -115,12 +118,10 @@ class Correction(nn.Module):
 
     Args:
         width: channels of the decoder's finest level.
-        greatest: bound of a correction: what the target model is surer of stays.
     """
 
-    def __init__(self, width: int, greatest: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.greatest = greatest
         self.conv1 = nn.Conv2d(width + 4, width, 3, 1, 1)
         self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
         self.conv3 = nn.Conv2d(width, 1, 3, 1, 1)
@@ -132,7 +133,7 @@ class Correction(nn.Module):
         seen = torch.cat([logits[:, None].sigmoid(), images], dim=1) - 0.5
         half = [-(-side // 2) for side in images.shape[-2:]]
         x = torch.cat([_resize(x, half), _resize(seen, half)], dim=1)
-        x = self.greatest * self.conv3(F.relu(self.conv2(F.relu(self.conv1(x))))).tanh()
+        x = _MAX_CORRECTION * self.conv3(F.relu(self.conv2(F.relu(self.conv1(x))))).tanh()
         return logits + _resize(x, images.shape[-2:])[:, 0]
 
 
@@ -146,7 +147,6 @@ class Decoder(nn.Module):
         correct: whether the first score is about the mask itself: it is calibrated and upsampled
             along the edges of the image, and the logits, which start as that, correct it. Default
             False.
-        correction: greatest correction of a logit, where it is corrected. Default 2.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6; the architecture is from
@@ -160,7 +160,6 @@ class Decoder(nn.Module):
         widths: Sequence[int] = (256, 128, 128, 64),
         scores: int = 16,
         correct: bool = False,
-        correction: float = 2.0,
     ) -> None:
         super().__init__()
         self.corrects = correct
@@ -188,7 +187,7 @@ class Decoder(nn.Module):
                     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
             for block in (*self.RRB1.values(), *self.RRB2.values()):
                 nn.init.zeros_(block.get_parameter("bblock.3.weight"))
-            self.project = Correction(widths[-1], correction)
+            self.project = Correction(widths[-1])
 
     def forward(self, scores: Tensor, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
         """Segment images.

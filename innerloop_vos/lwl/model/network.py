@@ -16,9 +16,6 @@ from innerloop_vos.lwl.model.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.model.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.model.target_model import TargetModel
 
-DECODER_LEVELS = ("backbone", "image", "both")
-"""What the decoder may see."""
-
 
 class LWL(nn.Module):
     """The networks of Learning What to Learn, without the state of a video.
@@ -34,22 +31,17 @@ class LWL(nn.Module):
         features: C, channels of the target features. Default: 512 at stride 16, as many as are
             joined at stride 8.
         outputs: D, channels of the labels, weights and target scores. Default 16.
-        kernel: K, side of the filter in feature pixels, odd. Default 3.
         label_widths: of the label encoder. Default (16, 32, 64).
         decoder_widths: of the decoder, coarse to fine. Default (256, 128, 128, 64).
-        decoder_levels: what the decoder sees at each level besides the scores: the "backbone", the
-            "image" alone, to which it overfits less on few clips, or "both". Default "backbone".
-        box: whether there is a box encoder. Default False.
         mask_label: whether the target model's first score predicts the mask itself, and the decoder
-            corrects it. Not so in the released system, whose weights fit without. Default False.
-        correction: greatest correction of a logit of that mask. Default 2.
-        colours: number of features of colour, even, that the target model sees beside those of the
+            corrects it, seeing the image alone, to which it overfits less on few clips than to the
+            backbone's features. Not so in the released system, whose weights fit without. Default
+            False.
+        colours: number of colour features, even, that the target model sees beside those of the
             backbone, at stride 8. The released system has none. Default 0.
-        solver: inner solver of the target model. Default: that of `TargetModel` at stride 16,
-            conjugate gradients at stride 8.
 
     Attributes:
-        sizes: the arguments that say how large the network is, and whether it has a box encoder.
+        box_label_encoder: finds the mask in a box; None without `add_box_encoder`.
 
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
@@ -62,57 +54,51 @@ class LWL(nn.Module):
         stride: int = 16,
         features: int | None = None,
         outputs: int = 16,
-        kernel: int = 3,
         label_widths: Sequence[int] = (16, 32, 64),
         decoder_widths: Sequence[int] = (256, 128, 128, 64),
-        decoder_levels: str = "backbone",
-        box: bool = False,
         mask_label: bool = False,
-        correction: float = 2.0,
         colours: int = 0,
-        solver: il.Solver | None = None,
     ) -> None:
         super().__init__()
         self._levels = dict(zip(reversed(backbone.levels), LEVELS, strict=True))
         channels = [backbone.levels[name].channels for name in self._levels]
-        if decoder_levels not in DECODER_LEVELS:
-            raise ValueError(
-                f"decoder_levels: {decoder_levels!r}, should be one of {', '.join(DECODER_LEVELS)}"
-            )
-        if not correction > 0:
-            raise ValueError(f"correction: {correction}, should be positive")
         if colours < 0 or colours % 2 or (colours and stride != 8):
             raise ValueError(f"colours: {colours}, should be 0, or positive and even at stride 8")
-        self._seen = decoder_levels
         self.joined = stride == 8
         inputs = channels[1]
         if self.joined:
             inputs = 1 + sum(backbone.levels[name].channels for name in backbone.target_levels)
-            solver = solver or il.ConjugateGradient()
         features = features or (inputs if self.joined else 512)
-        self.sizes: dict[str, Any] = {
+        self._sizes: dict[str, Any] = {
             "stride": stride,
             "features": features,
             "outputs": outputs,
-            "kernel": kernel,
             "label_widths": list(label_widths),
             "decoder_widths": list(decoder_widths),
-            "decoder_levels": decoder_levels,
-            "box": box,
             "mask_label": mask_label,
-            "correction": correction,
             "colours": colours,
         }
         self.feature_extractor = backbone
+        solver = il.ConjugateGradient() if self.joined else None
         self.target_model = TargetModel(
-            inputs, features, outputs, kernel, self.joined, solver, colours
+            inputs, features, outputs, joined=self.joined, solver=solver, colours=colours
         )
         self.colours = ColourFeatures(colours) if colours else None
         self.label_encoder = LabelEncoder(label_widths, outputs, mask_label, stride)
-        if decoder_levels != "backbone":
-            channels = [3 + count * (decoder_levels == "both") for count in channels]
-        self.decoder = Decoder(channels, decoder_widths, outputs, mask_label, correction)
-        self.box_label_encoder = BoxEncoder(features, outputs=outputs) if box else None
+        if mask_label:
+            channels = [3] * len(channels)
+        self.decoder = Decoder(channels, decoder_widths, outputs, mask_label)
+        self.box_label_encoder: BoxEncoder | None = None
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """The arguments that say how large the network is, and whether it has a box encoder."""
+        return {**self._sizes, "box": self.box_label_encoder is not None}
+
+    def add_box_encoder(self) -> None:
+        """Give the network a new box encoder."""
+        sizes = self._sizes
+        self.box_label_encoder = BoxEncoder(sizes["features"], outputs=sizes["outputs"])
 
     def train(self, mode: bool = True) -> "LWL":
         super().train(mode)
@@ -140,12 +126,9 @@ class LWL(nn.Module):
             levels = {name: _unit_variance(level) for name, level in levels.items()}
         else:
             features = self.target_model.project(levels[LEVELS[1]])
-        if self._seen == "backbone":
-            return levels, features
-        shown = self._image_levels(images)
-        if self._seen == "both":
-            shown = {name: torch.cat([shown[name], levels[name]], dim=1) for name in levels}
-        return shown, features
+        if self.decoder.corrects:
+            levels = self._image_levels(images)
+        return levels, features
 
     def seen_by_decoder(self, images: Tensor) -> dict[str, Tensor]:
         """Compute what the decoder sees of images besides the scores.
@@ -156,7 +139,7 @@ class LWL(nn.Module):
         Returns:
             As the first of `extract`.
         """
-        return self._image_levels(images) if self._seen == "image" else self.extract(images)[0]
+        return self._image_levels(images) if self.decoder.corrects else self.extract(images)[0]
 
     def _image_levels(self, images: Tensor) -> dict[str, Tensor]:
         """Images at the strides of the backbone's levels."""
@@ -230,7 +213,7 @@ class LWL(nn.Module):
             ValueError: the network has no box encoder.
         """
         if self.box_label_encoder is None:
-            raise ValueError("segment_box: the network has no box encoder; build it with box=True")
+            raise ValueError("segment_box: the network has no box encoder; see add_box_encoder")
         levels, features = self.extract(images)
         # What an object in a box is does not hang on its colours.
         projected = features[:, : self.sizes["features"]]

@@ -6,7 +6,6 @@ import torch
 
 from innerloop.errors import InputError
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
-from innerloop_vos.lwl.training.growth import with_box_encoder
 from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments
 from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.training.data import add_data_arguments, open_data
@@ -56,7 +55,7 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
     length = 1 + settings.test_frames
     sampler, validation = open_data(arguments, length, settings.window, settings.paste)
     network = network_from_arguments(arguments)
-    if arguments.stage == "box":
-        network = with_box_encoder(network)
+    if arguments.stage == "box" and network.box_label_encoder is None:
+        network.add_box_encoder()
     training = LWLTraining(network, sampler, validation, settings, device)
     return run_from_arguments(training, settings.iterations, arguments)

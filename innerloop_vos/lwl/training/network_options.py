@@ -1,14 +1,13 @@
 """The options that say which LWL network a training starts from."""
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
 from innerloop_vos.lwl.builders import LIGHT_SIZES
-from innerloop_vos.lwl.model.network import DECODER_LEVELS, LWL
-from innerloop_vos.lwl.training.growth import with_colours, with_correction, with_decoder_levels
+from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.training.growth import with_colours
 from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.training.options import option
 from innerloop_vos.weight_files import fit_same
@@ -18,19 +17,11 @@ _SIZES = (
     "stride",
     "features",
     "outputs",
-    "kernel",
     "label_widths",
     "decoder_widths",
-    "decoder_levels",
     "mask_label",
 )
 WIDEST = 4096
-_CHANGES: dict[str, Callable[..., LWL]] = {
-    "decoder_levels": with_decoder_levels,
-    "correction": with_correction,
-    "colours": with_colours,
-}
-"""What can be another than in `--init`."""
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -72,7 +63,6 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--outputs", type=int, default=LIGHT_SIZES["outputs"], help="D (default: %(default)s)"
     )
-    group.add_argument("--kernel", type=int, default=3, help="K (default: %(default)s)")
     group.add_argument(
         "--label-widths", type=_numbers, default=(16, 32, 64), help="(default: 16,32,64)"
     )
@@ -83,26 +73,16 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         help="coarse to fine (default: 64,48,32,16; released: 256,128,128,64)",
     )
     group.add_argument(
-        "--decoder-levels",
-        choices=DECODER_LEVELS,
-        help="what the decoder sees besides the scores (default: that of --init, to which 'both' "
-        "adds the other, or image; released: backbone)",
-    )
-    group.add_argument(
         "--mask-label",
         action=argparse.BooleanOptionalAction,
         default=LIGHT_SIZES["mask_label"],
-        help="let the first target score predict the mask, and the decoder correct it",
-    )
-    group.add_argument(
-        "--correction",
-        type=float,
-        help="greatest correction of a logit of that mask (default: that of --init, or 2)",
+        help="let the first target score predict the mask, and the decoder, which then sees the "
+        "image alone, correct it",
     )
     group.add_argument(
         "--colours",
         type=int,
-        help="features of colour for a target model at stride 8 (default: those of --init, or 0)",
+        help="colour features for a target model at stride 8 (default: those of --init, or 0)",
     )
 
 
@@ -117,10 +97,8 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     """
     _check(arguments)
     network = _build(arguments) if arguments.init is None else load_lwl(Path(arguments.init))
-    for name, change in _CHANGES.items():
-        value = getattr(arguments, name)
-        if value is not None:
-            network = change(network, value)
+    if arguments.colours is not None:
+        network = with_colours(network, arguments.colours)
     return network
 
 
@@ -129,8 +107,6 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not 1 <= value <= WIDEST:
             raise InputError(f"{option(name)} should be from 1 to {WIDEST}, got {str(value)[:50]}")
-    if arguments.kernel % 2 == 0 or not 1 <= arguments.kernel <= 15:
-        raise InputError(f"--kernel should be odd and positive, got {str(arguments.kernel)[:50]}")
     for name, count in (("label_widths", 3), ("decoder_widths", 4)):
         widths = getattr(arguments, name)
         if len(widths) != count or min(widths) < 2 or max(widths) > 1024:
