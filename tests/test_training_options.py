@@ -1,11 +1,14 @@
 """The options of trainings: from the command line, from a file, and as settings."""
 
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import pytest
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import described
 from innerloop_vos.training.options import (
     TrainingParser,
     add_run_arguments,
@@ -16,22 +19,13 @@ from innerloop_vos.training.options import (
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of nothing.
+    """Settings of nothing."""
 
-    Args:
-        batch_size: Clips a step, all 100%
-            of them.
-        rate: Learning rate.
-        decay_at: Steps of the decay.
-        loss: Its name.
-        mirror: Whether to mirror.
-    """
-
-    batch_size: int = 4
-    rate: float = 0.1
-    decay_at: tuple[int, ...] = ()
-    loss: str = "lovasz"
-    mirror: bool = True
+    batch_size: int = described(4, "Clips a step, all 100% of them.")
+    rate: float = described(0.1, "Learning rate.")
+    decay_at: tuple[int, ...] = described((), "Steps of the decay.")
+    loss: str = described("lovasz", "Its name.")
+    mirror: bool = described(True, "Whether to mirror.")
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -79,6 +73,14 @@ def test_the_help_tells_what_settings_mean_and_their_defaults(capsys):
     assert "Learning rate. (0.5 | 0.01)" in text
     assert "Steps of the decay. ( | 3,6)" in text
     assert "those of fast | slow." in text
+
+
+def test_the_help_needs_no_docstrings():
+    command = [sys.executable, "-OO", "-m", "innerloop_vos.cli", "train", "lwl", "--help"]
+    text = " ".join(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "--batch-size BATCH_SIZE Mini-sequences per step. (20 | 20 | 8)" in text
 
 
 def test_options_come_from_a_file_and_the_command_line_wins(tmp_path):

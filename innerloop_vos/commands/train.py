@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from innerloop_vos.commands.outputs import check_outputs, data_folders
+from innerloop_vos.configuration.arguments import option
 from innerloop_vos.distill import distillation
 from innerloop_vos.distill.distillation import add_arguments, train_from_arguments
 from innerloop_vos.eosvos import training
@@ -21,7 +22,7 @@ from innerloop_vos.lwl.training.decoder_command import (
 from innerloop_vos.methods.registry import add_device_argument, parse_device
 from innerloop_vos.training.curve import CURVE
 from innerloop_vos.training.loop import CHECKPOINT
-from innerloop_vos.training.options import TrainingParser, option
+from innerloop_vos.training.options import TrainingParser
 from innerloop_vos.training.processes import connected
 
 _FILES = ("init", "teacher", "backbone_weights", "config")

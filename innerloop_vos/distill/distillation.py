@@ -18,6 +18,7 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import Backbone, backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
+from innerloop_vos.configuration.arguments import described
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.io.files import atomic_path
@@ -47,30 +48,21 @@ _FRAME = (480, 854)
 class DistillationSettings:
     """Settings of a distillation.
 
-    Args:
-        iterations: Number of optimizer steps.
-        batch_size: Crops per step.
-        crop: Side of the square crops in pixels.
-        rate: Peak learning rate of AdamW.
-        weight_decay: Weight decay of AdamW.
-        warmup: Steps in which the learning rate rises.
-        average: Decay per step of the moving average of the weights, which is what ships.
-        synthetic: Share of the crops that come from synthetic images.
-        seed: Seed of the first weights, the batches and their augmentation.
-
     Raises:
         InputError: A value is out of its range.
     """
 
-    iterations: int = 5400
-    batch_size: int = 8
-    crop: int = 256
-    rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: int = 300
-    average: float = 0.998
-    synthetic: float = 0.15
-    seed: int = 0
+    iterations: int = described(5400, "Number of optimizer steps.")
+    batch_size: int = described(8, "Crops per step.")
+    crop: int = described(256, "Side of the square crops in pixels.")
+    rate: float = described(2e-3, "Peak learning rate of AdamW.")
+    weight_decay: float = described(0.02, "Weight decay of AdamW.")
+    warmup: int = described(300, "Steps in which the learning rate rises.")
+    average: float = described(
+        0.998, "Decay per step of the moving average of the weights, which is what ships."
+    )
+    synthetic: float = described(0.15, "Share of the crops that come from synthetic images.")
+    seed: int = described(0, "Seed of the first weights, the batches and their augmentation.")
 
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size rate warmup")

@@ -9,6 +9,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import option
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50, load_backbone
 from innerloop_vos.eosvos.finetuning import initial_rates
@@ -21,7 +22,6 @@ from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
-    option,
     read_settings,
     run_from_arguments,
 )

@@ -1,15 +1,15 @@
 """The options that all trainings have on the command line, and the file that may hold them."""
 
 import argparse
-import re
 import sys
 import tomllib
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import add_preset_options, text
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.runs.folder import describe
 from innerloop_vos.training.loop import Training, run
@@ -68,12 +68,7 @@ def _word(name: str, value: object) -> str:
     parts = value if isinstance(value, list) else [value]
     if name == "config" or not all(isinstance(part, str | int | float) for part in parts):
         raise ValueError(f"{name} should be a number, a text, a list of these or a truth value")
-    return f"--{name}={_text(parts)}"
-
-
-def _text(value: object) -> str:
-    """A value as the command line has it."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return f"--{name}={text(parts)}"
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
@@ -133,32 +128,13 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
 
     Args:
         parser: Receives the options; `read_settings` takes what it parses.
-        presets: Settings of one dataclass, whose values are the defaults; what the dataclass says
-            of an argument is its help.
+        presets: Settings of one dataclass, whose values are the defaults.
         names: What the presets are called in the help, where they are several.
     """
-    kind = type(presets[0])
     group = parser.add_argument_group(
         "settings", "In brackets: the default" + (f", or those of {names}." if names else ".")
     )
-    # Lines of a description after the first are indented further.
-    found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)$", kind.__doc__ or "", re.M)
-    described = {name: " ".join(text.split()) for name, text in found}
-    hints = get_type_hints(kind)
-    for field in fields(kind):
-        defaults = [_text(getattr(preset, field.name)) for preset in presets]
-        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
-        group.add_argument(
-            option(field.name),
-            # Python without docstrings (-OO) has names alone.
-            help=f"{described.get(field.name, '')} ({shown})".strip().replace("%", "%%"),
-            **_form(hints[field.name]),
-        )
-
-
-def option(name: str) -> str:
-    """Return the option of the command line for an argument of a function."""
-    return f"--{name.replace('_', '-')}"
+    add_preset_options(group, *presets)
 
 
 def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
@@ -174,17 +150,3 @@ def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
     names = [field.name for field in fields(preset)]  # type: ignore[arg-type]
     given = {name: getattr(arguments, name) for name in names}
     return replace(preset, **{n: v for n, v in given.items() if v is not None})  # type: ignore[type-var]
-
-
-def _form(hint: Any) -> dict[str, Any]:
-    """How the command line gives a value of a type."""
-    if hint is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if get_origin(hint) is not tuple:
-        return {"type": hint}
-    item = get_args(hint)[0]
-
-    def values(text: str) -> tuple[Any, ...]:
-        return tuple(item(part) for part in text.split(",") if part)
-
-    return {"type": values, "metavar": "VALUE,..."}

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
+from innerloop_vos.configuration.arguments import option
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
 from innerloop_vos.lwl.training.growth import with_colours, with_correction, with_decoder_levels
 from innerloop_vos.lwl.weights import load_lwl
-from innerloop_vos.training.options import option
 
 _BACKBONES = ("small", "mobilenet_v2")
 _SIZES = (
