@@ -46,7 +46,8 @@ def add_options(parser: Parser, kind: type, **defaults: Any) -> None:
         default = defaults.get(each.name, each.default)
         given: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
         # What is empty or off needs no mention.
-        shown = "" if default in (MISSING, None, False, ()) else f" (default: {text(default)})"
+        bare = default is False or default in (MISSING, None, ())
+        shown = "" if bare else f" (default: {text(default)})"
         _add(parser, each, hints[each.name], shown, given)
 
 

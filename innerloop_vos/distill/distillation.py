@@ -3,7 +3,7 @@
 import argparse
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,14 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import Backbone, backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
-from innerloop_vos.configuration.arguments import described
+from innerloop_vos.configuration.arguments import add_options, described, read_fields
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.io.files import atomic_path
 from innerloop_vos.runs.folder import Record, describe
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate, run
 from innerloop_vos.training.options import (
+    RunOptions,
     add_run_arguments,
     add_settings_arguments,
     read_settings,
@@ -270,23 +271,27 @@ def train_backbone(
     )
 
 
+@dataclass(frozen=True)
+class DistillationOptions:
+    """Options that say what is learned from."""
+
+    teacher: str = described(MISSING, "weights of the MobileNetV2 to learn from", metavar="FILE")
+    root: str = described(MISSING, "folder of DAVIS 2016", metavar="DAVIS")
+    split: str = described("train", "frames to train on")
+    held_out: str = described(
+        ",".join(HELD_OUT),
+        "sequences of the split to measure on instead, by commas",
+        metavar="NAMES",
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``innerloop-vos train backbone``.
 
     Args:
         parser: Receives the options; ``train_from_arguments`` takes what it parses.
     """
-    parser.add_argument(
-        "--teacher", required=True, metavar="FILE", help="weights of the MobileNetV2 to learn from"
-    )
-    parser.add_argument("--root", required=True, metavar="DAVIS", help="folder of DAVIS 2016")
-    parser.add_argument("--split", default="train", help="frames to train on (default: train)")
-    parser.add_argument(
-        "--held-out",
-        default=",".join(HELD_OUT),
-        metavar="NAMES",
-        help="sequences of the split to measure on instead, by commas (default: %(default)s)",
-    )
+    add_options(parser, DistillationOptions)
     add_run_arguments(parser, every=250)
     add_settings_arguments(parser, DistillationSettings())
 
@@ -304,16 +309,14 @@ def train_from_arguments(arguments: argparse.Namespace, device: torch.device) ->
     Raises:
         InputError: The teacher, the data, a setting or the output folder cannot be used.
     """
+    options = read_fields(arguments, DistillationOptions)
     return train_backbone(
-        arguments.teacher,
-        arguments.root,
-        arguments.out,
-        split=arguments.split,
-        held_out=[name for name in arguments.held_out.split(",") if name],
+        options.teacher,
+        options.root,
+        split=options.split,
+        held_out=[name for name in options.held_out.split(",") if name],
         settings=read_settings(arguments, DistillationSettings()),
-        every=arguments.every,
-        resume=arguments.resume,
-        tensorboard=arguments.tensorboard,
         device=device,
         record=describe(arguments),
+        **asdict(read_fields(arguments, RunOptions)),
     )

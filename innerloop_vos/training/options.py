@@ -4,12 +4,18 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from innerloop.errors import InputError
-from innerloop_vos.configuration.arguments import add_preset_options, text
+from innerloop_vos.configuration.arguments import (
+    add_options,
+    add_preset_options,
+    described,
+    read_fields,
+    text,
+)
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.runs.folder import describe
 from innerloop_vos.training.loop import Training, run
@@ -71,6 +77,16 @@ def _word(name: str, value: object) -> str:
     return f"--{name}={text(parts)}"
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the loop of a training."""
+
+    out: str = described(MISSING, "weights, curve, checkpoint", metavar="DIR")
+    every: int = described(1000, "steps between checkpoints")
+    resume: bool = described(False, "continue the checkpoint in --out")
+    tensorboard: bool = described(False, "log for TensorBoard too, in --out")
+
+
 def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
     """Declare the options of the loop of a training.
 
@@ -78,22 +94,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
         parser: Receives the options; `run_from_arguments` takes what it parses.
         every: Default number of steps between checkpoints.
     """
-    parser.add_argument("--out", required=True, metavar="DIR", help="weights, curve, checkpoint")
-    parser.add_argument(
-        "--every", type=int, default=every, help="steps between checkpoints (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="continue the checkpoint in --out",
-    )
-    parser.add_argument(
-        "--tensorboard",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="log for TensorBoard too, in --out",
-    )
+    add_options(parser, RunOptions, every=every)
 
 
 def run_from_arguments(training: Training, iterations: int, arguments: argparse.Namespace) -> bool:
@@ -110,17 +111,10 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
     Raises:
         InputError: See `innerloop_vos.training.loop.run`.
     """
-    if arguments.every > MOST:
-        raise InputError(f"--every should be at most {MOST}, got {str(arguments.every)[:50]}")
-    return run(
-        training,
-        arguments.out,
-        iterations,
-        every=arguments.every,
-        resume=arguments.resume,
-        tensorboard=arguments.tensorboard,
-        record=describe(arguments),
-    )
+    options = read_fields(arguments, RunOptions)
+    if options.every > MOST:
+        raise InputError(f"--every should be at most {MOST}, got {str(options.every)[:50]}")
+    return run(training, iterations=iterations, record=describe(arguments), **asdict(options))
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names: str = "") -> None:
