@@ -1,14 +1,19 @@
 """The options of trainings: from the command line, from a file, and as settings."""
 
+import math
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+import tomllib
+from dataclasses import asdict, dataclass, fields
 
 import pytest
 
 from innerloop.errors import InputError
+from innerloop_vos.cli import main
+from innerloop_vos.commands import train
 from innerloop_vos.configuration.arguments import described
+from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.training.options import (
     TrainingParser,
     add_run_arguments,
@@ -126,3 +131,47 @@ def test_a_file_that_is_not_there(capsys):
     with pytest.raises(SystemExit):
         parse("--stage 1 --out x --config absent.toml")
     assert "--config: absent.toml cannot be read: [Errno 2]" in capsys.readouterr().err
+
+
+COMMANDS = [
+    "backbone --teacher t.pth --root d --held-out a,b --rate 1e-5",
+    "lwl --stage 2 --davis d --decay-at 3,6 --no-mask-label --ratio 1:2 --decoder-widths 8,8,8,8",
+    "lwl --stage box --init w --held-out a,b --clip inf --decay-at=",
+    "lwl-decoder --clips own --features 32 --correction 3 --resume",
+    "e-osvos --phase parent --init w --scale 0.5,2",
+    "e-osvos --phase meta --coco c --per model --device cuda:1",
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_options_that_are_printed_are_read_again(tmp_path, capsys, line):
+    network, *words = [*line.split(), "--out", 'a "folder"\n']
+    assert main(["train", network, *words, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    path = write(tmp_path, printed)
+    assert main(["train", network, "--config", path, "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+
+    parser = TrainingParser()
+    kind = train._NETWORKS[network]
+    kind.declare(parser)
+    parser.add_argument("--device", default="auto")
+    given, read = parser.parse_args(words), parser.parse_args(["--config", path])
+    preset = kind.preset(given)
+    assert read_settings(read, preset) == read_settings(given, preset)
+    settings = asdict(preset)
+    for name, value in vars(given).items():
+        if name not in settings or name in kind.implied:
+            assert getattr(read, name) == value or name == "config"
+
+
+def test_all_settings_are_printed_and_checked(capsys):
+    words = ["train", "lwl", "--stage", "2", "--out", "x", "--print-config"]
+    assert main(words) == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    preset = STAGES["2"]
+    assert {f.name.replace("_", "-") for f in fields(preset)} <= printed.keys()
+    assert (printed["stage"], printed["out"], printed["clip"]) == ("2", "x", math.inf)
+    assert printed["decay-at"] == list(preset.decay_at)
+    assert main([*words, "--batch-size", "0"]) == 2
+    assert capsys.readouterr().err == "innerloop-vos: error: batch_size should be positive, got 0\n"

@@ -8,11 +8,14 @@ from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import tomli_w
+
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import (
     add_options,
     add_preset_options,
     described,
+    option,
     read_fields,
     text,
 )
@@ -21,6 +24,7 @@ from innerloop_vos.runs.folder import describe
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
+_NOT_IN_A_FILE = ("config", "print_config", "run")
 
 
 class TrainingParser(argparse.ArgumentParser):
@@ -38,6 +42,12 @@ class TrainingParser(argparse.ArgumentParser):
             metavar="FILE",
             help="TOML file with options by their names, such as batch-size = 8, decay-at = [10, "
             "20] or resume = true; those on the command line win",
+        )
+        self.add_argument(
+            "--print-config",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="write all options as such a file to the standard output, and do nothing else",
         )
 
     def parse_known_args(  # type: ignore[override]
@@ -144,3 +154,28 @@ def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
     names = [field.name for field in fields(preset)]  # type: ignore[arg-type]
     given = {name: getattr(arguments, name) for name in names}
     return replace(preset, **{n: v for n, v in given.items() if v is not None})  # type: ignore[type-var]
+
+
+def write_config(arguments: argparse.Namespace, preset: Any, implied: Sequence[str] = ()) -> str:
+    """Write all options as a file that `--config` reads.
+
+    Args:
+        arguments: What a `TrainingParser` parsed.
+        preset: The settings that hold where none are given.
+        implied: Those of which it matters whether they are given; they are left out if not.
+
+    Returns:
+        TOML; what has no value is left out.
+
+    Raises:
+        InputError: A setting is out of its range.
+    """
+    settings = asdict(read_settings(arguments, preset))
+    options = vars(arguments) | {n: v for n, v in settings.items() if n not in implied}
+    return tomli_w.dumps(
+        {
+            option(name).removeprefix("--"): value
+            for name, value in options.items()
+            if value is not None and name not in _NOT_IN_A_FILE
+        }
+    )
