@@ -282,7 +282,7 @@ BAD_INPUTS = [
     (lambda f, m, d: {"INPUT": d / "nowhere"}, "no such folder"),
     (lambda f, m, d: {"--mask": None, "--box": "150,0,20,20"}, "does not lie inside the frame"),
     (lambda f, m, d: {"--mask": None, "--box": "1,2,3"}, "X,Y,W,H"),
-    (lambda f, m, d: {"--method": "magic"}, "method: 'magic' is unknown; there is ridge, lwl"),
+    (lambda f, m, d: {"--method": "magic"}, "method: 'magic' is unknown; choose one of ridge, lwl"),
     (lambda f, m, d: {"--solver": "magic"}, "solver: 'magic' is unknown"),
     (lambda f, m, d: RIDGE | {"--backbone": "magic"}, "backbone: 'magic' is unknown"),
     (lambda f, m, d: {"--backbone": "small"}, "backbone: 'small'; that of lwl comes with its"),

@@ -1,11 +1,19 @@
 """The options of trainings: from the command line, from a file, and as settings."""
 
+import math
 import re
-from dataclasses import dataclass
+import subprocess
+import sys
+import tomllib
+from dataclasses import asdict, dataclass, fields
 
 import pytest
 
 from innerloop.errors import InputError
+from innerloop_vos.cli import main
+from innerloop_vos.commands import train
+from innerloop_vos.configuration.arguments import described
+from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.training.options import (
     TrainingParser,
     add_run_arguments,
@@ -16,22 +24,13 @@ from innerloop_vos.training.options import (
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of nothing.
+    """Settings of nothing."""
 
-    Args:
-        batch_size: Clips a step, all 100%
-            of them.
-        rate: Learning rate.
-        decay_at: Steps of the decay.
-        loss: Its name.
-        mirror: Whether to mirror.
-    """
-
-    batch_size: int = 4
-    rate: float = 0.1
-    decay_at: tuple[int, ...] = ()
-    loss: str = "lovasz"
-    mirror: bool = True
+    batch_size: int = described(4, "Clips a step, all 100% of them.")
+    rate: float = described(0.1, "Learning rate.")
+    decay_at: tuple[int, ...] = described((), "Steps of the decay.")
+    loss: str = described("lovasz", "Its name.")
+    mirror: bool = described(True, "Whether to mirror.")
 
     def __post_init__(self):
         if self.batch_size < 1:
@@ -81,6 +80,14 @@ def test_the_help_tells_what_settings_mean_and_their_defaults(capsys):
     assert "those of fast | slow." in text
 
 
+def test_the_help_needs_no_docstrings():
+    command = [sys.executable, "-OO", "-m", "innerloop_vos.cli", "train", "lwl", "--help"]
+    text = " ".join(
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "--batch-size BATCH_SIZE Mini-sequences per step. (20 | 20 | 8)" in text
+
+
 def test_options_come_from_a_file_and_the_command_line_wins(tmp_path):
     path = write(
         tmp_path,
@@ -124,3 +131,47 @@ def test_a_file_that_is_not_there(capsys):
     with pytest.raises(SystemExit):
         parse("--stage 1 --out x --config absent.toml")
     assert "--config: absent.toml cannot be read: [Errno 2]" in capsys.readouterr().err
+
+
+COMMANDS = [
+    "backbone --teacher t.pth --root d --held-out a,b --rate 1e-5",
+    "lwl --stage 2 --davis d --decay-at 3,6 --no-mask-label --ratio 1:2 --decoder-widths 8,8,8,8",
+    "lwl --stage box --init w --held-out a,b --clip inf --decay-at=",
+    "lwl-decoder --clips own --features 32 --correction 3 --resume",
+    "e-osvos --phase parent --init w --scale 0.5,2",
+    "e-osvos --phase meta --coco c --per model --device cuda:1",
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_options_that_are_printed_are_read_again(tmp_path, capsys, line):
+    network, *words = [*line.split(), "--out", 'a "folder"\n']
+    assert main(["train", network, *words, "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    path = write(tmp_path, printed)
+    assert main(["train", network, "--config", path, "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+
+    parser = TrainingParser()
+    kind = train._NETWORKS[network]
+    kind.declare(parser)
+    parser.add_argument("--device", default="auto")
+    given, read = parser.parse_args(words), parser.parse_args(["--config", path])
+    preset = kind.preset(given)
+    assert read_settings(read, preset) == read_settings(given, preset)
+    settings = asdict(preset)
+    for name, value in vars(given).items():
+        if name not in settings or name in kind.implied:
+            assert getattr(read, name) == value or name == "config"
+
+
+def test_all_settings_are_printed_and_checked(capsys):
+    words = ["train", "lwl", "--stage", "2", "--out", "x", "--print-config"]
+    assert main(words) == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    preset = STAGES["2"]
+    assert {f.name.replace("_", "-") for f in fields(preset)} <= printed.keys()
+    assert (printed["stage"], printed["out"], printed["clip"]) == ("2", "x", math.inf)
+    assert printed["decay-at"] == list(preset.decay_at)
+    assert main([*words, "--batch-size", "0"]) == 2
+    assert capsys.readouterr().err == "innerloop-vos: error: batch_size should be positive, got 0\n"

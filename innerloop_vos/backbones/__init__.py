@@ -1,6 +1,5 @@
 """Feature extractors: the embedded small network and torchvision's MobileNetV2 and ResNet-50."""
 
-from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -11,36 +10,42 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones.base import Backbone, Level
 from innerloop_vos.backbones.pretrained import MobileNetV2, ResNet50
 from innerloop_vos.backbones.small import SmallBackbone
+from innerloop_vos.configuration.plugins import build
 from innerloop_vos.weight_files import fit, read_weights
 
 __all__ = ["BACKBONES", "Backbone", "Level", "MobileNetV2", "ResNet50", "SmallBackbone", "backbone"]
 
-BACKBONES: dict[str, Callable[[], Backbone]] = {
-    "small": SmallBackbone,
-    "mobilenet_v2": MobileNetV2,
-    "resnet50": ResNet50,
+BACKBONES = {
+    "small": "innerloop_vos.backbones.small:SmallBackbone",
+    "mobilenet_v2": "innerloop_vos.backbones.pretrained:MobileNetV2",
+    "resnet50": "innerloop_vos.backbones.pretrained:ResNet50",
 }
+"""The backbones that come with this package."""
 
 
 def backbone(name: str, weights: str | Path | None = "default") -> Backbone:
     """Build a backbone, in evaluation mode.
 
     Args:
-        name: ``"small"``, ``"mobilenet_v2"`` or ``"resnet50"``.
-        weights: ``"default"`` for the file that ships with the package (``small``) or
-            torchvision's ImageNet weights, which it downloads (the others); the path of a
-            ``.safetensors`` or a ``.pth`` file with torchvision's state-dict names (or ours, for
-            ``small``), whose classifier is ignored; None for random weights.
+        name: ``"small"``, ``"mobilenet_v2"`` or ``"resnet50"``; the name of an entry point
+            ``innerloop_vos.backbones`` of an installed package; or ``package.module:Object``. The
+            last two stand for a class or function without arguments that makes a `Backbone`.
+        weights: ``"default"`` for the file that ships with the package (``small``), torchvision's
+            ImageNet weights, which it downloads (the next two), or what it is made with (others);
+            the path of a ``.safetensors`` or a ``.pth`` file with torchvision's state-dict names
+            (or its own, for others and ``small``), whose classifier is ignored; None for random
+            weights.
 
     Returns:
         The network, float32, on the CPU.
 
     Raises:
-        InputError: The name is unknown, or the weights are missing, unreadable or do not fit.
+        InputError: The name is unknown, what it stands for makes no backbone, or the weights are
+            missing, unreadable or do not fit.
     """
-    if name not in BACKBONES:
-        raise InputError(f"backbone: {name!r} is unknown; choose one of {', '.join(BACKBONES)}")
-    network = BACKBONES[name]()
+    network: Backbone = build("backbone", name, BACKBONES, Backbone)
+    if weights == "default" and name not in BACKBONES:
+        return network.eval()
     if weights is not None:
         state, source = _default(name) if weights == "default" else (read_weights(weights), weights)
         fit(network, state, str(source), network.unused)

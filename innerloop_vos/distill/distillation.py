@@ -3,7 +3,7 @@
 import argparse
 import copy
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,13 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import Backbone, backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.small import SmallBackbone
+from innerloop_vos.configuration.arguments import add_options, described, read_fields
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.synthetic import synthetic_image
 from innerloop_vos.runs.folder import Record, describe
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate, run
 from innerloop_vos.training.options import (
+    RunOptions,
     add_run_arguments,
     add_settings_arguments,
     read_settings,
@@ -46,30 +48,21 @@ _FRAME = (480, 854)
 class DistillationSettings:
     """Settings of a distillation.
 
-    Args:
-        iterations: Number of optimizer steps.
-        batch_size: Crops per step.
-        crop: Side of the square crops in pixels.
-        rate: Peak learning rate of AdamW.
-        weight_decay: Weight decay of AdamW.
-        warmup: Steps in which the learning rate rises.
-        average: Decay per step of the moving average of the weights, which is what ships.
-        synthetic: Share of the crops that come from synthetic images.
-        seed: Seed of the first weights, the batches and their augmentation.
-
     Raises:
         InputError: A value is out of its range.
     """
 
-    iterations: int = 5400
-    batch_size: int = 8
-    crop: int = 256
-    rate: float = 2e-3
-    weight_decay: float = 0.02
-    warmup: int = 300
-    average: float = 0.998
-    synthetic: float = 0.15
-    seed: int = 0
+    iterations: int = described(5400, "Number of optimizer steps.")
+    batch_size: int = described(8, "Crops per step.")
+    crop: int = described(256, "Side of the square crops in pixels.")
+    rate: float = described(2e-3, "Peak learning rate of AdamW.")
+    weight_decay: float = described(0.02, "Weight decay of AdamW.")
+    warmup: int = described(300, "Steps in which the learning rate rises.")
+    average: float = described(
+        0.998, "Decay per step of the moving average of the weights, which is what ships."
+    )
+    synthetic: float = described(0.15, "Share of the crops that come from synthetic images.")
+    seed: int = described(0, "Seed of the first weights, the batches and their augmentation.")
 
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size rate warmup")
@@ -276,23 +269,27 @@ def train_backbone(
     )
 
 
+@dataclass(frozen=True)
+class DistillationOptions:
+    """Options that say what is learned from."""
+
+    teacher: str = described(MISSING, "weights of the MobileNetV2 to learn from", metavar="FILE")
+    root: str = described(MISSING, "folder of DAVIS 2016", metavar="DAVIS")
+    split: str = described("train", "frames to train on")
+    held_out: str = described(
+        ",".join(HELD_OUT),
+        "sequences of the split to measure on instead, by commas",
+        metavar="NAMES",
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``innerloop-vos train backbone``.
 
     Args:
         parser: Receives the options; ``train_from_arguments`` takes what it parses.
     """
-    parser.add_argument(
-        "--teacher", required=True, metavar="FILE", help="weights of the MobileNetV2 to learn from"
-    )
-    parser.add_argument("--root", required=True, metavar="DAVIS", help="folder of DAVIS 2016")
-    parser.add_argument("--split", default="train", help="frames to train on (default: train)")
-    parser.add_argument(
-        "--held-out",
-        default=",".join(HELD_OUT),
-        metavar="NAMES",
-        help="sequences of the split to measure on instead, by commas (default: %(default)s)",
-    )
+    add_options(parser, DistillationOptions)
     add_run_arguments(parser, every=250)
     add_settings_arguments(parser, DistillationSettings())
 
@@ -310,16 +307,14 @@ def train_from_arguments(arguments: argparse.Namespace, device: torch.device) ->
     Raises:
         InputError: The teacher, the data, a setting or the output folder cannot be used.
     """
+    options = read_fields(arguments, DistillationOptions)
     return train_backbone(
-        arguments.teacher,
-        arguments.root,
-        arguments.out,
-        split=arguments.split,
-        held_out=[name for name in arguments.held_out.split(",") if name],
+        options.teacher,
+        options.root,
+        split=options.split,
+        held_out=[name for name in options.held_out.split(",") if name],
         settings=read_settings(arguments, DistillationSettings()),
-        every=arguments.every,
-        resume=arguments.resume,
-        tensorboard=arguments.tensorboard,
         device=device,
         record=describe(arguments),
+        **asdict(read_fields(arguments, RunOptions)),
     )

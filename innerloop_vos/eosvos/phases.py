@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from innerloop_vos.configuration.arguments import described
 from innerloop_vos.eosvos.finetuning import RATE
 from innerloop_vos.training.settings import (
     require,
@@ -19,25 +20,6 @@ SCHEDULES = ("constant", "cosine")
 class EOSVOSTrainingSettings:
     """Settings of one phase; the defaults are those of the released meta-training.
 
-    Args:
-        iterations: Optimizer steps.
-        batch_size: Tasks per step: an object of a clip each; in the parent phase frames.
-        inner_steps: T, fine-tuning steps of a task; 0 trains the plain network, without tasks.
-        init_rate: Outer learning rate of the initialisation.
-        init_decay: Decoupled weight decay of the initialisation.
-        rates_rate: Outer learning rate of the learning rates; 0 keeps them as they are.
-        backbone_factor: Of `init_rate` for the backbone without its feature pyramid.
-        schedule: Of the outer learning rates, constant or cosine.
-        per: What gets a learning rate of its own: the model, every tensor, neuron or parameter.
-        rate: Mean of these learning rates.
-        window: Frames of the clip that those of a task come from.
-        paste: Share of the tasks that an object of another clip is pasted into.
-        jitter: Greatest change of brightness, contrast and saturation; half of it of the hue.
-        rotation: Greatest angle that frames are turned by, in degrees.
-        scale: Least and greatest factor that frames are scaled by.
-        clip: Greatest norm of the gradient, which is scaled down to it.
-        seed: Of the first weights, the tasks and their augmentation.
-
     Raises:
         InputError: A value is out of its range.
 
@@ -46,23 +28,40 @@ class EOSVOSTrainingSettings:
         2020, section 4.2, and the released system.
     """
 
-    iterations: int = 100_000
-    batch_size: int = 4
-    inner_steps: int = 5
-    init_rate: float = 1e-5
-    init_decay: float = 1e-3
-    rates_rate: float = 1e-5
-    backbone_factor: float = 1.0
-    schedule: str = "constant"
-    per: str = "neuron"
-    rate: float = RATE
-    window: int = 10_000
-    paste: float = 0.0
-    jitter: float = 0.2
-    rotation: float = 30.0
-    scale: tuple[float, ...] = (0.75, 1.25)
-    clip: float = math.inf
-    seed: int = 0
+    iterations: int = described(100_000, "Optimizer steps.")
+    batch_size: int = described(
+        4, "Tasks per step: an object of a clip each; in the parent phase frames."
+    )
+    inner_steps: int = described(
+        5, "T, fine-tuning steps of a task; 0 trains the plain network, without tasks."
+    )
+    init_rate: float = described(1e-5, "Outer learning rate of the initialisation.")
+    init_decay: float = described(1e-3, "Decoupled weight decay of the initialisation.")
+    rates_rate: float = described(
+        1e-5, "Outer learning rate of the learning rates; 0 keeps them as they are."
+    )
+    backbone_factor: float = described(
+        1.0, "Of `init_rate` for the backbone without its feature pyramid."
+    )
+    schedule: str = described("constant", "Of the outer learning rates, constant or cosine.")
+    per: str = described(
+        "neuron",
+        "What gets a learning rate of its own: the model, every tensor, neuron or parameter.",
+    )
+    rate: float = described(RATE, "Mean of these learning rates.")
+    window: int = described(10_000, "Frames of the clip that those of a task come from.")
+    paste: float = described(
+        0.0, "Share of the tasks that an object of another clip is pasted into."
+    )
+    jitter: float = described(
+        0.2, "Max change of brightness, contrast and saturation; half of it of the hue."
+    )
+    rotation: float = described(30.0, "Max angle that frames are turned by, in degrees.")
+    scale: tuple[float, ...] = described(
+        (0.75, 1.25), "Min and max factor that frames are scaled by."
+    )
+    clip: float = described(math.inf, "Max norm of the gradient, which is scaled down to it.")
+    seed: int = described(0, "Of the first weights, the tasks and their augmentation.")
 
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size init_rate rate window")

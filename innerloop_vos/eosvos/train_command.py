@@ -1,7 +1,8 @@
 """The command `train e-osvos`: its options, and the training that they describe."""
 
 import argparse
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torchvision.models import MobileNet_V2_Weights
@@ -9,6 +10,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import add_options, described, option, read_fields
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50, load_backbone
 from innerloop_vos.eosvos.finetuning import initial_rates
@@ -21,12 +23,39 @@ from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.options import (
     add_run_arguments,
     add_settings_arguments,
-    option,
     read_settings,
     run_from_arguments,
 )
 
 _DOWNLOAD = "default"
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options that say which network a training starts from."""
+
+    init: str | None = described(
+        None,
+        "weights of e-osvos to start from, instead of what follows; their learning rates are kept "
+        "unless --per or --rate is given",
+        metavar="FILE",
+    )
+    network: Literal["mobilenet_v2", "resnet50"] = described(
+        "mobilenet_v2", "the small one, or that of the paper"
+    )
+    backbone_weights: str = described(
+        _DOWNLOAD,
+        "of the classification network, in torchvision's names; 'default': torchvision's own, "
+        "which it downloads: of MobileNetV2, or of the whole Mask R-CNN on ResNet-50",
+        metavar="FILE",
+    )
+    norm: Literal["group", "frozen"] = described(
+        "frozen",
+        "normalisation of the small network: the paper's, which needs long training, or that of "
+        "its pretrained weights, frozen",
+    )
+    mask_loss: Literal["lovasz", "cross-entropy"] = described("lovasz", "loss of the masks")
+    frozen_layers: int = described(0, "first layers of the backbone that never learn")
 
 
 def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,49 +79,8 @@ def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
         default=EOSVOSOptions.steps,
         help="fine-tuning steps on their first frames (default: %(default)s)",
     )
-    _add_network(parser.add_argument_group("network"))
+    add_options(parser.add_argument_group("network"), NetworkOptions)
     add_settings_arguments(parser, *PHASES.values(), names=f"the phases {' | '.join(PHASES)}")
-
-
-def _add_network(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--init",
-        metavar="FILE",
-        help="weights of e-osvos to start from, instead of what follows; their learning rates are "
-        "kept unless --per or --rate is given",
-    )
-    group.add_argument(
-        "--network",
-        choices=("mobilenet_v2", "resnet50"),
-        default="mobilenet_v2",
-        help="the small one, or that of the paper (default: %(default)s)",
-    )
-    group.add_argument(
-        "--backbone-weights",
-        default=_DOWNLOAD,
-        metavar="FILE",
-        help="of the classification network, in torchvision's names; default: torchvision's own, "
-        "which it downloads: of MobileNetV2, or of the whole Mask R-CNN on ResNet-50",
-    )
-    group.add_argument(
-        "--norm",
-        choices=("group", "frozen"),
-        default="frozen",
-        help="normalisation of the small network: the paper's, which needs long training, or that "
-        "of its pretrained weights, frozen (default: %(default)s)",
-    )
-    group.add_argument(
-        "--mask-loss",
-        choices=("lovasz", "cross-entropy"),
-        default="lovasz",
-        help="(default: %(default)s)",
-    )
-    group.add_argument(
-        "--frozen-layers",
-        type=int,
-        default=0,
-        help="first layers of the backbone that never learn (default: %(default)s)",
-    )
 
 
 def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.device) -> bool:
@@ -130,7 +118,7 @@ def _start(
     if arguments.init is None:
         if arguments.phase == "davis":
             raise InputError("--init: phase davis needs the weights of phase meta")
-        network, rates = _network(arguments), None
+        network, rates = _network(read_fields(arguments, NetworkOptions)), None
     else:
         network, rates = load_eosvos(arguments.init)
     fresh = arguments.per is not None or arguments.rate is not None
@@ -139,18 +127,18 @@ def _start(
     return network, rates
 
 
-def _network(arguments: argparse.Namespace) -> EOSVOS:
-    file = None if arguments.backbone_weights == _DOWNLOAD else arguments.backbone_weights
+def _network(options: NetworkOptions) -> EOSVOS:
+    file = None if options.backbone_weights == _DOWNLOAD else options.backbone_weights
     sizes: dict[str, Any] = {
-        "mask_loss": arguments.mask_loss,
-        "frozen_layers": arguments.frozen_layers,
+        "mask_loss": options.mask_loss,
+        "frozen_layers": options.frozen_layers,
     }
-    if arguments.network == "resnet50":
+    if options.network == "resnet50":
         coco = None if file else MaskRCNN_ResNet50_FPN_Weights.DEFAULT
         network = eosvos_resnet50(weights=coco, **sizes)
     else:
         imagenet = None if file else MobileNet_V2_Weights.DEFAULT
-        network = eosvos_mobilenet_v2(weights=imagenet, norm=arguments.norm, **sizes)
+        network = eosvos_mobilenet_v2(weights=imagenet, norm=options.norm, **sizes)
     if file:
         load_backbone(network, file)
     return network

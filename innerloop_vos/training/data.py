@@ -2,11 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import ConcatDataset
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import add_options, described, read_fields
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, SequenceFolders
 from innerloop_vos.data import Sequence as Clip
@@ -21,50 +23,43 @@ def numbers(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.replace(":", ",").split(","))
 
 
-def names(text: str) -> list[str]:
-    """Read names with commas between them."""
-    return [name for name in text.split(",") if name]
+@dataclass(frozen=True)
+class DataOptions:
+    """Options that say which clips are trained on and which are held out."""
+
+    davis: str | None = described(
+        None, "folder of DAVIS, whose train split is used", metavar="ROOT"
+    )
+    year: int = described(2016, "of DAVIS")
+    youtube_vos: str | None = described(None, "folder of YouTube-VOS; as --davis", metavar="ROOT")
+    clips: str | None = described(
+        None, "clips of your own: JPEGImages/SEQ and Annotations/SEQ", metavar="ROOT"
+    )
+    coco: str | None = described(
+        None,
+        "folder of COCO, whose train2017 images augmentation turns into clips",
+        metavar="ROOT",
+    )
+    ratio: tuple[float, ...] = described(
+        (6.0, 1.0, 1.0, 1.0),
+        "how often a task is of YouTube-VOS, DAVIS, --clips or COCO's images, where several are "
+        "given, such as 6:1:1:1",
+        type=numbers,
+        metavar="Y:D:C:I",
+    )
+    held_out: tuple[str, ...] = described(
+        (), "sequences of these to measure on instead, by commas", metavar="NAMES"
+    )
+    held_out_frames: int = described(20, "how many frames of each")
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options that say which clips are trained on and which are held out.
+    """Declare `DataOptions`.
 
     Args:
         parser: Receives the options; `open_data` takes what it parses.
     """
-    group = parser.add_argument_group("data")
-    group.add_argument("--davis", metavar="ROOT", help="folder of DAVIS, whose train split is used")
-    group.add_argument("--year", type=int, default=2016, help="of DAVIS (default: %(default)s)")
-    group.add_argument("--youtube-vos", metavar="ROOT", help="folder of YouTube-VOS; as --davis")
-    group.add_argument(
-        "--clips", metavar="ROOT", help="clips of your own: JPEGImages/SEQ and Annotations/SEQ"
-    )
-    group.add_argument(
-        "--coco",
-        metavar="ROOT",
-        help="folder of COCO, whose train2017 images augmentation turns into clips",
-    )
-    group.add_argument(
-        "--ratio",
-        type=numbers,
-        default=(6.0, 1.0, 1.0, 1.0),
-        metavar="Y:D:C:I",
-        help="how often a task is of YouTube-VOS, DAVIS, --clips or COCO's images, where several "
-        "are given (default: 6:1:1:1)",
-    )
-    group.add_argument(
-        "--held-out",
-        type=names,
-        default=[],
-        metavar="NAMES",
-        help="sequences of these to measure on instead, by commas",
-    )
-    group.add_argument(
-        "--held-out-frames",
-        type=int,
-        default=20,
-        help="how many frames of each (default: %(default)s)",
-    )
+    add_options(parser.add_argument_group("data"), DataOptions)
 
 
 def open_data(
@@ -85,13 +80,14 @@ def open_data(
         InputError: A folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
-    given, validation = _open(arguments)
+    options = read_fields(arguments, DataOptions)
+    given, validation = _open(options)
     samplers: list[tuple[Sampler, float]] = [
         (ClipSampler(dataset, length, window), share) for dataset, share in given
     ]
-    if arguments.coco:
-        share = _ratio(arguments)[3]
-        samplers.append((ClipSampler(CocoDataset(arguments.coco), length, least=1), share))
+    if options.coco:
+        share = _ratio(options)[3]
+        samplers.append((ClipSampler(CocoDataset(options.coco), length, least=1), share))
     if not samplers:
         raise InputError("--held-out: no sequence is left to train on")
     mixed = MixedSampler(*zip(*samplers, strict=True))
@@ -110,9 +106,10 @@ def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validatio
     Raises:
         InputError: As `open_data`, or COCO was given.
     """
-    if arguments.coco:
+    options = read_fields(arguments, DataOptions)
+    if options.coco:
         raise InputError("--coco: this training follows objects through clips, not images")
-    given, validation = _open(arguments)
+    given, validation = _open(options)
     if not given:
         raise InputError("--held-out: no sequence is left to train on")
     datasets: list[Any] = [dataset for dataset, _ in given]
@@ -120,44 +117,44 @@ def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validatio
     return clips, validation
 
 
-def _open(arguments: argparse.Namespace) -> tuple[list[tuple[SequenceFolders, float]], Validation]:
+def _open(options: DataOptions) -> tuple[list[tuple[SequenceFolders, float]], Validation]:
     """The sets of clips that are given, without those held out, with their shares."""
-    if arguments.held_out_frames < 3:
+    if options.held_out_frames < 3:
         raise InputError(
-            f"--held-out-frames should be at least 3, got {arguments.held_out_frames}: the first "
+            f"--held-out-frames should be at least 3, got {options.held_out_frames}: the first "
             "and the last are not scored"
         )
-    if arguments.held_out_frames > MOST:
+    if options.held_out_frames > MOST:
         raise InputError(f"--held-out-frames should be at most {MOST}")
-    if arguments.year not in (2016, 2017):
-        raise InputError(f"--year should be 2016 or 2017, got {str(arguments.year)[:50]}")
+    if options.year not in (2016, 2017):
+        raise InputError(f"--year should be 2016 or 2017, got {str(options.year)[:50]}")
     given: list[tuple[SequenceFolders, float]] = []
-    ratio = _ratio(arguments)
-    if not all(0 <= share <= MOST for share in ratio) or len(arguments.ratio) > 4:
+    ratio = _ratio(options)
+    if not all(0 <= share <= MOST for share in ratio) or len(options.ratio) > 4:
         raise InputError("--ratio should be up to four numbers, such as 6:1:1:1")
-    if arguments.youtube_vos:
-        given.append((YouTubeVOSDataset(arguments.youtube_vos), ratio[0]))
-    if arguments.davis:
-        given.append((DavisDataset(arguments.davis, arguments.year, split="train"), ratio[1]))
-    if arguments.clips:
-        given.append((FolderDataset(arguments.clips), ratio[2]))
-    if not given and not arguments.coco:
+    if options.youtube_vos:
+        given.append((YouTubeVOSDataset(options.youtube_vos), ratio[0]))
+    if options.davis:
+        given.append((DavisDataset(options.davis, options.year, split="train"), ratio[1]))
+    if options.clips:
+        given.append((FolderDataset(options.clips), ratio[2]))
+    if not given and not options.coco:
         raise InputError(
             "there is nothing to train on: give --davis, --youtube-vos, --clips, --coco or several"
         )
     held_out = {
         name: dataset[name]
-        for name in arguments.held_out
+        for name in options.held_out
         for dataset, _ in given
         if name in dataset.names
     }
-    if unknown := sorted(set(arguments.held_out) - held_out.keys()):
+    if unknown := sorted(set(options.held_out) - held_out.keys()):
         raise InputError(f"--held-out: {', '.join(unknown)} not among the sequences to train on")
     for dataset, _ in given:
         dataset.names = [name for name in dataset.names if name not in held_out]
-    validation = Validation(list(held_out.values()), arguments.held_out_frames)
+    validation = Validation(list(held_out.values()), options.held_out_frames)
     return [pair for pair in given if pair[0].names], validation
 
 
-def _ratio(arguments: argparse.Namespace) -> tuple[float, ...]:
-    return (*arguments.ratio, 1.0, 1.0, 1.0)
+def _ratio(options: DataOptions) -> tuple[float, ...]:
+    return (*options.ratio, 1.0, 1.0, 1.0)

@@ -1,20 +1,30 @@
 """The options that all trainings have on the command line, and the file that may hold them."""
 
 import argparse
-import re
 import sys
 import tomllib
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, NoReturn, TypeVar
+
+import tomli_w
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import (
+    add_options,
+    add_preset_options,
+    described,
+    option,
+    read_fields,
+    text,
+)
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.runs.folder import describe
 from innerloop_vos.training.loop import Training, run
 
 Settings = TypeVar("Settings")
+_NOT_IN_A_FILE = ("config", "print_config", "run")
 
 
 class TrainingParser(argparse.ArgumentParser):
@@ -32,6 +42,12 @@ class TrainingParser(argparse.ArgumentParser):
             metavar="FILE",
             help="TOML file with options by their names, such as batch-size = 8, decay-at = [10, "
             "20] or resume = true; those on the command line win",
+        )
+        self.add_argument(
+            "--print-config",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="write all options as such a file to the standard output, and do nothing else",
         )
 
     def parse_known_args(  # type: ignore[override]
@@ -68,12 +84,17 @@ def _word(name: str, value: object) -> str:
     parts = value if isinstance(value, list) else [value]
     if name == "config" or not all(isinstance(part, str | int | float) for part in parts):
         raise ValueError(f"{name} should be a number, a text, a list of these or a truth value")
-    return f"--{name}={_text(parts)}"
+    return f"--{name}={text(parts)}"
 
 
-def _text(value: object) -> str:
-    """A value as the command line has it."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of the loop of a training."""
+
+    out: str = described(MISSING, "weights, curve, checkpoint", metavar="DIR")
+    every: int = described(1000, "steps between checkpoints")
+    resume: bool = described(False, "continue the checkpoint in --out")
+    tensorboard: bool = described(False, "log for TensorBoard too, in --out")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
@@ -83,22 +104,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
         parser: Receives the options; `run_from_arguments` takes what it parses.
         every: Default number of steps between checkpoints.
     """
-    parser.add_argument("--out", required=True, metavar="DIR", help="weights, curve, checkpoint")
-    parser.add_argument(
-        "--every", type=int, default=every, help="steps between checkpoints (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="continue the checkpoint in --out",
-    )
-    parser.add_argument(
-        "--tensorboard",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="log for TensorBoard too, in --out",
-    )
+    add_options(parser, RunOptions, every=every)
 
 
 def run_from_arguments(training: Training, iterations: int, arguments: argparse.Namespace) -> bool:
@@ -115,17 +121,10 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
     Raises:
         InputError: See `innerloop_vos.training.loop.run`.
     """
-    if arguments.every > MOST:
-        raise InputError(f"--every should be at most {MOST}, got {str(arguments.every)[:50]}")
-    return run(
-        training,
-        arguments.out,
-        iterations,
-        every=arguments.every,
-        resume=arguments.resume,
-        tensorboard=arguments.tensorboard,
-        record=describe(arguments),
-    )
+    options = read_fields(arguments, RunOptions)
+    if options.every > MOST:
+        raise InputError(f"--every should be at most {MOST}, got {str(options.every)[:50]}")
+    return run(training, iterations=iterations, record=describe(arguments), **asdict(options))
 
 
 def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names: str = "") -> None:
@@ -133,32 +132,13 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
 
     Args:
         parser: Receives the options; `read_settings` takes what it parses.
-        presets: Settings of one dataclass, whose values are the defaults; what the dataclass says
-            of an argument is its help.
+        presets: Settings of one dataclass, whose values are the defaults.
         names: What the presets are called in the help, where they are several.
     """
-    kind = type(presets[0])
     group = parser.add_argument_group(
         "settings", "In brackets: the default" + (f", or those of {names}." if names else ".")
     )
-    # Lines of a description after the first are indented further.
-    found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)$", kind.__doc__ or "", re.M)
-    described = {name: " ".join(text.split()) for name, text in found}
-    hints = get_type_hints(kind)
-    for field in fields(kind):
-        defaults = [_text(getattr(preset, field.name)) for preset in presets]
-        shown = " | ".join(defaults if len(set(defaults)) > 1 else defaults[:1])
-        group.add_argument(
-            option(field.name),
-            # Python without docstrings (-OO) has names alone.
-            help=f"{described.get(field.name, '')} ({shown})".strip().replace("%", "%%"),
-            **_form(hints[field.name]),
-        )
-
-
-def option(name: str) -> str:
-    """Return the option of the command line for an argument of a function."""
-    return f"--{name.replace('_', '-')}"
+    add_preset_options(group, *presets)
 
 
 def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
@@ -176,15 +156,26 @@ def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
     return replace(preset, **{n: v for n, v in given.items() if v is not None})  # type: ignore[type-var]
 
 
-def _form(hint: Any) -> dict[str, Any]:
-    """How the command line gives a value of a type."""
-    if hint is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if get_origin(hint) is not tuple:
-        return {"type": hint}
-    item = get_args(hint)[0]
+def write_config(arguments: argparse.Namespace, preset: Any, implied: Sequence[str] = ()) -> str:
+    """Write all options as a file that `--config` reads.
 
-    def values(text: str) -> tuple[Any, ...]:
-        return tuple(item(part) for part in text.split(",") if part)
+    Args:
+        arguments: What a `TrainingParser` parsed.
+        preset: The settings that hold where none are given.
+        implied: Those of which it matters whether they are given; they are left out if not.
 
-    return {"type": values, "metavar": "VALUE,..."}
+    Returns:
+        TOML; what has no value is left out.
+
+    Raises:
+        InputError: A setting is out of its range.
+    """
+    settings = asdict(read_settings(arguments, preset))
+    options = vars(arguments) | {n: v for n, v in settings.items() if n not in implied}
+    return tomli_w.dumps(
+        {
+            option(name).removeprefix("--"): value
+            for name, value in options.items()
+            if value is not None and name not in _NOT_IN_A_FILE
+        }
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import described
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.segmenter import LWLSegmenter
@@ -32,41 +33,33 @@ from innerloop_vos.training.validation import Validation
 class DecoderTrainingSettings:
     """Settings of the training of the decoder alone.
 
-    Args:
-        iterations: Optimizer steps.
-        batch_size: Windows per step.
-        height: Of the windows in pixels, a multiple of 16.
-        width: Of the windows in pixels, a multiple of 16.
-        record_every: Steps from one tracking of clips, with the decoder as it then is, to the next.
-        tracked_clips: How many clips are tracked at a time, at most; they are drawn anew each time.
-        interval: Frames of a clip from one that is tracked to the next, on average; forwards or
-            backwards.
-        tracked_frames: How many frames of a clip are tracked, at most.
-        rate: Learning rate of the decoder at its height.
-        warmup: Steps in which it rises; then it falls to zero like half a cosine.
-        weight_decay: Of AdamW.
-        cross_entropy: Weight of the cross-entropy beside the Lovász loss.
-        clip: Greatest norm of the gradient, which is scaled down to it.
-        seed: Of the first weights and the windows.
-
     Raises:
         InputError: A value is out of its range.
     """
 
-    iterations: int = 1000
-    batch_size: int = 8
-    height: int = 256
-    width: int = 448
-    record_every: int = 500
-    tracked_clips: int = 60
-    interval: int = 4
-    tracked_frames: int = 18
-    rate: float = 5e-4
-    warmup: int = 30
-    weight_decay: float = 1e-2
-    cross_entropy: float = 2.0
-    clip: float = 1.0
-    seed: int = 0
+    iterations: int = described(1000, "Optimizer steps.")
+    batch_size: int = described(8, "Windows per step.")
+    height: int = described(256, "Of the windows in pixels, a multiple of 16.")
+    width: int = described(448, "Of the windows in pixels, a multiple of 16.")
+    record_every: int = described(
+        500, "Steps from one tracking of clips, with the decoder as it then is, to the next."
+    )
+    tracked_clips: int = described(
+        60, "How many clips are tracked at a time, at most; they are drawn anew each time."
+    )
+    interval: int = described(
+        4,
+        "Frames of a clip from one that is tracked to the next, on average; forwards or backwards.",
+    )
+    tracked_frames: int = described(18, "How many frames of a clip are tracked, at most.")
+    rate: float = described(5e-4, "Learning rate of the decoder at its height.")
+    warmup: int = described(
+        30, "Steps in which it rises; then it falls to zero like half a cosine."
+    )
+    weight_decay: float = described(1e-2, "Of AdamW.")
+    cross_entropy: float = described(2.0, "Weight of the cross-entropy beside the Lovász loss.")
+    clip: float = described(1.0, "Max norm of the gradient, which is scaled down to it.")
+    seed: int = described(0, "Of the first weights and the windows.")
 
     def __post_init__(self) -> None:
         require_positive(

@@ -9,6 +9,7 @@ from torch import nn
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
+from innerloop_vos.configuration.arguments import described
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import LWL
@@ -52,65 +53,65 @@ def _rate_name(part: str) -> str:
 class LWLTrainingSettings:
     """Settings of one stage of a training; the defaults are those of the released stage 1.
 
-    Args:
-        iterations: Optimizer steps.
-        batch_size: Mini-sequences per step.
-        height: Of the crops in pixels.
-        width: Of the crops in pixels.
-        test_frames: Frames of a mini-sequence that are segmented, after one to learn from.
-        window: Frames of the clip that a mini-sequence comes from.
-        search_factor: Side of the crops in units of the object's.
-        zoom: Crops are up to so many times smaller, and the held-out clips are segmented at so many
-            times the height and width.
-        jitter: Of the crops, as a share of the released.
-        paste: Share of the mini-sequences that an object of another clip is pasted into.
-        init_steps: Steps of the inner solver on the frame that is learned from.
-        update_steps: Steps after each frame that is segmented, learning from its predicted mask.
-        loss: lovasz or cross-entropy, over all pixels of the batch as one set.
-        loss_weight: What the loss is multiplied by.
-        regularization_rate: Learning rate of the target model's regularization; 0 freezes a part.
-        projection_rate: Learning rate of the projection to target features.
-        decoder_rate: Learning rate of the decoder.
-        label_encoder_rate: Learning rate of the label encoder without its weight predictor.
-        weight_predictor_rate: Learning rate of the last layer of the weights.
-        weight_predictor_start: Steps before it learns: until the labels make sense, the loss is so
-            sensitive to their weights that all else learns less.
-        box_encoder_rate: Learning rate of the box encoder.
-        backbone_rate: Learning rate of the backbone, all but its first layers.
-        decay_at: Steps at which the learning rates fall to a fifth.
-        clip: Greatest norm of the gradient of a part, which is scaled down to it: those of the
-            weights are at times a hundred times the others. Default: any.
-        seed: Of the first weights, the mini-sequences and their augmentation.
-
     Raises:
         InputError: A value is out of its range.
     """
 
-    iterations: int = 70_000
-    batch_size: int = 20
-    height: int = 480
-    width: int = 832
-    test_frames: int = 3
-    window: int = 100
-    search_factor: float = 5.0
-    zoom: float = 1.0
-    jitter: float = 1.0
-    paste: float = 0.0
-    init_steps: int = 5
-    update_steps: int = 2
-    loss: str = "lovasz"
-    loss_weight: float = 100.0
-    regularization_rate: float = 1e-4
-    projection_rate: float = 2e-5
-    decoder_rate: float = 1e-4
-    label_encoder_rate: float = 2e-4
-    weight_predictor_rate: float = 2e-4
-    weight_predictor_start: int = 0
-    box_encoder_rate: float = 0.0
-    backbone_rate: float = 0.0
-    decay_at: tuple[int, ...] = (40_000,)
-    clip: float = math.inf
-    seed: int = 0
+    iterations: int = described(70_000, "Optimizer steps.")
+    batch_size: int = described(20, "Mini-sequences per step.")
+    height: int = described(480, "Of the crops in pixels.")
+    width: int = described(832, "Of the crops in pixels.")
+    test_frames: int = described(
+        3, "Frames of a mini-sequence that are segmented, after one to learn from."
+    )
+    window: int = described(100, "Frames of the clip that a mini-sequence comes from.")
+    search_factor: float = described(5.0, "Side of the crops in units of the object's.")
+    zoom: float = described(
+        1.0,
+        "Crops are up to so many times smaller, and the held-out clips are segmented at so "
+        "many times the height and width.",
+    )
+    jitter: float = described(1.0, "Of the crops, as a share of the released.")
+    paste: float = described(
+        0.0, "Share of the mini-sequences that an object of another clip is pasted into."
+    )
+    init_steps: int = described(5, "Steps of the inner solver on the frame that is learned from.")
+    update_steps: int = described(
+        2, "Steps after each frame that is segmented, learning from its predicted mask."
+    )
+    loss: str = described(
+        "lovasz", "lovasz or cross-entropy, over all pixels of the batch as one set."
+    )
+    loss_weight: float = described(100.0, "What the loss is multiplied by.")
+    regularization_rate: float = described(
+        1e-4, "Learning rate of the target model's regularization; 0 freezes a part."
+    )
+    projection_rate: float = described(2e-5, "Learning rate of the projection to target features.")
+    decoder_rate: float = described(1e-4, "Learning rate of the decoder.")
+    label_encoder_rate: float = described(
+        2e-4, "Learning rate of the label encoder without its weight predictor."
+    )
+    weight_predictor_rate: float = described(
+        2e-4, "Learning rate of the last layer of the weights."
+    )
+    weight_predictor_start: int = described(
+        0,
+        "Steps before it learns: until the labels make sense, the loss is so sensitive to "
+        "their weights that all else learns less.",
+    )
+    box_encoder_rate: float = described(0.0, "Learning rate of the box encoder.")
+    backbone_rate: float = described(
+        0.0, "Learning rate of the backbone, all but its first layers."
+    )
+    decay_at: tuple[int, ...] = described(
+        (40_000,), "Steps at which the learning rates fall to a fifth."
+    )
+    clip: float = described(
+        math.inf,
+        "Max norm of the gradient of a part, which is scaled down to it: those of the "
+        "weights are at times a hundred times the others. Default: any.",
+    )
+    seed: int = described(0, "Of the first weights, the mini-sequences and their augmentation.")
 
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size window search_factor init_steps loss_weight")

@@ -1,0 +1,30 @@
+"""Builds the segmenter of `--method e-osvos`."""
+
+from dataclasses import replace
+
+import torch
+
+from innerloop.errors import InputError
+from innerloop_vos.configuration.options import MOST, read_options
+from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, load_eosvos
+from innerloop_vos.methods.interface import MethodOptions
+
+
+def build(options: MethodOptions, weights: str | None, device: torch.device) -> EOSVOSSegmenter:
+    """See `innerloop_vos.methods.interface.Builder`; weights are needed."""
+    options.refuse_backbone("e-osvos")
+    if not weights:
+        raise InputError(
+            "weights: e-osvos needs a file of weights; 'innerloop-vos train e-osvos' makes one, "
+            "and 'innerloop-vos convert e-osvos' does from a released checkpoint"
+        )
+    network, rates = load_eosvos(weights)
+    if options.solver:
+        raise InputError(f"solver: {options.solver!r}; e-osvos has its own, gradient descent")
+    if not 0 <= options.steps <= MOST:
+        least = "at least 0" if options.steps < 0 else f"at most {MOST}"
+        raise InputError(f"steps: {str(options.steps)[:50]}, should be {least}")
+    own = EOSVOSOptions(steps=options.steps)
+    if not options.online:
+        own = replace(own, online_interval=None)
+    return EOSVOSSegmenter(network, rates, read_options(options.settings, own), device)

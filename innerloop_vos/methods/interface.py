@@ -1,0 +1,65 @@
+"""What a method is to the command line: a function, or a class, that builds its segmenter."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from innerloop.errors import InputError
+from innerloop_vos.segmenter import Segmenter
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """What the command line says to all methods; each refuses what it has no use for.
+
+    Args:
+        solver: Name of the inner solver; see `innerloop_vos.methods.solvers`. None: the method's.
+        backbone: Name of the feature extractor; see `innerloop_vos.backbones`. None: the method's.
+        steps: Fine-tuning steps on the first frame.
+        online: Whether to adapt on later frames too.
+        settings: Further settings, each NAME=VALUE, for
+            `innerloop_vos.configuration.options.read_options` and a dataclass of the method.
+    """
+
+    solver: str | None
+    backbone: str | None
+    steps: int
+    online: bool
+    settings: tuple[str, ...]
+
+    def refuse_backbone(self, method: str) -> None:
+        """Raise InputError if a backbone was given to a method that brings its own."""
+        if self.backbone:
+            raise InputError(
+                f"backbone: {self.backbone!r}; that of {method} comes with its weights, only ridge "
+                "(--method ridge) takes another"
+            )
+
+
+class Builder(Protocol):
+    """What `--method` finds: by the name of an entry point, or as `package.module:Object`.
+
+    A package that brings a method declares, in its setup.cfg,
+
+        [options.entry_points]
+        innerloop_vos.methods =
+            mine = my_package.module:build
+
+    and `--method mine` then builds it; `--method my_package.module:build` needs no declaration.
+    A subclass of `Segmenter` that is made with these three arguments is a builder too.
+    """
+
+    def __call__(
+        self, options: MethodOptions, weights: str | None, device: torch.device
+    ) -> Segmenter:
+        """Build the segmenter.
+
+        Args:
+            options: See there.
+            weights: The file that `--weights` names, if any.
+            device: Where to compute.
+
+        Raises:
+            InputError: An option, or the file, cannot be used.
+        """
