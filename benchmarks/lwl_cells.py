@@ -9,11 +9,11 @@ import torch
 from lwl_rows import Row
 
 from innerloop_vos.backbones import backbone
+from innerloop_vos.configuration.options import changed
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
 from innerloop_vos.lwl.builders import LIGHT_SIZES
-from innerloop_vos.lwl.segmenter import default_options
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings
 from innerloop_vos.training.loop import CHECKPOINT, run
@@ -81,13 +81,13 @@ def measured(
     Returns:
         J and F, means over the clips, and the J of each clip by its name, in percent.
     """
-    options = replace(
-        default_options(network),
+    options = changed(
+        network.preset.mask,
         output=(arguments.height, arguments.width),
         search_factor=arguments.search_factor,
         # The paper has neither.
         mirror=False,
         reach=None,
     )
-    figures = validation.figures(LWLSegmenter(network, replace(options, **row.options)))
+    figures = validation.figures(LWLSegmenter(network, changed(options, **row.options)))
     return {name.rpartition("/")[2]: 100 * value for name, value in figures.items()}

@@ -16,7 +16,7 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.lwl import LWL, LWLSegmenter, load_lwl
-from innerloop_vos.lwl.options import STRIDE_8_OPTIONS
+from innerloop_vos.lwl.presets import LIGHT
 from innerloop_vos.lwl.training.decoder import DecoderTraining, DecoderTrainingSettings
 from innerloop_vos.lwl.training.decoder_command import (
     add_lwl_decoder_arguments,
@@ -28,7 +28,7 @@ from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 
-OPTIONS = replace(STRIDE_8_OPTIONS, output=(96, 160), capacity=2, init_steps=4, update_steps=1)
+PRESET = LIGHT.changed(output=(96, 160), capacity=2, init_steps=4, update_steps=1)
 TINY = DecoderTrainingSettings(
     iterations=4,
     batch_size=2,
@@ -56,7 +56,8 @@ def clips():
 
 @pytest.fixture(autouse=True)
 def small_input(monkeypatch):
-    monkeypatch.setattr("innerloop_vos.lwl.segmenter.STRIDE_8_OPTIONS", OPTIONS)
+    monkeypatch.setattr("innerloop_vos.lwl.model.network.LIGHT", PRESET)
+    monkeypatch.setattr("innerloop_vos.lwl.training.network_options.of_small", lambda sizes: PRESET)
 
 
 def network(**sizes):

@@ -7,6 +7,7 @@ import torch
 from lwl_goldens import GOLDENS, load, seeded_state
 from shared import needs_shared
 
+from innerloop_vos.configuration.options import changed
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_resnet50
 from innerloop_vos.lwl.tracking.moments import target_state
 
@@ -50,7 +51,7 @@ def network():
 @pytest.fixture(scope="module")
 def run(golden, network):
     """A row a frame: labels, probabilities, and what is known of each tracked object."""
-    segmenter = Recorder(network, LWLOptions(output=(96, 160), capacity=4))
+    segmenter = Recorder(network, changed(LWLOptions(), output=(96, 160), capacity=4))
     frames, masks = golden["frames"].permute(0, 3, 1, 2), golden["masks"]
     first = masks[0] * (masks[0] < 3)
     rows = [{"labels": segmenter.start(frames[0], first), "raw": segmenter.probabilities[1:]}]
@@ -118,7 +119,7 @@ def test_search_regions_golden(run, golden):
 
 @needs_shared
 def test_lower_precision_finds_about_the_same_masks(golden, network):
-    options = LWLOptions(output=(96, 160), capacity=4)
+    options = changed(LWLOptions(), output=(96, 160), capacity=4)
     segmenter = LWLSegmenter(network, options, autocast=torch.bfloat16)
     frames, masks = golden["frames"].permute(0, 3, 1, 2), golden["masks"]
     segmenter.start(frames[0], masks[0] * (masks[0] < 3))

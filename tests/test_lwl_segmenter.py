@@ -1,17 +1,15 @@
 """LWL on video: what its settings do, and behaviour of our own."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from continuing import check_goes_on
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.configuration.options import changed, flat
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.masks import box_to_mask
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_mobilenet_v2, lwl_small
-from innerloop_vos.lwl.segmenter import default_options
 from innerloop_vos.lwl.tracking.consensus import consensus
 
 
@@ -20,8 +18,8 @@ def small(box=False, **options):
     network = lwl_small(
         features=16, outputs=4, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8), box=box
     )
-    settings = LWLOptions(output=(96, 160), capacity=3, init_steps=4, **options)
-    return LWLSegmenter(network, settings, replace(settings, update_interval=2))
+    settings = changed(LWLOptions(), output=(96, 160), capacity=3, init_steps=4, **options)
+    return LWLSegmenter(network, settings, changed(settings, update_interval=2))
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +151,7 @@ def test_a_box_gives_a_mask_and_the_settings_that_follow_it(clip):
 
 def test_the_object_in_a_box_is_looked_for_in_a_region_around_it(clip):
     segmenter = small(box=True)
-    segmenter.box_options = replace(segmenter.box_options, box_factor=2, box_output=(64, 96))
+    segmenter.box_options = changed(segmenter.box_options, box_factor=2, box_output=(64, 96))
     box, seen = (40, 20, 60, 40), []
 
     def segment(images, boxes):
@@ -174,7 +172,7 @@ def test_updates_learn_from_what_the_target_model_finds_where_asked(clip):
     torch.manual_seed(0)
     network = lwl_small(outputs=2, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
     torch.nn.init.normal_(network.decoder.project.conv3.weight)
-    options = LWLOptions(output=(96, 160), capacity=3, init_steps=4, learn_from="scores")
+    options = changed(LWLOptions(), output=(96, 160), capacity=3, init_steps=4, learn_from="scores")
     segmenter = LWLSegmenter(network, options)
     frames, masks = clip
     segmenter.start(frames[0], masks[0])
@@ -199,8 +197,10 @@ def coloured(**options):
     network = lwl_small(
         features=16, outputs=2, colours=6, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8)
     )
-    settings = LWLOptions(output=(96, 160), capacity=3, init_steps=4, learn_from="scores")
-    return LWLSegmenter(network, replace(settings, **options))
+    settings = changed(
+        LWLOptions(), output=(96, 160), capacity=3, init_steps=4, learn_from="scores"
+    )
+    return LWLSegmenter(network, changed(settings, **options))
 
 
 def test_the_decoder_sees_the_consensus_of_two_filters_and_updates_the_lower_one(clip, monkeypatch):
@@ -303,20 +303,30 @@ def test_an_object_that_scores_low_everywhere_is_absent(clip, monkeypatch, conse
 )
 def test_what_a_network_cannot_do_is_named(sizes, options, needed):
     network = lwl_small(**sizes, label_widths=(4, 4, 8), decoder_widths=(8, 8, 8, 8))
-    for given in ({"options": LWLOptions(**options)}, {"box_options": LWLOptions(**options)}):
+    for given in (
+        {"options": changed(LWLOptions(), **options)},
+        {"box_options": changed(LWLOptions(), **options)},
+    ):
         with pytest.raises(InputError, match=f"^{needed}"):
             LWLSegmenter(network, **given)
 
 
+def flat_preset(network):
+    return flat(network.preset.mask)
+
+
 def test_the_small_network_has_settings_of_its_own():
-    small, large = default_options(lwl_small()), default_options(lwl_mobilenet_v2())
-    assert (small.learn_from, large.learn_from) == ("scores", "decoder")
-    assert (small.mirror, large.mirror) == (True, False)
-    assert (small.reach, large.reach) == (1.0, None)
-    assert (small.presence, small.consensus) == (None, False)
-    coloured = default_options(lwl_small(colours=2))
-    assert (coloured.presence, coloured.consensus) == (0.6, True)
-    assert coloured == replace(small, presence=0.6, consensus=True)
+    small, large = flat_preset(lwl_small()), flat_preset(lwl_mobilenet_v2())
+    for name, here, there in (
+        ("learn_from", "scores", "decoder"),
+        ("mirror", True, False),
+        ("reach", 1.0, None),
+        ("presence", None, None),
+        ("consensus", False, False),
+    ):
+        assert (small[name], large[name]) == (here, there)
+    coloured = flat_preset(lwl_small(colours=2))
+    assert coloured == small | {"presence": 0.6, "consensus": True}
 
 
 @pytest.mark.parametrize("reach", [None, 1.0])
@@ -330,8 +340,10 @@ def test_what_appears_out_of_reach_is_neither_found_nor_learned(reach):
     logits = torch.where(mask.bool() | double, 5.0, -5.0)[None]
     network.decoder.forward = lambda *seen: logits.clone()
     network.decoder.uncorrected = lambda *seen: logits.clone()
-    options = LWLOptions(output=(96, 160), search_factor=None, half_cell_shift=False, reach=reach)
-    segmenter = LWLSegmenter(network, replace(options, learn_from="scores"))
+    options = changed(
+        LWLOptions(), output=(96, 160), search_factor=None, half_cell_shift=False, reach=reach
+    )
+    segmenter = LWLSegmenter(network, changed(options, learn_from="scores"))
     segmenter.start(frames[0], mask)
     labels = segmenter.step(frames[1])
     learned = segmenter.memory.samples()[1][0, 1:, :1]
@@ -346,10 +358,12 @@ def test_a_mirrored_first_frame_finds_the_object_mirrored_as_well():
     torch.manual_seed(0)
     network = lwl_small(outputs=1, mask_label=True, decoder_widths=(8, 8, 8, 8))
     frames, masks = synthetic_clip(1, (96, 160), objects=1, seed=1)
-    options = LWLOptions(output=(96, 160), search_factor=None, init_steps=20, half_cell_shift=False)
+    options = changed(
+        LWLOptions(), output=(96, 160), search_factor=None, init_steps=20, half_cell_shift=False
+    )
     agreement = []
     for mirror in (False, True):
-        segmenter = LWLSegmenter(network, replace(options, mirror=mirror))
+        segmenter = LWLSegmenter(network, changed(options, mirror=mirror))
         segmenter.start(frames[0], masks[0])
         assert segmenter.memory.samples()[0].shape[1] == 1 + mirror
         segmenter.step(frames[0].flip(-1))
@@ -359,7 +373,7 @@ def test_a_mirrored_first_frame_finds_the_object_mirrored_as_well():
     assert agreement[1] > agreement[0] > 0
     assert agreement[1] > 0.9
     with pytest.raises(ValueError, match="mirror: True, should be False where first_weight"):
-        replace(options, mirror=True, first_weight=None)
+        changed(options, mirror=True, first_weight=None)
 
 
 def test_a_box_needs_a_box_encoder(clip):
@@ -387,7 +401,7 @@ def test_a_box_needs_a_box_encoder(clip):
 )
 def test_bad_options_are_named(options, name):
     with pytest.raises(ValueError, match=f"^{name}"):
-        LWLOptions(**options)
+        changed(LWLOptions(), **options)
 
 
 def after_a_box(segmenter, frame):

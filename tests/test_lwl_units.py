@@ -7,6 +7,7 @@ import torch
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
 
+from innerloop_vos.configuration.options import changed
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.tracking.consensus import consensus
 from innerloop_vos.lwl.tracking.continuity import far_parts
@@ -155,7 +156,7 @@ def test_cropping_and_pasting_undo_each_other():
 def test_an_absent_object_is_looked_for_ever_further_around(presence, growth):
     mask = torch.zeros(2000, 2000, dtype=torch.bool)
     mask[900:1100, 900:1100] = True
-    options = LWLOptions(output=(400, 400), border="replicate", presence=presence)
+    options = changed(LWLOptions(), output=(400, 400), border="replicate", presence=presence)
     target = Motion(options, mask)
 
     def sides():

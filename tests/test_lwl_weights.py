@@ -13,7 +13,7 @@ from innerloop_vos.cli import main
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.masks import read_mask, write_mask
 from innerloop_vos.io.video import write_video
-from innerloop_vos.lwl import load_lwl, lwl_mobilenet_v2, lwl_resnet50, lwl_small, save_lwl
+from innerloop_vos.lwl import load_lwl, lwl_mobilenet_v2, lwl_resnet50, lwl_small, presets, save_lwl
 
 TINY = {"features": 8, "outputs": 4, "label_widths": (2, 4, 8), "decoder_widths": (8, 8, 8, 4)}
 
@@ -105,7 +105,7 @@ def test_the_command_line_segments_with_lwl(tmp_path, capsys):
     whole_frame = ["--option", "search_factor=None", "--option", "capacity=4"]
     assert main([*arguments, *weights, "--mask", str(mask), *whole_frame]) == 0
     assert main([*arguments, *weights, "--mask", str(mask), "--option", "capacity=1"]) == 2
-    assert "option: capacity: 1, should be at least 2" in capsys.readouterr().err
+    assert "option: capacity: 1, should be from 2 to 10000" in capsys.readouterr().err
     assert main([*arguments, "--mask", str(mask), "--backbone", "resnet50"]) == 2
     assert "that of lwl comes with its weights" in capsys.readouterr().err
 
@@ -119,3 +119,31 @@ def test_the_shipped_weights_are_for_masks_and_boxes():
     assert all(value.dtype == torch.float32 for value in network.parameters())
     package = Path(innerloop_vos.__file__).parent
     assert sum(path.stat().st_size for path in package.rglob("*.safetensors")) < 16e6
+
+
+def test_settings_are_saved_with_the_weights(tmp_path):
+    network = lwl_small(**TINY)
+    network.preset = network.preset.changed(capacity=5, output=(64, 96), search_factor=None)
+    save_lwl(network, tmp_path / "w.safetensors")
+    assert load_lwl(tmp_path / "w.safetensors").preset == network.preset
+    assert lwl_small("default").preset == presets.SMALL_WITH_COLOURS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda preset: preset.pop("box"),
+        lambda preset: preset["mask"].update(capacity=1),
+        lambda preset: preset["mask"].update(capacity="many"),
+        lambda preset: preset["mask"].update(strange=1),
+        lambda preset: preset.update(mask=3),
+    ],
+)
+def test_strange_settings_in_a_file_are_refused(tmp_path, monkeypatch, change):
+    network = lwl_small(**TINY)
+    written = network.preset.to_json()
+    change(written)
+    monkeypatch.setattr(presets.Preset, "to_json", lambda preset: written)
+    save_lwl(network, tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match="does not say which LWL network it holds"):
+        load_lwl(tmp_path / "w.safetensors")

@@ -3,7 +3,7 @@
 import ast
 import math
 from collections.abc import Iterable
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -38,8 +38,8 @@ def read_options(words: Iterable[str], options: Options) -> Options:
             out of its range.
     """
     given: dict[str, Any] = {}
-    hints = get_type_hints(type(options))
-    known = [field.name for field in fields(options)]  # type: ignore[arg-type]
+    hints = _hints(type(options))
+    known = list(hints)
     for word in words:
         name, _, value = word.partition("=")
         if name not in known:
@@ -54,9 +54,65 @@ def read_options(words: Iterable[str], options: Options) -> Options:
         if not _fits(given[name], hints[name]):
             raise InputError(f"option: {word!r}, should be {_wanted(hints[name])}")
     try:
-        return replace(options, **given)  # type: ignore[type-var]
+        return changed(options, **given)
     except (TypeError, ValueError) as error:
         raise InputError(f"option: {error}") from error
+
+
+def changed(options: Options, **settings: Any) -> Options:
+    """Change settings by name, those of settings inside too.
+
+    Args:
+        options: a dataclass, whose fields may be dataclasses.
+        settings: new values by the names of fields, which are different everywhere in it.
+
+    Returns:
+        The changed settings.
+
+    Raises:
+        TypeError, ValueError: a name is unknown, a value of another kind or out of range.
+    """
+    hints = _hints(type(options))
+    for name, value in settings.items():
+        if name not in hints:
+            raise TypeError(f"{name!r} is unknown; there are {', '.join(hints)}")
+        if not _fits(value, hints[name]):
+            raise ValueError(f"{name}: {value!r}, should be {_wanted(hints[name])}")
+    replaced: Options = _replaced(options, settings)
+    return replaced
+
+
+def flat(options: Any) -> dict[str, Any]:
+    """All settings by name, those of settings inside too."""
+    found: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        found.update(flat(value) if is_dataclass(value) else {field.name: value})
+    return found
+
+
+def _replaced(options: Any, settings: dict[str, Any]) -> Any:
+    own: dict[str, Any] = {}
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if is_dataclass(value):
+            own[field.name] = _replaced(value, settings)
+        elif field.name in settings:
+            own[field.name] = settings[field.name]
+    return replace(options, **own)
+
+
+def names(kind: type) -> list[str]:
+    """The names of all settings."""
+    return list(_hints(kind))
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(kind).items():
+        inside = isinstance(hint, type) and is_dataclass(hint)
+        found.update(_hints(hint) if inside else {name: hint})
+    return found
 
 
 def _fits(value: Any, hint: Any) -> bool:

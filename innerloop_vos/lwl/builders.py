@@ -8,6 +8,7 @@ from typing import Any
 from innerloop_vos.backbones import Backbone, backbone
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.presets import Preset, of_small
 from innerloop_vos.weight_files import fit, read_network, read_weights
 
 LIGHT_SIZES: dict[str, Any] = {
@@ -51,8 +52,13 @@ def lwl_small(weights: str | Path | None = None, **sizes: Any) -> LWL:
     """
     if weights == "default":
         with resources.as_file(resources.files("innerloop_vos.lwl") / "small.safetensors") as path:
-            return lwl_small(path, **read_network(path)[1]["sizes"] | sizes)
-    return _build(backbone("small", None), weights, LIGHT_SIZES | sizes)
+            recipe = read_network(path)[1]
+            network = lwl_small(path, **recipe["sizes"] | sizes)
+            network.preset = Preset.from_json(recipe["preset"])
+            return network
+    network = _build(backbone("small", None), weights, LIGHT_SIZES | sizes)
+    network.preset = of_small(network.sizes)
+    return network
 
 
 def _build(features: Backbone, weights: str | Path | None, sizes: dict[str, Any]) -> LWL:

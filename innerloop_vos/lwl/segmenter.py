@@ -2,22 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop_vos.backbones import SmallBackbone
 from innerloop_vos.backbones.joining import check_finite
 from innerloop_vos.lwl.model.network import LWL
-from innerloop_vos.lwl.options import (
-    BOX_OPTIONS,
-    STRIDE_8_BOX_OPTIONS,
-    STRIDE_8_OPTIONS,
-    LWLOptions,
-)
+from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.tracking.consensus import consensus
 from innerloop_vos.lwl.tracking.continuity import far_parts
 from innerloop_vos.lwl.tracking.memory import TargetMemory
@@ -30,29 +24,17 @@ _ABSENT = -6.0
 """Greatest logit where the object cannot be."""
 
 
-def default_options(network: LWL, from_box: bool = False) -> LWLOptions:
-    """Return the settings that a network runs with: the released system's at stride 16."""
-    if network.joined:
-        options = STRIDE_8_BOX_OPTIONS if from_box else STRIDE_8_OPTIONS
-        if network.decoder.corrects and isinstance(network.feature_extractor, SmallBackbone):
-            # Chosen on whole held-out clips of DAVIS's train split, where it drifts without.
-            options = replace(options, learn_from="scores", update_steps=3, mirror=True, reach=1.0)
-            if network.colours is not None:
-                options = replace(options, presence=0.6, consensus=True)
-        return options
-    return BOX_OPTIONS if from_box else LWLOptions()
-
-
 def _check_possible(options: LWLOptions, network: LWL) -> None:
+    trust = options.trust
     asked = {
-        "learn_from: 'scores'": options.learn_from == "scores",
-        f"presence: {options.presence}": options.presence is not None,
-        "consensus: True": options.consensus,
+        "learn_from: 'scores'": trust.learn_from == "scores",
+        f"presence: {trust.presence}": trust.presence is not None,
+        "consensus: True": trust.consensus,
     }
     for option, wanted in asked.items():
         if wanted and not network.decoder.corrects:
             raise InputError(f"{option} needs a network with mask_label")
-    if options.consensus and network.colours is None:
+    if trust.consensus and network.colours is None:
         raise InputError("consensus: True needs a network with colours")
 
 
@@ -80,7 +62,7 @@ class LWLSegmenter(Segmenter):
 
     Args:
         network: the networks; moved to `device`.
-        options: settings for videos that start from a mask. Default: `default_options`.
+        options: settings for videos that start from a mask. Default: the network's preset.
         box_options: settings for the video that follows on `mask_from_box`. Default: likewise.
         device: where the work is done. Default: the CPU.
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
@@ -104,8 +86,8 @@ class LWLSegmenter(Segmenter):
     ) -> None:
         super().__init__(device)
         self.network = network.eval().to(self.device)
-        self.mask_options = options or default_options(network)
-        self.box_options = box_options or default_options(network, from_box=True)
+        self.mask_options = options or network.preset.mask
+        self.box_options = box_options or network.preset.box
         for setting in (self.mask_options, self.box_options):
             _check_possible(setting, network)
         self._autocast = torch.autocast(
@@ -117,10 +99,11 @@ class LWLSegmenter(Segmenter):
         self.options = self.box_options if self._from_box else self.mask_options
         self._from_box = False
         options = self.options
-        self.memory = TargetMemory(options.capacity, options.learning_rate, options.first_weight)
+        memory = options.memory
+        self.memory = TargetMemory(memory.capacity, memory.learning_rate, memory.first_weight)
         self.motions: list[Motion] = []
         # Of an object, as many filters as views, side by side; likewise in the memory.
-        self._views = 1 + options.consensus
+        self._views = 1 + options.trust.consensus
         self.filters = torch.empty(0, device=self.device)
         self._updates = 0
 
@@ -185,7 +168,7 @@ class LWLSegmenter(Segmenter):
         filter_scores = self.network.target_model.score(self.filters, seen[:, None])[:, 0]
         scores, learned = (
             consensus(filter_scores[::2], filter_scores[1::2])
-            if self.options.consensus
+            if self.options.trust.consensus
             else (filter_scores, filter_scores)
         )
         with self._autocast:
@@ -194,12 +177,14 @@ class LWLSegmenter(Segmenter):
         found = _paste(logits, regions, size)
         present = self._appears(learned)
         nowhere = ~present[:, None, None].expand_as(found)
-        if self.options.reach is not None:
+        if self.options.trust.reach is not None:
             before = self.probabilities[1:] > 0.5
-            nowhere = nowhere | far_parts(found, before, self.options.reach, self.options.min_area)
+            nowhere = nowhere | far_parts(
+                found, before, self.options.trust.reach, self.options.region.min_area
+            )
         found[nowhere] = found[nowhere].clamp(max=_ABSENT)
         learn_mask = None
-        if self.options.learn_from == "scores":
+        if self.options.trust.learn_from == "scores":
             uncorrected = self.network.decoder.uncorrected(learned, patches[shared])
             uncorrected = _paste(uncorrected, regions, size)
             uncorrected[nowhere] = uncorrected[nowhere].clamp(max=_ABSENT)
@@ -216,9 +201,9 @@ class LWLSegmenter(Segmenter):
 
     def _appears(self, scores: Tensor) -> Tensor:
         """Whether each object is anywhere in its target scores (O, D, h, w)."""
-        if self.options.presence is None:
+        if self.options.trust.presence is None:
             return torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-        return scores[:, 0].amax((1, 2)) >= self.options.presence
+        return scores[:, 0].amax((1, 2)) >= self.options.trust.presence
 
     def _seen(self, features: Tensor) -> Tensor:
         """Features (O, ..., C, h, w) as each filter sees them, (O * views, ..., C, h, w)."""
@@ -243,7 +228,7 @@ class LWLSegmenter(Segmenter):
         if self._updates % self.options.update_interval or not present.any():
             return
         features, labels, weights, scores, shares = self.memory.samples()
-        if not self.options.squared_weights:
+        if not self.options.memory.squared_weights:
             shares = shares.sqrt()
         filters, fitted = self.network.target_model.refit(
             features,

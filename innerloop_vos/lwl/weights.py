@@ -8,6 +8,7 @@ from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.lwl.builders import has_box_encoder, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.presets import Preset
 from innerloop_vos.weight_files import (
     Kind,
     Recipe,
@@ -50,7 +51,12 @@ def save_lwl(network: LWL, path: str | Path) -> None:
         InputError: the path ends otherwise, or the file cannot be written.
     """
     builder = _BUILDERS[type(network.feature_extractor)].__name__
-    write_network(path, network.state_dict(), {"builder": builder, "sizes": network.sizes})
+    recipe = {
+        "builder": builder,
+        "sizes": network.sizes,
+        "preset": network.preset.to_json(),
+    }
+    write_network(path, network.state_dict(), recipe)
 
 
 def load_lwl(path: str | Path) -> LWL:
@@ -69,7 +75,9 @@ def load_lwl(path: str | Path) -> LWL:
 
 
 def _build(recipe: Recipe) -> LWL:
-    return builder_in(recipe, _NAMED)(**recipe["sizes"])
+    network = builder_in(recipe, _NAMED)(**recipe["sizes"])
+    network.preset = Preset.from_json(recipe["preset"])
+    return network
 
 
 def load_released(path: str | Path) -> tuple[LWL, list[str]]:

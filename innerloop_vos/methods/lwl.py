@@ -4,7 +4,6 @@ import torch
 
 from innerloop_vos.configuration.options import read_options
 from innerloop_vos.lwl import LWLSegmenter, load_lwl, lwl_small
-from innerloop_vos.lwl.segmenter import default_options
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import solver
 
@@ -16,8 +15,6 @@ def build(options: MethodOptions, weights: str | None, device: torch.device) -> 
     if options.solver:
         network.target_model.solver = solver(options.solver)
     # Videos that start from a mask or from a box have settings of their own.
-    own, box = (
-        read_options(options.settings, default_options(network, from_box))
-        for from_box in (False, True)
-    )
+    own = read_options(options.settings, network.preset.mask)
+    box = read_options(options.settings, network.preset.box)
     return LWLSegmenter(network, own, box, device)

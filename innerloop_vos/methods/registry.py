@@ -1,12 +1,12 @@
 """The segmentation methods by name, and the options that the commands share."""
 
 import argparse
-from dataclasses import fields
 
 import torch
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones import BACKBONES
+from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.lwl.options import LWLOptions
@@ -70,7 +70,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         help="a further setting of lwl or e-osvos, such as update_interval=5; may be given several "
-        f"times. Of lwl: {_names(LWLOptions)}; of e-osvos: {_names(EOSVOSOptions)}",
+        f"times. Of lwl: {', '.join(names(LWLOptions))}; "
+        f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
     )
     add_device_argument(group)
 
@@ -80,10 +81,6 @@ def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGrou
     parser.add_argument(
         "--device", default="auto", help="cpu, cuda, cuda:1 ...; auto (default) takes a GPU if any"
     )
-
-
-def _names(options: type[LWLOptions] | type[EOSVOSOptions]) -> str:
-    return ", ".join(field.name for field in fields(options))
 
 
 def build_segmenter(arguments: argparse.Namespace) -> Segmenter:

@@ -15,6 +15,7 @@ from innerloop_vos.lwl.model.colours import ColourFeatures
 from innerloop_vos.lwl.model.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.model.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.model.target_model import TargetModel
+from innerloop_vos.lwl.presets import LIGHT, RELEASED
 
 
 class LWL(nn.Module):
@@ -41,6 +42,7 @@ class LWL(nn.Module):
             backbone, at stride 8. The released system has none. Default 0.
 
     Attributes:
+        preset: settings of videos that go with it.
         box_label_encoder: finds the mask in a box; None without `add_box_encoder`.
 
     Source:
@@ -65,6 +67,7 @@ class LWL(nn.Module):
         if colours < 0 or colours % 2 or (colours and stride != 8):
             raise ValueError(f"colours: {colours}, should be 0, or positive and even at stride 8")
         self.joined = stride == 8
+        self.preset = LIGHT if self.joined else RELEASED
         inputs = channels[1]
         if self.joined:
             inputs = 1 + sum(backbone.levels[name].channels for name in backbone.target_levels)

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from innerloop_vos.configuration.options import changed
 from innerloop_vos.io.masks import mask_to_box
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.tracking.region import (
@@ -38,8 +38,8 @@ class Motion:
         self.box = mask_to_box(mask)
         x, y, width, height = self.box
         self.position: Pair = (y + (height - 1) / 2, x + (width - 1) / 2)
-        self.scale = (options.search_factor or 1) * math.sqrt(
-            width * height / math.prod(options.output)
+        self.scale = (options.region.search_factor or 1) * math.sqrt(
+            width * height / math.prod(options.region.output)
         )
         self.base_size: Pair = (height / self.scale, width / self.scale)
         self._spread = 1.0
@@ -74,12 +74,14 @@ class Motion:
             `mirror` those mirrored.
         """
         options = self.options
-        if options.search_factor is None:
-            region = whole_frame(self.frame, options.output)
+        if options.region.search_factor is None:
+            region = whole_frame(self.frame, options.region.output)
             pair = region.crop(image), region.crop_mask(mask)
         else:
-            pair = first_sample(image, mask, self.box, options.output, options.search_factor)
-        if not options.mirror:
+            pair = first_sample(
+                image, mask, self.box, options.region.output, options.region.search_factor
+            )
+        if not options.memory.mirror:
             return pair[0][None], pair[1][None]
         patch, there = (torch.stack([part, part.flip(-1)]) for part in pair)
         return patch, there
@@ -89,11 +91,11 @@ class Motion:
 
         An object that may be absent (`presence`) is then looked for ever further around.
         """
-        least, greatest = self.options.scale_change
-        if area < self.options.min_area:
-            covered = self._region_scale**2 * math.prod(self.options.output)
+        least, greatest = self.options.region.scale_change
+        if area < self.options.region.min_area:
+            covered = self._region_scale**2 * math.prod(self.options.region.output)
             # From twice the frame's sides on, there is nothing more to see.
-            if self.options.presence is not None and covered < 4 * math.prod(self.frame):
+            if self.options.trust.presence is not None and covered < 4 * math.prod(self.frame):
                 self._spread *= greatest
             return
         self._spread = 1.0
@@ -109,19 +111,19 @@ class Motion:
     def region(self) -> SearchRegion:
         """Where to look for the object in the next frame."""
         options = self.options
-        if options.search_factor is None:
-            return whole_frame(self.frame, options.output)
+        if options.region.search_factor is None:
+            return whole_frame(self.frame, options.region.output)
         # Feature map and filter have an even and an odd size: cells and pixels are half a cell off.
         scale = self._region_scale
-        shift = _HALF_CELL * scale if options.half_cell_shift else 0.0
+        shift = _HALF_CELL * scale if options.region.half_cell_shift else 0.0
         y, x = self.position
-        height, width = options.output
+        height, width = options.region.output
         return search_region(
             (y + shift, x + shift),
             (height * scale, width * scale),
             self.frame,
-            options.output,
-            options.border,
+            options.region.output,
+            options.region.border,
         )
 
 
@@ -133,12 +135,12 @@ def box_region(options: LWLOptions, inside: Tensor) -> SearchRegion:
         inside: 1 inside the box and 0 outside, shape (H, W).
     """
     frame = (inside.shape[0], inside.shape[1])
-    if options.box_factor is None:
+    if options.box.box_factor is None:
         return whole_frame(frame, frame)
-    there = replace(
+    there = changed(
         options,
-        search_factor=options.box_factor,
-        output=options.box_output,
+        search_factor=options.box.box_factor,
+        output=options.box.box_output,
         half_cell_shift=False,
     )
     return Motion(there, inside).region()

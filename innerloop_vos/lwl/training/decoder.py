@@ -111,7 +111,7 @@ class DecoderTraining(Training):
         self.network = network.to(self.device)
         self.segmenter = LWLSegmenter(network, device=self.device)
         window = (settings.height, settings.width)
-        largest = self.segmenter.mask_options.output
+        largest = self.segmenter.mask_options.region.output
         if window[0] > largest[0] or window[1] > largest[1]:
             raise InputError(
                 f"height, width: {window}, should be at most {largest}, the network's input"

@@ -1,6 +1,6 @@
 """The training of LWL: its loss, its steps, and how it measures itself."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop_vos.configuration.options import changed
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.io.masks import box_to_mask, mask_to_box
 from innerloop_vos.lwl.model.network import LWL
-from innerloop_vos.lwl.segmenter import LWLSegmenter, default_options
+from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
@@ -123,8 +124,8 @@ class LWLTraining(Training):
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips."""
         settings = self.settings
-        options = replace(
-            default_options(self.network),
+        options = changed(
+            self.network.preset.mask,
             output=(round(settings.zoom * settings.height), round(settings.zoom * settings.width)),
             search_factor=settings.search_factor,
         )

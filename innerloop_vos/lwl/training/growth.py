@@ -2,6 +2,7 @@
 
 from innerloop.errors import InputError
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.presets import SMALL, SMALL_WITH_COLOURS, of_small
 
 
 def with_colours(network: LWL, count: int) -> LWL:
@@ -28,4 +29,6 @@ def with_colours(network: LWL, count: int) -> LWL:
     # Those that are there have another shape.
     kept = {name: value for name, value in state.items() if not name.startswith("colours.")}
     changed.load_state_dict(kept, strict=False)
+    tuned = network.preset in (SMALL, SMALL_WITH_COLOURS)
+    changed.preset = of_small(changed.sizes) if tuned else network.preset
     return changed

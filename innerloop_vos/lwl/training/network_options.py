@@ -10,6 +10,7 @@ from innerloop_vos.backbones import backbone
 from innerloop_vos.configuration.arguments import add_options, described, option, read_fields
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.presets import of_small
 from innerloop_vos.lwl.training.growth import with_colours
 from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.weight_files import fit_same
@@ -107,6 +108,8 @@ def _build(options: NetworkOptions) -> LWL:
     given = {name: getattr(options, name) for name in _SIZES}
     sizes = LIGHT_SIZES | {name: value for name, value in given.items() if value is not None}
     network = LWL(backbone(options.backbone, options.backbone_weights), **sizes)
+    if options.backbone == "small":
+        network.preset = of_small(network.sizes)
     if options.init_heads:
         _take_heads(network, load_lwl(options.init_heads))
     return network
