@@ -4,20 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from innerloop.errors import InputError
+from innerloop_vos import weight_files as files
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.lwl.backbone import CaffeResNet50
 from innerloop_vos.lwl.builders import has_box_encoder, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.network import DECODER_LEVELS, LWL
-from innerloop_vos.weight_files import (
-    Kind,
-    Recipe,
-    builder_in,
-    fit_known,
-    load_network,
-    read_checkpoint,
-    tensors_in,
-    write_network,
-)
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
 
 _BUILDERS: dict[type, Callable[..., LWL]] = {
@@ -53,7 +44,7 @@ def save_lwl(network: LWL, path: str | Path) -> None:
         InputError: the path ends otherwise, or the file cannot be written.
     """
     builder = _BUILDERS[type(network.feature_extractor)].__name__
-    write_network(path, network.state_dict(), {"builder": builder, "sizes": network.sizes})
+    files.write_network(path, network.state_dict(), {"builder": builder, "sizes": network.sizes})
 
 
 def load_lwl(path: str | Path) -> LWL:
@@ -68,11 +59,12 @@ def load_lwl(path: str | Path) -> LWL:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_lwl`.
     """
-    return load_network(path, Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl")).eval()
+    kind = files.Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl")
+    return files.load_network(path, kind).eval()
 
 
-def _build(recipe: Recipe) -> LWL:
-    return builder_in(recipe, _NAMED)(**recipe["sizes"])
+def _build(recipe: files.Recipe) -> LWL:
+    return files.builder_in(recipe, _NAMED)(**recipe["sizes"])
 
 
 def load_released(path: str | Path) -> tuple[LWL, list[str]]:
@@ -88,11 +80,11 @@ def load_released(path: str | Path) -> tuple[LWL, list[str]]:
         InputError: the file is missing or unreadable, holds no such weights, or lacks some, or
             they have other shapes.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = files.read_checkpoint(path)
     entries = checkpoint.get("net") if isinstance(checkpoint, dict) else None
     if not isinstance(entries, dict):
         raise InputError(f"checkpoint: {path} holds no weights under the key 'net'")
-    state = tensors_in(entries)
+    state = files.tensors_in(entries)
     network = lwl_resnet50(box=has_box_encoder(state))
-    left = fit_known(network, state, str(path))
+    left = files.fit_known(network, state, str(path))
     return network.eval(), left
