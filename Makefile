@@ -23,6 +23,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	.ci/check_package $(BIN)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

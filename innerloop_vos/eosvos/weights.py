@@ -8,19 +8,10 @@ from torch import Tensor, nn
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos import weight_files as files
 from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
-from innerloop_vos.weight_files import (
-    Kind,
-    Recipe,
-    builder_in,
-    fit_known,
-    load_network,
-    read_checkpoint,
-    tensors_in,
-    write_network,
-)
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
 
 _BUILDERS = {builder.__name__: builder for builder in (eosvos_resnet50, eosvos_mobilenet_v2)}
@@ -63,7 +54,7 @@ def save_eosvos(network: EOSVOS, rates: il.LearningRates, path: str | Path) -> N
         InputError: the path ends otherwise, or the file cannot be written.
     """
     recipe = {"builder": network.builder, "sizes": network.sizes, "rates": rates.per}
-    write_network(path, _Learner(network, rates).state_dict(), recipe)
+    files.write_network(path, _Learner(network, rates).state_dict(), recipe)
 
 
 def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
@@ -78,13 +69,13 @@ def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_eosvos`.
     """
-    kind = Kind("e-OSVOS", _build, _SIZES, "innerloop-vos convert e-osvos")
-    learner = load_network(path, kind)
+    kind = files.Kind("e-OSVOS", _build, _SIZES, "innerloop-vos convert e-osvos")
+    learner = files.load_network(path, kind)
     return learner.model, learner.rates
 
 
-def _build(recipe: Recipe) -> _Learner:
-    network = builder_in(recipe, _BUILDERS)(**recipe["sizes"])
+def _build(recipe: files.Recipe) -> _Learner:
+    network = files.builder_in(recipe, _BUILDERS)(**recipe["sizes"])
     return _Learner(network, il.LearningRates(network, per=recipe["rates"]))
 
 
@@ -101,7 +92,7 @@ def load_released(path: str | Path) -> tuple[EOSVOS, il.LearningRates, list[str]
         InputError: the file is missing or unreadable, holds no such tensors, or lacks some, or
             they have other shapes.
     """
-    state = next(_meta_learned(read_checkpoint(path)), None)
+    state = next(_meta_learned(files.read_checkpoint(path)), None)
     if state is None:
         raise InputError(
             f"checkpoint: {path} holds no meta-learned initialisation (tensors '{_RELEASED_MODEL}"
@@ -116,7 +107,7 @@ def load_released(path: str | Path) -> tuple[EOSVOS, il.LearningRates, list[str]
     ):
         dotted = {k.replace("-", "."): v for k, v in _part(state, prefix).items()}
         named = {k.replace(".", separator): v for k, v in current_names(dotted).items()}
-        left += [prefix + name for name in fit_known(module, named, str(path))]
+        left += [prefix + name for name in files.fit_known(module, named, str(path))]
     return network, rates, sorted(left)
 
 
@@ -128,7 +119,7 @@ def _meta_learned(checkpoint: Any) -> Iterator[dict[str, Tensor]]:
         if not isinstance(entries, dict) or id(entries) in seen:
             continue
         seen.add(id(entries))
-        tensors = tensors_in(entries)
+        tensors = files.tensors_in(entries)
         if any(name.startswith(_RELEASED_MODEL) for name in tensors):
             yield tensors
         waiting.extend(reversed(entries.values()))

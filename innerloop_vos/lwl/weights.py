@@ -4,21 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from innerloop.errors import InputError
+from innerloop_vos import weight_files as files
 from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.lwl.builders import has_box_encoder, lwl_mobilenet_v2, lwl_resnet50, lwl_small
 from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.presets import Preset
-from innerloop_vos.weight_files import (
-    Kind,
-    Recipe,
-    builder_in,
-    fit_known,
-    load_network,
-    read_checkpoint,
-    tensors_in,
-    write_network,
-)
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
 
 _BUILDERS: dict[type, Callable[..., LWL]] = {
@@ -51,12 +42,8 @@ def save_lwl(network: LWL, path: str | Path) -> None:
         InputError: the path ends otherwise, or the file cannot be written.
     """
     builder = _BUILDERS[type(network.feature_extractor)].__name__
-    recipe = {
-        "builder": builder,
-        "sizes": network.sizes,
-        "preset": network.preset.to_json(),
-    }
-    write_network(path, network.state_dict(), recipe)
+    recipe = {"builder": builder, "sizes": network.sizes, "preset": network.preset.to_json()}
+    files.write_network(path, network.state_dict(), recipe)
 
 
 def load_lwl(path: str | Path) -> LWL:
@@ -71,11 +58,12 @@ def load_lwl(path: str | Path) -> LWL:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_lwl`.
     """
-    return load_network(path, Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl")).eval()
+    kind = files.Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl")
+    return files.load_network(path, kind).eval()
 
 
-def _build(recipe: Recipe) -> LWL:
-    network = builder_in(recipe, _NAMED)(**recipe["sizes"])
+def _build(recipe: files.Recipe) -> LWL:
+    network = files.builder_in(recipe, _NAMED)(**recipe["sizes"])
     network.preset = Preset.from_json(recipe["preset"])
     return network
 
@@ -93,11 +81,11 @@ def load_released(path: str | Path) -> tuple[LWL, list[str]]:
         InputError: the file is missing or unreadable, holds no such weights, or lacks some, or
             they have other shapes.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint = files.read_checkpoint(path)
     entries = checkpoint.get("net") if isinstance(checkpoint, dict) else None
     if not isinstance(entries, dict):
         raise InputError(f"checkpoint: {path} holds no weights under the key 'net'")
-    state = tensors_in(entries)
+    state = files.tensors_in(entries)
     network = lwl_resnet50(box=has_box_encoder(state))
-    left = fit_known(network, state, str(path))
+    left = files.fit_known(network, state, str(path))
     return network.eval(), left
