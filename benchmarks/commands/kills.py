@@ -1,10 +1,10 @@
 """Does a command that is killed at a random moment lose anything?
 
-Run: python benchmarks/kills.py [--kills 100] [--seed 0] [--out benchmarks/results/kills]
+Makes small clips in a temporary folder, runs four commands on them to their end, and then again
+with SIGKILL, SIGTERM or SIGINT at random moments. Each killed run is started again until it ends;
+its outputs must then be those of the run that nobody killed, to the bit.
 
-It makes small clips in a temporary folder, runs four commands on them to their end, and then again
-with SIGKILL, SIGTERM or SIGINT at random moments; each killed run is started again until it ends.
-Its outputs must be those of the run that nobody killed, to the bit.
+    python -m benchmarks.commands.kills [--kills 100] [--seed 0] [--out FOLDER]
 """
 
 import argparse

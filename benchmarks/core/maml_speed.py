@@ -8,7 +8,7 @@ side by side in rows of their own, whose memory is a bound. Checks, in double pr
 find the same gradient. Prints a table, and writes maml_speed.json and maml_speed.png. Needs the
 peers: `make peers`.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/maml_speed.py --out runs/maml_speed \\
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.maml_speed --out runs/maml_speed \\
         [--threads 2] [--compile]
 """
 

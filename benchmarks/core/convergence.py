@@ -4,7 +4,7 @@ Fits the ridge method's filter to one annotated frame, prints the excess loss (r
 the exact solution) over the steps, and writes it as JSON and as a plot. Needs no data: without
 --frame and --mask it takes a synthetic frame.
 
-    python benchmarks/convergence.py --out runs/convergence [--frame FRAME.jpg --mask MASK.png]
+    python -m benchmarks.core.convergence --out runs/convergence [--frame FRAME.jpg --mask MASK.png]
 """
 
 import argparse

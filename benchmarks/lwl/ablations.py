@@ -9,7 +9,7 @@ all rows see the same mini-sequences, hence the differences seed by seed. A call
 interrupted goes on where it was. Prints a table and writes ABLATION.json and, with matplotlib,
 ABLATION.png.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/lwl_ablations.py ABLATION --davis ROOT
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.lwl.ablations ABLATION --davis ROOT
     ... table6 --davis ROOT --backbone mobilenet_v2 --backbone-weights IMAGENET VOC
     ... fig9 --davis ROOT --weights FILE --height 480 --width 832 --clip-height 480 --frames 100
 """
@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lwl_cells import measured, trained
-from lwl_clips import SmallClips
-from lwl_rows import ABLATIONS
-from lwl_table import Table
 
+from benchmarks.lwl.parts.cells import measured, trained
+from benchmarks.lwl.parts.rows import ABLATIONS
+from benchmarks.lwl.parts.table import Table
+from benchmarks.parts.clips import SmallClips
 from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.lwl import load_lwl
@@ -55,7 +55,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--decoder-rate", type=float, default=3e-4)
     parser.add_argument("--work", type=Path, default=Path("runs/lwl_ablations"), help="trainings")
     parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "results" / "lwl_ablations"
+        "--output", type=Path, default=Path(__file__).parent / "results" / "ablations"
     )
     arguments = parser.parse_args(words)
     rows = ABLATIONS[arguments.ablation]

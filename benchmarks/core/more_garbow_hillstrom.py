@@ -8,7 +8,7 @@ A residual and a Jacobian count as one evaluation each; ours makes one of each a
 have exact Jacobians. What counts is how many are made until the sum of squares comes within 1e-6 of
 the least that lmder reaches, or 1e-16.
 
-    python benchmarks/more_garbow_hillstrom.py --out runs/more_garbow_hillstrom
+    python -m benchmarks.core.more_garbow_hillstrom --out runs/more_garbow_hillstrom
 
 Source:
     Moré, Garbow and Hillstrom, Testing Unconstrained Optimization Software, ACM TOMS 7(1), 1981.

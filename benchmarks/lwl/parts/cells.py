@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lwl_rows import Row
 
+from benchmarks.lwl.parts.rows import Row
 from innerloop_vos.backbones import backbone
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.sampling import ClipSampler

@@ -7,8 +7,8 @@ which. Where there are two, it has to learn from the first frame which one is me
 from collections.abc import Sequence
 
 import torch
-from lwl_clips import MemoryFrames
 
+from benchmarks.parts.clips import MemoryFrames
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import draw_path, paste

@@ -9,7 +9,7 @@ adaptation. Every row is measured for several seeds, of meta-training and of fin
 over it. As in the paper, first frames are not augmented. A call that was interrupted goes on where
 it was. Prints a table and writes table1.json and, with matplotlib, table1.png.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/eosvos_table1.py --parent FILE --work FOLDER \\
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.eosvos.table1 --parent FILE --work FOLDER \\
         --davis ROOT --held-out NAMES [--meta-steps N] [--seeds N] [--output FOLDER]
 """
 
@@ -20,10 +20,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from eosvos_clips import two_object_clips
-from eosvos_measure import Figures, measure, plain_options
 
 import innerloop as il
+from benchmarks.eosvos.parts.measure import Figures, measure, plain_options
+from benchmarks.eosvos.parts.two_objects import two_object_clips
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.eosvos import EOSVOS, EOSVOSOptions, load_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
@@ -112,9 +112,7 @@ def main() -> None:
     parser.add_argument("--clip", type=float, default=1.0, help="norm of the meta-gradient")
     parser.add_argument("--paste", type=float, default=0.5)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "results" / "eosvos_table1"
-    )
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "table1")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

@@ -7,11 +7,13 @@ product by double backward. All cases take turns in one process, on one thread a
 memory is that of a process a case. Prints tables and writes steepest_descent.json and, with
 matplotlib, steepest_descent.png.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/steepest_descent.py [--rounds N] [--output FOLDER]
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.steepest_descent \\
+        [--rounds N] [--output FOLDER]
 """
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -21,7 +23,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from memory import ENV
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -148,7 +149,8 @@ def measure_memory(case: str, frames: int, steps: int) -> float:
 def memory_of(case: str, frames: int, steps: int) -> float:
     """`measure_memory` in a process of its own."""
     command = [sys.executable, __file__, "--memory", case, str(frames), str(steps)]
-    return float(subprocess.run(command, check=True, env=ENV, capture_output=True).stdout)
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}
+    return float(subprocess.run(command, check=True, env=environment, capture_output=True).stdout)
 
 
 def take_turns(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

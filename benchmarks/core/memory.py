@@ -5,7 +5,7 @@ process of its own, with the allocator as users have it; reports the peak of res
 that after the imports, and the peak of what the tensors of the solve hold. Prints a table and
 writes memory.json and, with matplotlib, memory.png beside it.
 
-    python benchmarks/memory.py [--output FOLDER]
+    python -m benchmarks.core.memory [--output FOLDER]
 """
 
 import argparse
@@ -113,7 +113,7 @@ def measure(adjoint: str, steps: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "memory")
     parser.add_argument("--case", nargs=2, metavar=("ADJOINT", "STEPS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:

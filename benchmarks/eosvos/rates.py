@@ -3,7 +3,7 @@
 Reads the rates of a weights file, prints their mean, range and share at rest by part of the
 network, and writes rates.json and, with matplotlib, rates.png: the rates of every layer in order.
 
-    python benchmarks/eosvos_rates.py --weights FILE [--output FOLDER]
+    python -m benchmarks.eosvos.rates --weights FILE [--output FOLDER]
 """
 
 import argparse
@@ -33,9 +33,7 @@ PARTS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True, help="weights of e-osvos")
-    parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "results" / "eosvos_rates"
-    )
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "rates")
     arguments = parser.parse_args()
     rates = {n: r.detach() for n, r in rates_by_name(*load_eosvos(arguments.weights)).items()}
     rows = {}

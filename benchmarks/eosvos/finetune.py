@@ -5,7 +5,7 @@ torch.optim.SGD, and with rates for all parameters or for some, the others being
 turns, so that a busy machine slows them alike. Prints a table of the median time of a step and
 writes finetune.json and, with matplotlib, finetune.png.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/finetune.py [--rounds N] [--output FOLDER]
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.eosvos.finetune [--rounds N] [--output FOLDER]
 """
 
 import argparse

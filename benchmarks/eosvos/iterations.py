@@ -4,7 +4,7 @@ Segments annotated clips after T iterations on their first frames, without onlin
 counts the time of fine-tuning into the speed. Prints a table and writes iterations.json and, with
 matplotlib, iterations.png.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/eosvos_iterations.py --weights FILE --davis ROOT \\
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.eosvos.iterations --weights FILE --davis ROOT \\
         --sequences NAMES [--frames N] [--steps T ...] [--output FOLDER]
 """
 
@@ -13,8 +13,8 @@ import json
 from pathlib import Path
 
 import torch
-from eosvos_measure import Figures, measure, plain_options
 
+from benchmarks.eosvos.parts.measure import Figures, measure, plain_options
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.eosvos import load_eosvos
 from innerloop_vos.io.files import atomic_path
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10**6, help="of each, from the first")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, metavar="T")
     parser.add_argument(
-        "--output", type=Path, default=Path(__file__).parent / "results" / "eosvos_iterations"
+        "--output", type=Path, default=Path(__file__).parent / "results" / "iterations"
     )
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -4,7 +4,7 @@ Meta-trains the same nets from the same starts on the same tasks with each libra
 regress, and 5-way 1-shot on handwritten digits. Prints the test results over the seeds, and writes
 them as JSON and as a plot. Needs the peers: `make peers`.
 
-    python benchmarks/maml_peers.py --out runs/maml_peers [--seeds 5]
+    python -m benchmarks.core.maml_peers --out runs/maml_peers [--seeds 5]
 """
 
 import argparse
@@ -34,7 +34,7 @@ import innerloop as il
 from innerloop.compare.peers import PEERS, Loss, Peer, Task
 from innerloop_vos.io.files import atomic_path, prepare_output
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 
 from data import Digits, Tasks, sinusoids
 

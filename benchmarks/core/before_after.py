@@ -4,8 +4,8 @@ Two processes, one for each checkout, take turns: a case here, the same case the
 that a busy machine slows both alike. Prints the median of the ratios of each turn, with quartiles,
 and the peak memory of each process. Needs what both checkouts need.
 
-    git worktree add /tmp/before v0.1
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/before_after.py /tmp/before \\
+    git worktree add ../before v0.1
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.before_after ../before \\
         [--rounds 25] [--cases maml]
 """
 
@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 import innerloop as il
 
-HERE = Path(__file__).parents[1]
+HERE = Path(__file__).parents[2]
 
 
 def conv_net() -> nn.Sequential:
