@@ -19,7 +19,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,40 @@ def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[st
     }
 
 
+def _kill_again(
+    words: Sequence[str], out: Path, number: int, moments: Iterable[float]
+) -> list[dict[str, Any]]:
+    """Kill one run at each of the moments, until it ends before one, and record what was lost."""
+    records: list[dict[str, Any]] = []
+    for after in moments:
+        record = _kill(words, out, number, after)
+        if record is None:
+            break
+        before = set(records[-1]["done"]) if records else set()
+        # What lies in .unfinished moves to its place at the end.
+        lost = {path for path in before if not path.startswith(".unfinished")}
+        record |= {"after": round(after, 3), "lost": sorted(lost - set(record["done"]))}
+        records.append(record)
+    return records
+
+
+def _undisturbed(
+    commands: dict[str, list[str]], folder: Path
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """Run each command to its end, and return its outputs and its seconds."""
+    whole, seconds = {}, {}
+    folder.mkdir()
+    for name, words in commands.items():
+        begin = time.monotonic()
+        code, text = _finish(words, folder / name)
+        if code:
+            raise SystemExit(f"{name}: {text[-400:]}")
+        seconds[name] = time.monotonic() - begin
+        whole[name] = _outputs(folder / name)
+        print(f"{name}: {seconds[name]:.1f} s, {len(whole[name])} outputs", flush=True)
+    return whole, seconds
+
+
 def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]:
     """Kill runs, and finish each.
 
@@ -179,37 +213,22 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     # What is imported here, no fork has to import.
     importlib.import_module("innerloop_vos.commands.program")
     Curve(work, []).write()
-    commands, whole, seconds = _commands(work), {}, {}
-    for name, words in commands.items():
-        begin = time.monotonic()
-        (work / "whole").mkdir(exist_ok=True)
-        code, text = _finish(words, work / "whole" / name)
-        if code:
-            raise SystemExit(f"{name}: {text[-400:]}")
-        seconds[name] = time.monotonic() - begin
-        whole[name] = _outputs(work / "whole" / name)
-        print(f"{name}: {seconds[name]:.1f} s, {len(whole[name])} outputs", flush=True)
+    commands = _commands(work)
+    whole, seconds = _undisturbed(commands, work / "whole")
     cases = [(name, number) for number in SIGNALS for name in commands]
     draw.shuffle(cases)
     records: list[dict[str, Any]] = []
     while len(records) < kills:
         for name, number in cases:
-            # A run is killed up to three times before it may end.
             out = work / "killed"
             shutil.rmtree(out, ignore_errors=True)
-            mine: list[dict[str, Any]] = []
-            for _ in range(min(draw.randint(1, 3), kills - len(records))):
-                after = draw.uniform(0, 0.8 * seconds[name])
-                record = _kill(commands[name], out, number, after)
-                if record is None:
-                    break
-                before = set(mine[-1]["done"]) if mine else set()
-                # What lies in .unfinished moves to its place at the end.
-                lost = {p for p in before if not p.startswith(".unfinished")} - set(record["done"])
+            # A run is killed up to three times before it may end.
+            times = min(draw.randint(1, 3), kills - len(records))
+            moments = (draw.uniform(0, 0.8 * seconds[name]) for _ in range(times))
+            mine = _kill_again(commands[name], out, number, moments)
+            for record in mine:
                 record |= {"command": name, "signal": signal.Signals(number).name}
-                record |= {"after": round(after, 3), "lost": sorted(lost)}
-                mine.append(record)
-                records.append(record)
+            records += mine
             code, text = _finish(commands[name], out)
             same = code == 0 and _outputs(out) == whole[name]
             stale = [p.name for p in out.rglob("*") if _TEMPORARY.fullmatch(p.name)]

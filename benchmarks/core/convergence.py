@@ -54,13 +54,21 @@ def first_frame_problem(frame: Tensor, mask: Tensor) -> tuple[il.ConvLeastSquare
 def excess_losses(
     problem: il.ConvLeastSquares, init: Tensor, solver: il.Solver, steps: int
 ) -> tuple[list[float], float]:
-    """Loss above the exact solution's, relative to it, after 0 to `steps` steps; seconds a step."""
+    """Excess loss, relative to the exact solution's, after 0 to `steps` steps; seconds per step."""
     exact = problem.loss(il.solve(problem, init, il.Ridge(), adjoint=il.Detach()).value)
     start = time.perf_counter()
     solution = il.solve(problem, init, solver, steps=steps, adjoint=il.Detach())
     seconds = (time.perf_counter() - start) / steps
     losses = torch.cat([solution.stats.losses, problem.loss(solution.value)[None]])
     return ((losses - exact) / exact).tolist(), seconds
+
+
+def chosen_frame(arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """The frame and the mask of its object, as `first_frame_problem` takes them."""
+    if arguments.frame:
+        return open_frames(arguments.frame)[0], read_mask(arguments.mask)
+    frames, masks = synthetic_clip(length=1, size=(480, 854))
+    return frames[0], (masks[0] == 1).byte()
 
 
 def main() -> None:
@@ -73,41 +81,46 @@ def main() -> None:
     arguments = parser.parse_args()
     if (arguments.frame is None) != (arguments.mask is None):
         parser.error("--frame and --mask go together")
-    if arguments.frame:
-        frame, mask = open_frames(arguments.frame)[0], read_mask(arguments.mask)
-    else:
-        frames, masks = synthetic_clip(length=1, size=(480, 854))
-        frame, mask = frames[0], (masks[0] == 1).byte()
+    problem, init = first_frame_problem(*chosen_frame(arguments))
     out = prepare_output(arguments.out)
 
-    problem, init = first_frame_problem(frame, mask)
     found = {
         name: excess_losses(problem, init, solver, arguments.steps)
         for name, solver in SOLVERS.items()
     }
-    table = Table("steps", *found)
-    for step in SHOWN:
-        if step <= arguments.steps:
-            table.add_row(str(step), *(f"{excess[step]:.2e}" for excess, _ in found.values()))
-    table.add_row("ms a step", *(f"{1e3 * seconds:.1f}" for _, seconds in found.values()))
     console = Console()
     console.print(f"excess loss over steps, features {tuple(problem.features.shape)}")
-    console.print(table)
-    target = found["steepest descent"][0][20]
-    needed = next(k for k, value in enumerate(found["conjugate gradient"][0]) if value <= target)
+    console.print(convergence_table(found, arguments.steps))
+    excess = {name: losses for name, (losses, _) in found.items()}
+    target = excess["steepest descent"][20]
+    needed = next(k for k, value in enumerate(excess["conjugate gradient"]) if value <= target)
     console.print(f"conjugate gradient reaches steepest descent's 20-step loss in {needed} steps")
-
     with atomic_path(out / "convergence.json") as path:
-        path.write_text(json.dumps({name: excess for name, (excess, _) in found.items()}) + "\n")
+        path.write_text(json.dumps(excess) + "\n")
+    plot(excess, out / "convergence.png")
+    console.print(f"plot in {out / 'convergence.png'}")
+
+
+def convergence_table(found: dict[str, tuple[list[float], float]], steps: int) -> Table:
+    """A row per step of `SHOWN`, and the time of a step."""
+    table = Table("steps", *found)
+    for step in SHOWN:
+        if step <= steps:
+            table.add_row(str(step), *(f"{excess[step]:.2e}" for excess, _ in found.values()))
+    table.add_row("ms per step", *(f"{1e3 * seconds:.1f}" for _, seconds in found.values()))
+    return table
+
+
+def plot(found: dict[str, list[float]], path: Path) -> None:
+    """The excess loss of every solver over the steps."""
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, (excess, _) in found.items():
+    for name, excess in found.items():
         axes.semilogy(excess, label=name)
-    axes.axhline(target, color="grey", linewidth=0.8, linestyle="--")
+    axes.axhline(found["steepest descent"][20], color="grey", linewidth=0.8, linestyle="--")
     axes.set(xlabel="steps", ylabel="loss above the exact solution's, relative", ylim=(1e-16, None))
     axes.legend()
-    with atomic_path(out / "convergence.png") as path:
-        figure.savefig(path, dpi=150)
-    console.print(f"plot in {out / 'convergence.png'}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=150)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Fits a filter of 16 outputs to 512 channels of 30x52 pixels, as LWL does: to one
 to the 32 frames of a full memory in 3, and in training, through 5 steps with gradients of features,
 labels, weights and λ. The plain formulation has the residual, its adjoint and a Jacobian-vector
 product by double backward. All cases take turns in one process, on one thread and on two; peak
-memory is that of a process a case. Prints tables and writes steepest_descent.json and, with
+memory is that of one process per case. Prints tables and writes steepest_descent.json and, with
 matplotlib, steepest_descent.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.steepest_descent \\
@@ -170,7 +170,7 @@ def compare(setting: str, threads: int, times: dict[str, list[float]]) -> list[d
     """A row for every case, printed too."""
     rows: list[dict[str, object]] = []
     print(f"\n{setting}, threads: {threads}")
-    print(f"{'':30}{'ms':>9}{'least':>9}{'most':>9}{'faster':>9}{'spread':>14}")
+    print(f"{'':30}{'ms':>9}{'min':>9}{'max':>9}{'faster':>9}{'spread':>14}")
     for name, seconds in times.items():
         # Within a round, a busy machine slows both.
         ratios = sorted(a / b for a, b in zip(times[PLAIN], seconds, strict=True))
@@ -180,14 +180,14 @@ def compare(setting: str, threads: int, times: dict[str, list[float]]) -> list[d
             "threads": threads,
             "case": name,
             "ms": 1e3 * statistics.median(seconds),
-            "ms_least": 1e3 * min(seconds),
-            "ms_most": 1e3 * max(seconds),
+            "ms_min": 1e3 * min(seconds),
+            "ms_max": 1e3 * max(seconds),
             "faster": middle,
             "faster_quartiles": [low, high],
         }
         rows.append(row)
         print(
-            f"{name:30}{row['ms']:9.1f}{row['ms_least']:9.1f}{row['ms_most']:9.1f}"
+            f"{name:30}{row['ms']:9.1f}{row['ms_min']:9.1f}{row['ms_max']:9.1f}"
             f"{middle:9.2f}{low:9.2f}-{high:.2f}"
         )
     return rows

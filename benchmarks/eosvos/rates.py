@@ -1,7 +1,8 @@
 """Which layers of e-OSVOS learn fast? The meta-learned rates, part by part.
 
-Reads the rates of a weights file, prints their mean, range and share at rest by part of the
-network, and writes rates.json and, with matplotlib, rates.png: the rates of every layer in order.
+Reads the rates of a weights file, prints for each part of the network their mean, min, max and the
+share that is 0 (frozen), and writes rates.json and, with matplotlib, rates.png: the rates of every
+layer in order.
 
     python -m benchmarks.eosvos.rates --weights FILE [--output FOLDER]
 """
@@ -37,14 +38,14 @@ def main() -> None:
     arguments = parser.parse_args()
     rates = {n: r.detach() for n, r in rates_by_name(*load_eosvos(arguments.weights)).items()}
     rows = {}
-    print(f"{'part':18}{'rates':>8}{'mean':>12}{'least':>12}{'greatest':>12}{'at rest':>9}")
+    print(f"{'part':18}{'rates':>8}{'mean':>12}{'min':>12}{'max':>12}{'frozen':>9}")
     for part, pattern in PARTS.items():
         chosen = [rate.flatten() for name, rate in rates.items() if re.match(pattern, name)]
         if chosen:
             rows[part] = row = summary(torch.cat(chosen))
             print(
-                f"{part:18}{row['count']:8.0f}{row['mean']:12.2e}{row['least']:12.2e}"
-                f"{row['greatest']:12.2e}{row['at rest']:9.1%}"
+                f"{part:18}{row['count']:8.0f}{row['mean']:12.2e}{row['min']:12.2e}"
+                f"{row['max']:12.2e}{row['frozen']:9.1%}"
             )
     layers = {name: rate.mean().item() for name, rate in rates.items()}
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -54,13 +55,13 @@ def main() -> None:
 
 
 def summary(rates: Tensor) -> dict[str, float]:
-    """Count, mean and range of some rates, and the share of them that is 0."""
+    """Count, mean, min and max of some rates, and the share of them that is 0."""
     return {
         "count": rates.numel(),
         "mean": rates.mean().item(),
-        "least": rates.min().item(),
-        "greatest": rates.max().item(),
-        "at rest": (rates == 0).double().mean().item(),
+        "min": rates.min().item(),
+        "max": rates.max().item(),
+        "frozen": (rates == 0).double().mean().item(),
     }
 
 

@@ -40,7 +40,7 @@ BOXES = "+ box propagation"
 ONLINE = "+ online adaptation"
 ROWS = {
     "+ initialisation, one rate": "model",
-    "+ a rate a neuron": "neuron",
+    "+ a rate per neuron": "neuron",
     MODIFIED: "neuron",
     BOXES: "neuron",
     ONLINE: "neuron",
@@ -72,7 +72,8 @@ class Table:
         return self.figures[name]
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--parent", required=True, help="weights of the parent network")
     parser.add_argument(
@@ -80,16 +81,26 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for the trainings")
     add_data_arguments(parser)
-    parser.add_argument("--measured", help="of the held-out ones, by commas (default: all)")
     parser.add_argument(
-        "--objects", type=int, choices=(1, 2), default=1, help="of a measured clip (default: 1)"
+        "--measured", help="which of the held-out sequences, separated by commas (default: all)"
+    )
+    parser.add_argument(
+        "--objects", type=int, choices=(1, 2), default=1, help="per measured clip (default: 1)"
     )
     parser.add_argument("--steps", type=int, default=10, help="T, at test time")
     parser.add_argument(
         "--grid", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 6e-3, 1e-2, 2e-2]
     )
+    add_training_arguments(parser)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "table1")
+    return parser.parse_args()
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of meta-training."""
     parser.add_argument("--meta-steps", type=int, default=50, help="of meta-training")
-    parser.add_argument("--batch-size", type=int, default=2, help="tasks of a meta-step")
+    parser.add_argument("--batch-size", type=int, default=2, help="tasks per meta-step")
     parser.add_argument("--inner-steps", type=int, default=5, help="T, in meta-training")
     parser.add_argument(
         "--init-rates",
@@ -97,10 +108,10 @@ def main() -> None:
         nargs=2,
         default=[3e-4, 1e-3],
         metavar=("ONE", "NEURON"),
-        help="outer learning rate of the initialisation, with one rate and with rates of neurons",
+        help="outer learning rate of the initialisation, with one rate and with rates per neuron",
     )
-    # One rate that learns falls until the few steps of meta-training do least harm, and has the
-    # more steps of test time adapt too little.
+    # One rate that is learned falls until the few steps of meta-training do the least harm; the
+    # more steps of test time then adapt too little.
     parser.add_argument(
         "--rates-rates",
         type=float,
@@ -109,14 +120,90 @@ def main() -> None:
         metavar=("ONE", "NEURON"),
         help="outer learning rate of the rates themselves, in units of the best single rate",
     )
-    parser.add_argument("--clip", type=float, default=1.0, help="norm of the meta-gradient")
+    parser.add_argument("--clip", type=float, default=1.0, help="max norm of the meta-gradient")
     parser.add_argument("--paste", type=float, default=0.5)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "table1")
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(1)
-    table = Table(arguments.work / "measured.json")
+
+
+class Experiment:
+    """Measures the parent and the rows on the held-out clips, for one seed at a time."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        self.table = Table(arguments.work / "measured.json")
+        self.sampler, self.validation = held_out(arguments)
+        self.parent, _ = load_eosvos(arguments.parent)
+        self.init_rates, self.rates_rates = (
+            dict(zip(("model", "neuron"), pair, strict=True))
+            for pair in (arguments.init_rates, arguments.rates_rates)
+        )
+        left_out = () if arguments.modified else (MODIFIED,)
+        self.rows = [row for row in ROWS if row not in left_out]
+
+    def of_parent(self, rate: float, seed: int) -> Figures:
+        """Fine-tune the parent with a single rate."""
+        rates = il.LearningRates(self.parent, per="model", init=rate)
+        name = f"{PARENT} {rate:g}, seed {seed}"
+        return self._measure(name, (self.parent, rates), PARENT, seed)
+
+    def best_rate(self) -> float:
+        """The rate of the grid with the highest J&F, the mean over the seeds."""
+
+        def score(rate: float) -> float:
+            seeds = range(self.arguments.seeds)
+            return statistics.fmean(self.of_parent(rate, seed)["J&F"] for seed in seeds)
+
+        return max(self.arguments.grid, key=score)
+
+    def of_row(self, row: str, best: float, seed: int) -> Figures:
+        """Meta-train a row's network and rates, starting from the best single rate."""
+        modified = MODIFIED in self.rows and self.rows.index(row) >= self.rows.index(MODIFIED)
+        start = self.arguments.modified if modified else self.arguments.parent
+        folder = f"{'modified-' if modified else ''}{ROWS[row]}-{seed}"
+        settings = self._settings(ROWS[row], best, seed)
+        trained = meta_trained(start, settings, self.sampler, self.arguments.work / folder)
+        return self._measure(f"{row}, seed {seed}", trained, row, seed)
+
+    def about(self, best: float) -> dict[str, object]:
+        """What the figures depend on."""
+        return {
+            "best single rate": best,
+            "sequences": [clip.name for clip in self.validation.clips],
+            "frames": self.validation.frames,
+            "meta-steps": self.arguments.meta_steps,
+            "tasks per meta-step": self.arguments.batch_size,
+            "outer learning rates": self.init_rates,
+            "outer learning rates of the rates, over the best": self.rates_rates,
+            "share of tasks with a pasted object": self.arguments.paste,
+        }
+
+    def _measure(
+        self, name: str, trained: tuple[EOSVOS, il.LearningRates], row: str, seed: int
+    ) -> Figures:
+        options = replace(
+            plain_options(self.arguments.steps),
+            propagated=100 if row in (BOXES, ONLINE) else 0,
+            online_interval=5 if row == ONLINE else None,
+            seed=seed,
+        )
+        return self.table.measure(name, *trained, options, self.validation)
+
+    def _settings(self, per: str, best: float, seed: int) -> EOSVOSTrainingSettings:
+        return EOSVOSTrainingSettings(
+            iterations=self.arguments.meta_steps,
+            batch_size=self.arguments.batch_size,
+            inner_steps=self.arguments.inner_steps,
+            init_rate=self.init_rates[per],
+            rates_rate=self.rates_rates[per] * best,
+            per=per,
+            rate=best,
+            clip=self.arguments.clip,
+            paste=self.arguments.paste,
+            seed=seed,
+        )
+
+
+def held_out(arguments: argparse.Namespace) -> tuple[Sampler, Validation]:
+    """What meta-training draws from, and the clips that are measured."""
     sampler, validation = open_data(arguments, 2, 10_000, arguments.paste)
     if arguments.measured:
         chosen = [c for c in validation.clips if c.name in arguments.measured.split(",")]
@@ -124,66 +211,22 @@ def main() -> None:
     if arguments.objects == 2:
         joined = two_object_clips(validation.clips, validation.frames)
         validation = replace(validation, clips=joined)
-    plain = plain_options(arguments.steps)
+    return sampler, validation
 
-    def options(row: str, seed: int) -> EOSVOSOptions:
-        propagated = 100 if row in (BOXES, ONLINE) else 0
-        interval = 5 if row == ONLINE else None
-        return replace(plain, propagated=propagated, online_interval=interval, seed=seed)
 
-    parent, _ = load_eosvos(arguments.parent)
-
-    def of_parent(rate: float, seed: int) -> Figures:
-        rates = il.LearningRates(parent, per="model", init=rate)
-        name = f"{PARENT} {rate:g}, seed {seed}"
-        return table.measure(name, parent, rates, options(PARENT, seed), validation)
-
-    seeds = range(arguments.seeds)
-    init_rates, rates_rates = (
-        dict(zip(("model", "neuron"), pair, strict=True))
-        for pair in (arguments.init_rates, arguments.rates_rates)
-    )
-    best = max(
-        arguments.grid,
-        key=lambda rate: statistics.fmean(of_parent(rate, seed)["J&F"] for seed in seeds),
-    )
-    left_out = () if arguments.modified else (MODIFIED,)
-    rows: dict[str, list[Figures]] = {row: [] for row in (PARENT, *ROWS) if row not in left_out}
-    for seed in seeds:
-        rows[PARENT].append(of_parent(best, seed))
-        start, kind = arguments.parent, ""
-        for row, per in ROWS.items():
-            if row not in rows:
-                continue
-            if row == MODIFIED:
-                start, kind = arguments.modified, "modified-"
-            settings = EOSVOSTrainingSettings(
-                iterations=arguments.meta_steps,
-                batch_size=arguments.batch_size,
-                inner_steps=arguments.inner_steps,
-                init_rate=init_rates[per],
-                rates_rate=rates_rates[per] * best,
-                per=per,
-                rate=best,
-                clip=arguments.clip,
-                paste=arguments.paste,
-                seed=seed,
-            )
-            folder = arguments.work / f"{kind}{per}-{seed}"
-            trained = meta_trained(start, settings, sampler, folder)
-            name = f"{row}, seed {seed}"
-            rows[row].append(table.measure(name, *trained, options(row, seed), validation))
-        about = {
-            "best single rate": best,
-            "sequences": [clip.name for clip in validation.clips],
-            "frames": validation.frames,
-            "meta steps": arguments.meta_steps,
-            "tasks of a meta step": arguments.batch_size,
-            "outer learning rates": init_rates,
-            "outer learning rates of the rates, over the best": rates_rates,
-            "share of tasks with a pasted object": arguments.paste,
-        }
-        report(rows, about, arguments.output)
+def main() -> None:
+    """Run the benchmark."""
+    arguments = parse()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    experiment = Experiment(arguments)
+    best = experiment.best_rate()
+    rows: dict[str, list[Figures]] = {row: [] for row in (PARENT, *experiment.rows)}
+    for seed in range(arguments.seeds):
+        rows[PARENT].append(experiment.of_parent(best, seed))
+        for row in experiment.rows:
+            rows[row].append(experiment.of_row(row, best, seed))
+        report(rows, experiment.about(best), arguments.output)
 
 
 def meta_trained(
