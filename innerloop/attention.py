@@ -11,7 +11,7 @@ _SWITCHES = (
     (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
     (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
 )
-"""What tells, and what says, whether a fused kernel may be used, on processors too."""
+"""For each fused kernel, what tells whether it may be used and what sets it, on CPUs too."""
 
 _lock = Lock()
 _inside = 0

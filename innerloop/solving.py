@@ -26,7 +26,7 @@ from innerloop.trees import Tree
 
 
 class Status(enum.IntEnum):
-    """How a solve ended; greater is worse. `sentence` says it in words."""
+    """How a solve ended; higher is worse. `sentence` says it in words."""
 
     sentence: str
 
@@ -41,7 +41,7 @@ class Status(enum.IntEnum):
     BREAKDOWN = (
         2,
         "the direct solve failed: the system is not positive definite; "
-        "a greater regularization makes it so",
+        "a larger regularization makes it so",
     )
     NOT_FINITE = (
         3,

@@ -24,7 +24,7 @@ class TaskGradients(NamedTuple):
     """The outer losses of a batch of tasks and the gradient of their mean."""
 
     losses: Tensor
-    """One a task, without gradient."""
+    """One per task, without gradient."""
     gradients: Tree
     """Structured like the meta-parameters."""
 
@@ -56,7 +56,7 @@ def task_gradients(
             first axis counts tasks.
         mode: "loop" (the default) takes one task after the other, at the memory of one; "threads"
             as many side by side as `torch.get_num_threads()`, each on one core, which is faster for
-            small nets on a processor: `task_loss` must not change what tasks share (`Adapted`
+            small nets on a CPU: `task_loss` must not change what tasks share (`Adapted`
             modules do not; a module under `torch.func.functional_call` does); "vmap" computes many
             tiny ones at once; "compile" loops over one task that is compiled whole, which takes
             minutes for deep nets and many steps: `Adapted.adapt(..., compile=True)` compiles a step

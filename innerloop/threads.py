@@ -1,4 +1,4 @@
-"""Work on independent tasks side by side, on the processor's cores."""
+"""Work on independent tasks in parallel, one on each CPU core."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor

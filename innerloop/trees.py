@@ -120,7 +120,7 @@ def scale(values: Tensor, tree: Tree) -> Tree:
 
 
 def add_scaled(tree: Tree, values: Tensor, direction: Tree) -> Tree:
-    """`tree + values * direction` with one value a problem."""
+    """`tree + values * direction` with one value per problem."""
     return tree_map(lambda a, b: torch.addcmul(a, per_problem(values, b), b), tree, direction)
 
 

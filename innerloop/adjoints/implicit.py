@@ -153,9 +153,9 @@ class Implicit(Adjoint):
             truncated series, `Exact()` for few parameters.
         steps: steps of the linear solver. Default 50.
         tolerance: stop it once its residual fell by this factor. Default 1e-10.
-        accept: greatest relative residual |H u − b| / |b| of a system that counts as solved; it is
+        accept: max relative residual |H u − b| / |b| of a system that counts as solved; it is
             kept in `Solution.linear`. Default 1e-3.
-        unsolved: what happens when the gradient is taken and a residual is greater: "raise" a
+        unsolved: what happens when the gradient is taken and a residual is larger: "raise" a
             `LinearSolveError`, or "warn". One that is not finite always raises. Under torch.compile
             and torch.func transforms neither can be: there the gradient of a problem whose system
             is not solved is NaN. Default "raise".

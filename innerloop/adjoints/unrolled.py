@@ -18,11 +18,11 @@ class Unroll(Adjoint):
     """Differentiate through every step: the exact gradient, at memory linear in the steps.
 
     Args:
-        checkpoint: keep only the parameters after every so many steps, and take the steps between
+        checkpoint: keep only the parameters after every so many steps, and run the steps between
             again for the gradient: memory of `steps / checkpoint` parameters plus `checkpoint`
-            steps, least where `checkpoint` is about the root of the steps, for the time of one more
-            solve. Default: keep everything. Not under torch.compile (which makes its own such
-            choice) or torch.func transforms.
+            steps, for the time of one more solve. It is lowest where `checkpoint` is about the
+            square root of the steps. Default: keep everything. Not under torch.compile (which makes
+            its own such choice) or torch.func transforms.
 
     Source:
         Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.

@@ -44,7 +44,7 @@ def interleaved(
     rounds: int,
     advance: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[_Result]]:
-    """Call every function once a round, in turns.
+    """Call every function once per round, in turns.
 
     Args:
         functions: by name; what they return is kept, for example the seconds they took.

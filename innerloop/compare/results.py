@@ -15,8 +15,8 @@ import torch
 from innerloop.files import atomic_path
 
 Verdict = Literal["exact", "wrong", "approximate", "failed", "not installed"]
-"""Of a row's claim to give the exact meta-gradient: it holds; it does not; there is none. Or why
-nothing was measured."""
+"""Whether a row's claim to give the exact meta-gradient holds ("approximate": it claims none), or
+why nothing was measured."""
 
 PACKAGES = ("innerloop", "torch", "higher", "learn2learn", "torchopt")
 
@@ -112,7 +112,7 @@ def write_json(path: Path, suites: Sequence[SuiteResult]) -> None:
 
 
 def write_csv(path: Path, suites: Sequence[SuiteResult]) -> None:
-    """Write one line a row; cells of what was not measured are empty."""
+    """Write one line per row; cells of what was not measured are empty."""
     columns = [field.name for field in fields(Figures) if field.name != "losses"]
     header = ["suite", "row", "kind", "verdict", "note", "baseline", *columns]
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
@@ -138,7 +138,7 @@ def _finite(value: Any) -> Any:
 
 
 def _cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The name of the CPU, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

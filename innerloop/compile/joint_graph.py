@@ -21,7 +21,7 @@ class JointGraphPass(CustomGraphPass):
     def __call__(self, graph: fx.Graph) -> None:
         for node in list(graph.nodes):
             _reduce_rows_first(node)
-            _numbers_for_truth_values(node)
+            _numbers_for_booleans(node)
         for node in graph.nodes:
             _keep_what_is_costly(node)
 
@@ -48,8 +48,8 @@ def _reduce_rows_first(node: fx.Node) -> None:
     node.args = (rows, axes, *keep)
 
 
-def _numbers_for_truth_values(node: fx.Node) -> None:
-    """Mark by 1 and 0 which values are the greatest: truth values are slow to store and to load."""
+def _numbers_for_booleans(node: fx.Node) -> None:
+    """Mark the max values by 1 and 0: booleans are slow to store and to load."""
     if node.target != aten.eq.Tensor or not isinstance(node.args[0], fx.Node):
         return
     dtype = node.args[0].meta["val"].dtype

@@ -1,4 +1,4 @@
-"""Operations that inductor compiles badly for processors, in other words."""
+"""Operations that inductor compiles badly for CPUs, written differently."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from torch.nn import functional
 
 
 def rewrite_for_processors(graph: fx.GraphModule) -> None:
-    """Replace what is slow among the operations on four-dimensional tensors of processors.
+    """Replace what is slow among the operations on four-dimensional CPU tensors.
 
     Args:
         graph: as torch.compile hands it to a backend; changed in place.
     """
-    nodes = [node for node in graph.graph.nodes if _on_processor(node)]
+    nodes = [node for node in graph.graph.nodes if _on_cpu(node)]
     for node in nodes:
         _pool_before_relu(node)
     for node in nodes:
@@ -22,7 +22,7 @@ def rewrite_for_processors(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _on_processor(node: fx.Node) -> bool:
+def _on_cpu(node: fx.Node) -> bool:
     value = node.meta.get("example_value")
     return isinstance(value, Tensor) and value.ndim == 4 and value.device.type == "cpu"
 
@@ -63,7 +63,7 @@ def _max_pool2d(
 ) -> Any:
     """Without indices where windows do not overlap: inductor's scatter along them is slow.
 
-    Equal greatest values of a window share the gradient, which torch gives to the first of them.
+    Equal max values of a window share the gradient, which torch gives to the first of them.
     """
     height, width = _pair(kernel_size)
     if (

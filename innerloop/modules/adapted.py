@@ -147,8 +147,8 @@ class Adapted:
                 functions, which are made once for all steps, and for all tasks that run the same
                 code on tensors of the same shapes; they are kept with this model. The gradient
                 through the steps then takes about half of the memory. Worth it where a training
-                lasts minutes. On a processor, equal greatest values of a pooling window share its
-                gradient. Default False.
+                lasts minutes. On a CPU, equal max values of a pooling window share its gradient.
+                Default False.
             options: steps, adjoint, tolerance, throw and state, as of `solve`.
 
         Returns:

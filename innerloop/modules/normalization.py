@@ -23,7 +23,7 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Normalise every channel by its mean and variance over the batch, then scale and shift it.
 
     Args:
-        x: shape (N, C, ...), floating point, more than one value a channel.
+        x: shape (N, C, ...), floating point, more than one value per channel.
         weight, bias: shape (C,).
         eps: added to the variance.
 
@@ -113,7 +113,7 @@ class _Gradient(Primitive):
 
 
 def _combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor, c: Tensor) -> Tensor:
-    """a x + b y + c with one a, b and c a channel."""
+    """a x + b y + c with one a, b and c per channel."""
     return _plus_product(_plus(x * _channels(a, x), _channels(c, x)), y, _channels(b, x))
 
 
@@ -132,7 +132,7 @@ def _axes(x: Tensor) -> tuple[int, ...]:
 
 
 def _channels(values: Tensor, like: Tensor) -> Tensor:
-    """`values`, one a channel, broadcasting over `like`."""
+    """`values`, one per channel, broadcasting over `like`."""
     return values.reshape(-1, *(1,) * (like.ndim - 2))
 
 
@@ -144,7 +144,7 @@ class _ByBatch(BatchNorm):
         if input.numel() <= input.shape[1]:
             raise ValueError(
                 f"input: shape {tuple(input.shape)}, BatchNorm by the statistics of the batch "
-                "needs more than one value a channel"
+                "needs more than one value per channel"
             )
         if not self.affine:
             one = input.new_ones(self.num_features)

@@ -1,4 +1,4 @@
-"""What solvers may ask of a problem, from the least to the most structure."""
+"""What solvers may ask of a problem, from the weakest to the strongest structure."""
 
 from abc import ABC, abstractmethod
 
@@ -15,7 +15,7 @@ class Problem(ABC):
     """A batch of independent minimisation problems, each with a scalar loss of its parameters."""
 
     batch_shape: torch.Size = torch.Size()
-    """Leading dimensions of every parameter, each entry a problem of its own."""
+    """Leading dimensions of every parameter; each entry is an independent problem."""
 
     @abstractmethod
     def loss(self, params: Tree) -> Tensor:

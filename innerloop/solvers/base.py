@@ -26,7 +26,7 @@ class StepStats(NamedTuple):
     step_size: Tensor
     """Multiple of the direction that was taken."""
     linear_residual: Tensor | None = None
-    """Of a solver that solves a linear system H u = b a step: |H u - b| / |b|."""
+    """|H u - b| / |b|, of a solver that solves one linear system H u = b per step."""
 
 
 class TransformedProblem(Problem):
@@ -157,9 +157,9 @@ def check_instance(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(f"{name}: {named(value)}, should be a {kind.__name__} such as {example}")
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raise TypeError or ValueError unless `value` is a whole number of at least `least`."""
+def check_whole(name: str, value: object, minimum: int) -> None:
+    """Raise TypeError or ValueError unless `value` is a whole number of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {least}")
-    if value < least:
-        raise ValueError(f"{name}: {value}, should be at least {least}")
+        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {minimum}")
+    if value < minimum:
+        raise ValueError(f"{name}: {value}, should be at least {minimum}")

@@ -20,11 +20,11 @@ class _State(NamedTuple):
 
 
 class ConjugateGradient(Solver):
-    """Conjugate gradients for problems whose gradient is linear, two linear maps a step.
+    """Conjugate gradients for problems whose gradient is linear, two linear maps per step.
 
     The gradient is recomputed from the prediction in every step instead of by the usual recursion:
     it costs nothing more, since the prediction is at hand, and does not drift from the true one.
-    A problem whose gradient has fallen to machine precision relative to its first one rests.
+    A problem whose gradient has fallen to machine precision, relative to its first one, stays put.
     Where the Hessian is indefinite the steps go on, along directions of negative curvature too,
     and reach the point where the gradient vanishes; only a direction without curvature ends them.
 

@@ -113,8 +113,8 @@ def take(problem: Problem, params: Tree, proposal: Proposal) -> tuple[Tree, Stat
 class GradientMethod(DirectionSolver):
     """A direction solver that sees nothing of the problem but its gradient.
 
-    As in torch.optim, a tensor on which the loss does not depend rests: it neither decays nor moves
-    on with its momentum, and its steps are not counted.
+    As in torch.optim, a tensor on which the loss does not depend stays as it is: it neither decays
+    nor moves on with its momentum, and its steps are not counted.
 
     Args:
         rate: see `Rate`.
@@ -178,7 +178,7 @@ class GradientMethod(DirectionSolver):
         moved: tuple[int, ...],
         reached: list[bool],
     ) -> tuple[Tree, Tree]:
-        """`direction`, where tensors have settings of their own, or rest, or did."""
+        """`direction`, where tensors have their own settings, or some are or were not updated."""
         leaves, spec = trees.flatten(params)
         count, settings = len(leaves), self._settings_of_leaves(params)
         remembered, memory_spec = trees.flatten(memory)

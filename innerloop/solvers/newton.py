@@ -109,8 +109,8 @@ class Newton(DirectionSolver):
 class GaussNewton(Newton):
     """The Gauss-Newton method for least squares: Newton's, with J'J for the Hessian.
 
-    Where J is singular, conjugate gradients and `Exact()` both take the least step that solves the
-    system: nothing moves along what the residual does not depend on.
+    Where J is singular, conjugate gradients and `Exact()` both take the least-norm step that
+    solves the system: nothing moves along directions that the residual does not depend on.
 
     Args:
         rate, damping, linear_solver, linear_steps, linear_tolerance: as of `Newton`.

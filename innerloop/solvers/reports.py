@@ -13,7 +13,7 @@ _TOGETHER = 32
 
 
 class Reports:
-    """The reports of all steps, a row a step.
+    """The reports of all steps, one row per step.
 
     Every few steps they are written into tensors made once: small tensors that outlive steps would
     lie between the blocks of memory that these free, and keep the allocator from giving them back.
@@ -35,7 +35,7 @@ class Reports:
         return self._count
 
     def add(self, report: StepStats) -> None:
-        """Write down what a step reports."""
+        """Record what a step reports."""
         # Without a graph: checkpoints, which are part of graphs, refer to the reports.
         if any(v is not None and v.requires_grad for v in report):
             report = StepStats._make(None if v is None else v.detach() for v in report)

@@ -55,7 +55,7 @@ class Armijo(StepSize):
     Args:
         initial: the first size tried. Default 1.
         shrink: factor from one size to the next, between 0 and 1. Default 0.5.
-        decrease: least decrease of the loss, as a fraction of what the slope promises. Default
+        decrease: min decrease of the loss, as a fraction of what the slope promises. Default
             1e-4.
         trials: number of sizes tried. Default 20.
 
@@ -155,7 +155,7 @@ def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> T
 
 
 def effective_size(rate: Tree, problem: Problem, before: Tree, after: Tree, direction: Tree) -> Any:
-    """One multiple of the direction a problem, for the statistics: norms where rates differ."""
+    """One multiple of the direction per problem, for the statistics: norms where rates differ."""
     if isinstance(rate, int | float):
         return trees.leaves(direction)[0].new_full(problem.batch_shape, rate)
     if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):

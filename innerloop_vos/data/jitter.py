@@ -25,7 +25,7 @@ class Jitter:
     """How far a crop may be from the object.
 
     Args:
-        centre: Greatest distance along x and along y, in units of half the object's side, for crops
+        centre: max distance along x and along y, in units of half the object's side, for crops
             of five times that side; in proportion for others.
         size: Standard deviation of the logarithm of the object's width and of its height.
     """

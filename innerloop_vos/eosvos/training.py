@@ -157,11 +157,11 @@ class EOSVOSTraining(Training):
         return {"rate/initialisation": self.optimizer.param_groups[0]["lr"]}
 
     def evaluate(self) -> Figures:
-        """Return J and F of the held-out clips, and mean and share at rest of the rates."""
+        """Return J and F of the held-out clips, and the mean and the frozen share of the rates."""
         rates = torch.cat([rate.detach().flatten() for rate in self.inner_rates.parameters()])
         figures = {
             "rates/mean": rates.mean().item(),
-            "at rest/share": (rates == 0).double().mean().item(),
+            "frozen/share": (rates == 0).double().mean().item(),
         }
         segmenter = EOSVOSSegmenter(self.network, self.inner_rates, self.options, self.device)
         return self.validation.figures(segmenter) | figures

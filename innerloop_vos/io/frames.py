@@ -83,7 +83,9 @@ class ImageFrames(Frames):
         path = self.paths[index]
         image = read_image(path, upright=self.upright)
         if image.mode.startswith(("I", "F")):
-            raise InputError(f"frame {path} has mode {image.mode}; it should have 8 bits a channel")
+            raise InputError(
+                f"frame {path} has mode {image.mode}; it should have 8 bits per channel"
+            )
         if (image.height, image.width) != self.size:
             raise InputError(f"frame {path} changed while it was read")
         try:

@@ -22,11 +22,11 @@ class RidgeOptions:
         update_steps: steps after every later frame.
         kernel: side of the filter in feature pixels, odd.
         regularization: λ of the filter.
-        capacity: greatest number of frames in memory.
+        capacity: max number of frames in memory.
         learning_rate: share of a new frame in the loss.
-        first_weight: least share of the frame that the user annotated.
+        first_weight: min share of the frame that the user annotated.
         sharpness: slope of the logit in the calibrated score.
-        apart: least distance between the mean scores of object and background that is taken for
+        apart: min distance between the mean scores of object and background that is taken for
             one; in a blank frame they lie closer, and nothing is marked.
         min_area: pixels that an object must cover for its frame to be learned from.
     """

@@ -222,7 +222,7 @@ def _check(losses: Figures, done: int) -> None:
 
 
 def _save(training: Training, path: Path, progress: dict[str, Any], record: Record) -> None:
-    # The generators, a row a process, are part of the state: a resumed training draws the same
+    # The generators, one row per process, are part of the state: a resumed training draws the same
     # batches.
     generators = processes.gather(torch.get_rng_state())
     if processes.rank() == 0:

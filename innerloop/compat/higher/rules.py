@@ -106,8 +106,8 @@ class DifferentiableAdam(SolverOptimizer):
 
     @property
     def _names(self) -> tuple[str, ...]:  # type: ignore[override]
-        greatest = any(group["amsgrad"] for group in self.param_groups)
-        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if greatest else ()))
+        amsgrad = any(group["amsgrad"] for group in self.param_groups)
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
 
     def _solver(self, group: Group, step: int) -> GradientMethod:
         kind = AMSGrad if group["amsgrad"] else Adam
@@ -190,8 +190,8 @@ class DifferentiableRprop(SolverOptimizer):
 
     def _solver(self, group: Group, step: int) -> GradientMethod:
         shrink, grow = group["etas"]
-        least, most = group["step_sizes"]
-        return Rprop(group["lr"], shrink=shrink, grow=grow, least=least, most=most)
+        min_step, max_step = group["step_sizes"]
+        return Rprop(group["lr"], shrink=shrink, grow=grow, min_step=min_step, max_step=max_step)
 
     def _rate(self, group: Group, step: int) -> Any:
         return 1.0  # the sizes of the steps are in their directions
