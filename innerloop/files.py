@@ -27,14 +27,14 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
     Opening a pipe waits for whoever writes to it, and a device may never end.
 
     Args:
-        path: The file to read, or a link to it.
-        kind: What the message calls it, for example "image".
+        path: the file to read, or a link to it.
+        kind: what the message calls it, for example "image".
 
     Returns:
         The path.
 
     Raises:
-        InputError: There is nothing, or a folder, a pipe, a socket or a device.
+        InputError: there is nothing, or a folder, a pipe, a socket or a device.
     """
     try:
         mode = os.stat(path).st_mode
@@ -58,7 +58,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     permissions, and another hard link to it its content. A device or a pipe is written to.
 
     Args:
-        path: The file to write. The temporary path has the same suffix, so that writers which
+        path: the file to write. The temporary path has the same suffix, so that writers which
             choose a format by it do the same as with ``path``.
 
     Yields:
@@ -66,7 +66,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         device or a pipe. It is removed if the block raises.
 
     Raises:
-        InputError: The operating system refused to write (folder missing, not writable, disk full).
+        InputError: the operating system refused to write (folder missing, not writable, disk full).
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -108,13 +108,13 @@ def prepare_output(folder: str | Path) -> Path:
     """Make an output folder and prove that it can be written to, before any work is done.
 
     Args:
-        folder: The folder, made with its parents where missing.
+        folder: the folder, made with its parents where missing.
 
     Returns:
         The folder as a path.
 
     Raises:
-        InputError: It is a file, or cannot be made or written to.
+        InputError: it is a file, or cannot be made or written to.
     """
     folder = Path(folder)
     try:

@@ -200,9 +200,9 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     """Kill runs, and finish each.
 
     Args:
-        kills: How many in all.
-        seed: Of the moments.
-        work: A folder for all that the runs read and write.
+        kills: how many in all.
+        seed: of the moments.
+        work: a folder for all that the runs read and write.
 
     Yields:
         A record of each kill so far, whenever a run has ended.

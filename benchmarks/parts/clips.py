@@ -15,8 +15,8 @@ class MemoryFrames(Frames):
     """Frames that are kept as one tensor.
 
     Args:
-        images: Shape (N, 3, H, W), uint8 RGB.
-        names: Of each.
+        images: shape (N, 3, H, W), uint8 RGB.
+        names: of each.
     """
 
     rate = 24.0
@@ -33,9 +33,9 @@ class SmallClips(collections.abc.Sequence[Clip]):
     """Clips made small when they are first asked for, and kept.
 
     Args:
-        clips: The clips; all their frames are annotated.
-        height: Of the frames in pixels; the aspect ratio stays.
-        every: Which frames are taken: each such one, from the first.
+        clips: the clips; all their frames are annotated.
+        height: of the frames in pixels; the aspect ratio stays.
+        every: which frames are taken: each such one, from the first.
     """
 
     def __init__(self, clips: collections.abc.Sequence[Clip], height: int, every: int) -> None:

@@ -143,8 +143,8 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         """Pass images through the first layers of the backbone, to use the result several times.
 
         Args:
-            images, targets: As of `forward`.
-            depth: Number of layers.
+            images, targets: as of `forward`.
+            depth: number of layers.
 
         Returns:
             What `forward` takes in place of both.
@@ -158,7 +158,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         """Count the first layers of the backbone that are the same whatever is learned.
 
         Args:
-            learning: Names of the parameters that learn.
+            learning: names of the parameters that learn.
 
         Returns:
             A depth for `encode`.

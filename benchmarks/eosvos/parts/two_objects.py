@@ -23,15 +23,15 @@ def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[
     """Move the object of each clip's neighbour over it.
 
     Args:
-        clips: Clips of one object each, at least two, annotated in all frames.
-        frames: How many frames of each, from the first, which shows both objects.
-        seed: Of the ways that the objects take.
+        clips: clips of one object each, at least two, annotated in all frames.
+        frames: how many frames of each, from the first, which shows both objects.
+        seed: of the ways that the objects take.
 
     Returns:
         As many clips: object 1 is the clip's own, object 2 the neighbour's, in front of it.
 
     Raises:
-        InputError: There are fewer than two clips, or two of them do not go together.
+        InputError: there are fewer than two clips, or two of them do not go together.
     """
     if len(clips) < 2:
         raise InputError(f"--held-out: {len(clips)} clip(s), should be two or more to be joined")

@@ -36,14 +36,14 @@ def trained(row: Row, seed: int, clips: Sequence[Clip], arguments: argparse.Name
     """Train a row's network, or go on with it, or take what was trained.
 
     Args:
-        row: Whose network.
-        seed: Of its first weights and of the mini-sequences.
-        clips: To train on.
-        arguments: Of the command line.
+        row: whose network.
+        seed: of its first weights and of the mini-sequences.
+        clips: to train on.
+        arguments: of the command line.
 
     Raises:
-        KeyboardInterrupt: The training was interrupted; it can go on.
-        InputError: What was trained had other settings.
+        KeyboardInterrupt: the training was interrupted; it can go on.
+        InputError: what was trained had other settings.
     """
     settings = replace(
         _SETTINGS,

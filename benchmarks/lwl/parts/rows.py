@@ -26,13 +26,13 @@ class Row:
     """One row of a table, or one point of a figure.
 
     Args:
-        label: As printed.
-        training: Name of the training that it needs, which rows of the same name share. None: the
+        label: as printed.
+        training: name of the training that it needs, which rows of the same name share. None: the
             network as it starts.
-        sizes: Of the network, where they differ.
-        settings: Of the training, where they differ.
-        options: Of the segmenter, where they differ.
-        backbone_weights: Which of the given files of weights the backbone has.
+        sizes: of the network, where they differ.
+        settings: of the training, where they differ.
+        options: of the segmenter, where they differ.
+        backbone_weights: which of the given files of weights the backbone has.
     """
 
     label: str

@@ -16,11 +16,11 @@ class Table:
 
     Args:
         path: JSON file that the cells measured so far are in, if there is one.
-        labels: Of the rows, in order.
-        configuration: All that a cell depends on but its row and its run.
+        labels: of the rows, in order.
+        configuration: all that a cell depends on but its row and its run.
 
     Raises:
-        InputError: The file is of another configuration.
+        InputError: the file is of another configuration.
     """
 
     def __init__(self, path: Path, labels: list[str], configuration: dict[str, Any]) -> None:
