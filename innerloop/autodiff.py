@@ -118,7 +118,7 @@ def value_and_pullback(function: Callable[[Tree], Tree], params: Tree) -> tuple[
     """The value of a function of trees, and the map from outer gradients to its own gradient.
 
     Raises:
-        ValueError: from the map, if the value depends on no parameter.
+        ValueError: raised by the map, if the value depends on no parameter.
     """
     reached: set[int] = set()
     value, pullback = torch.func.vjp(lambda at: function(_watched(at, reached)), params)[:2]

@@ -28,7 +28,7 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
 
     Args:
         path: the file to read, or a link to it.
-        kind: what the message calls it, for example "image".
+        kind: name of the file in the message, for example "image".
 
     Returns:
         The path.
@@ -114,7 +114,7 @@ def prepare_output(folder: str | Path) -> Path:
         The folder as a path.
 
     Raises:
-        InputError: it is a file, or cannot be made or written to.
+        InputError: the path is a file, or the folder cannot be made or written to.
     """
     folder = Path(folder)
     try:

@@ -152,7 +152,7 @@ def meta_train(
     """Train meta-parameters: one outer step for every batch of tasks.
 
     Args:
-        task_loss, mode, chunk_size: as of `task_gradients`.
+        task_loss, mode, chunk_size: see `task_gradients`.
         meta_parameters: a tree of leaf tensors and modules, such as `[net, rates]`, whose
             parameters `optimizer` changes in place; it must hold them all, and no others.
         batches: yields batches of tasks.
@@ -164,9 +164,9 @@ def meta_train(
         The mean outer loss of every batch.
 
     Raises:
-        TypeError, ValueError: as of `task_gradients`, or `optimizer` and `meta_parameters` do not
+        TypeError, ValueError: see `task_gradients`, or `optimizer` and `meta_parameters` do not
             hold the same tensors.
-        FloatingPointError: as of `task_gradients`; the meta-parameters are as before that batch.
+        FloatingPointError: see `task_gradients`; the meta-parameters are as before that batch.
     """
     tensors = meta_tensors(meta_parameters)
     _check_optimizer(optimizer, tensors)

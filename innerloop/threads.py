@@ -20,8 +20,8 @@ def thread_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     by side keep all cores busy.
 
     Args:
-        function: is called from several threads at once, under the caller's autocast.
-        items: what it is called with.
+        function: function that several threads call at once, under the caller's autocast.
+        items: arguments of the calls.
 
     Yields:
         The results in the order of the items.

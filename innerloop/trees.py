@@ -76,7 +76,7 @@ def leaves_like(name: str, tree: Tree, like: Tree) -> list[Any]:
     """The leaves of a tree in the order of those of `like`, which must have the same paths.
 
     Args:
-        name: of `tree` as an argument, for the message.
+        name: name of `tree` as an argument, for the message.
 
     Raises:
         ValueError: a leaf is missing, or there is one too many.

@@ -200,8 +200,8 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     """Kill runs, and finish each.
 
     Args:
-        kills: how many in all.
-        seed: of the moments.
+        kills: number of kills in all.
+        seed: seed of the random moments.
         work: a folder for all that the runs read and write.
 
     Yields:

@@ -12,11 +12,11 @@ from innerloop_vos.io.frames import Frames
 
 
 class MemoryFrames(Frames):
-    """Frames that are kept as one tensor.
+    """Frames kept in one tensor.
 
     Args:
         images: shape (N, 3, H, W), uint8 RGB.
-        names: of each.
+        names: names of the frames.
     """
 
     rate = 24.0
@@ -30,12 +30,12 @@ class MemoryFrames(Frames):
 
 
 class SmallClips(collections.abc.Sequence[Clip]):
-    """Clips made small when they are first asked for, and kept.
+    """Clips that are shrunk when first asked for, and then kept.
 
     Args:
         clips: the clips; all their frames are annotated.
-        height: of the frames in pixels; the aspect ratio stays.
-        every: which frames are taken: each such one, from the first.
+        height: height of the frames in pixels; the aspect ratio is kept.
+        every: keep every such frame, from the first.
     """
 
     def __init__(self, clips: collections.abc.Sequence[Clip], height: int, every: int) -> None:

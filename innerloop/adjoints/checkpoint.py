@@ -129,7 +129,7 @@ def checkpoint(
     Args:
         function: a function of a tree of tensors and other values; the tensors that it closes over
             receive their gradient. It runs again in the `Circumstances` of the first time.
-        inputs: its argument.
+        inputs: argument of the function.
         same: whether what it returned the first time and what it returns then are the same.
 
     Returns:

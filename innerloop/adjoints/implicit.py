@@ -27,7 +27,7 @@ class _System:
 
     Args:
         adjoint: how they are solved, and what counts as solved.
-        problem: whose solution it is.
+        problem: the problem that was solved.
         solution: the parameters, without gradient.
     """
 

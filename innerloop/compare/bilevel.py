@@ -92,8 +92,8 @@ def bilevel_suite(
         description: the problem and its size, one line.
         make: makes the problem.
         steps: inner steps of every row.
-        solvers: by name. Default: `SOLVERS`.
-        adjoints: by name. Default: `default_adjoints(steps)`.
+        solvers: solvers by name. Default: `SOLVERS`.
+        adjoints: adjoints by name. Default: `default_adjoints(steps)`.
         baseline: the solver that the others are divided by. Default: the first that applies.
         adjoint_solver: the solver under which adjoints are compared. Default: the baseline.
 
@@ -141,7 +141,7 @@ def add_problem(name: str, make: Make, *, steps: int = 20) -> None:
     """Add a suite that compares solvers and adjoints on a problem of one's own.
 
     Args:
-        name: what `--suite` calls it.
+        name: name of the suite, as in `--suite`.
         make: makes the problem, a `Bilevel`, in a dtype.
         steps: inner steps of every row. Default 20.
 

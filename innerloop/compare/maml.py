@@ -35,8 +35,8 @@ class Maml:
     Attributes:
         net: makes the net, the same at every call.
         tasks: support inputs, support targets, query inputs and query targets, stacked over tasks.
-        loss: of outputs and targets, scalar.
-        rate: of the inner gradient descent.
+        loss: scalar loss of outputs and targets.
+        rate: learning rate of the inner gradient descent.
         steps: inner steps.
     """
 

@@ -47,7 +47,7 @@ def interleaved(
     """Call every function once per round, in turns.
 
     Args:
-        functions: by name; what they return is kept, for example the seconds they took.
+        functions: functions by name; their results are kept, such as the seconds they took.
         rounds: number of calls of each.
         advance: told the name of every function that was called. Default: nothing.
 

@@ -27,8 +27,8 @@ class Figures:
 
     Attributes:
         loss: after all steps.
-        distance: of the solution from the exact one, relative to its norm.
-        gradient_error: of the meta-gradient, in single precision, from the exact one, relative.
+        distance: distance of the solution from the exact one, relative to its norm.
+        gradient_error: relative error of the meta-gradient, in single precision.
         gradient_error_float64: the same in double precision: without what is due to rounding.
         forward_ms, backward_ms: medians, milliseconds.
         forward_spread_ms, backward_spread_ms: half the interquartile ranges.

@@ -88,9 +88,9 @@ def run_suite(
     """Measure rows of a suite.
 
     Args:
-        name: of the suite.
-        suite: what is compared.
-        rows: those of the suite's rows that are wanted.
+        name: name of the suite.
+        suite: the suite to run.
+        rows: names of the rows to run.
         rounds: how often each is timed.
         advance: told the name of a row at every measurement, `rounds + 1` times a row.
 

@@ -73,7 +73,7 @@ class Suite:
     Attributes:
         description: one line for the table's title: the problem and its size.
         reference: computes the exact outcome in float64.
-        meaning: what the reference is, in words.
+        meaning: the reference in words.
         baseline: name of the row that the others are divided by.
         rows: at least the baseline.
         steps: inner steps that every row takes.

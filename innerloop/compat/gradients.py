@@ -13,7 +13,7 @@ def gradients(loss: Tensor, params: Iterable[Tensor], **options: Any) -> list[Te
     Args:
         loss: scalar.
         params: with respect to what.
-        options: as of `torch.autograd.grad`.
+        options: see `torch.autograd.grad`.
 
     Returns:
         One tensor a parameter, None where the loss does not depend on it.

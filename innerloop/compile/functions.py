@@ -25,7 +25,7 @@ class CompiledObjective(Objective):
     """An `Objective` whose gradient is computed by a compiled function.
 
     Args:
-        fn: as of `Objective`.
+        fn: see `Objective`.
         compiled: from `compiled_value_and_gradient`; it compiles once for all losses that run the
             same code on tensors of the same shapes.
     """

@@ -266,7 +266,7 @@ def adapt(
         loss: maps the model, a callable like the module, to a scalar, for example
             `lambda model: F.cross_entropy(model(images), labels)`.
         solver: how the loss is minimised.
-        parameters, buffers: as of `Adapted`.
+        parameters, buffers: see `Adapted`.
         options: init, compile, and those of `solve`, as of `Adapted.adapt`; compiling pays for an
             `Adapted` module that is adapted many times.
 

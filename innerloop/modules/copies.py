@@ -52,11 +52,11 @@ def copy_module(
     they refer to the module or what is in it: then they are made anew and refer to the copy.
 
     Args:
-        module: what to copy; stays as it is.
+        module: the module to copy; not changed.
         parameter: gives the tensor that takes the place of each parameter, and of each other tensor
             that is no buffer.
         buffer: gives the tensor that takes the place of each buffer.
-        memo: what is copied already, by the `id` of the original. Default: nothing.
+        memo: the copies made so far, by the `id` of the original. Default: none.
 
     Returns:
         The copy. What the module has under several names is one thing in it, too.
@@ -76,7 +76,7 @@ class Template:
     it is while copies are made.
 
     Args:
-        module: what to copy.
+        module: the module to copy.
         known: the `id` of what, outside of the module, is copied, too. Default: nothing.
         in_place: modules that are copied in place of some in the module, by the `id` of these. They
             have no other parameters. Default: none.

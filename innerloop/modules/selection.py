@@ -14,7 +14,7 @@ def select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
     """The module's parameters that are selected, by their first names.
 
     Args:
-        module: whose they are.
+        module: the module that they belong to.
         selection: names, patterns, or a function of name and parameter. Default: all parameters
             that require a gradient.
 
@@ -42,9 +42,9 @@ def fitting(
     """Check tensors that take the place of parameters.
 
     Args:
-        module: whose parameters they are.
-        tensors: by any name of the parameter.
-        argument: what the message calls them.
+        module: the module that they belong to.
+        tensors: tensors by any name of the parameter.
+        argument: name of the argument, for the message.
 
     Returns:
         The tensors by the first names of the parameters.

@@ -18,7 +18,7 @@ def check_parameter(name: str, value: object) -> None:
     """Raise TypeError or ValueError unless `value` is a tensor that solvers can change.
 
     Args:
-        name: of the argument, for the message.
+        name: name of the argument, for the message.
         value: dense and real floating-point, or refused.
     """
     if not isinstance(value, Tensor):
@@ -45,7 +45,7 @@ def check_regularization(
     Without `like` a float keeps its double precision, to be converted where it is used.
 
     Raises:
-        ValueError: it has another shape, or is negative or NaN.
+        ValueError: the value has another shape, or is negative or NaN.
     """
     if like is not None:
         value = torch.as_tensor(regularization, dtype=like.dtype, device=like.device)

@@ -107,7 +107,7 @@ class AdamW(Adam):
     """Adam with decoupled weight decay, as `torch.optim.AdamW`.
 
     Args:
-        rate, beta1, beta2, eps: as of `Adam`.
+        rate, beta1, beta2, eps: see `Adam`.
         weight_decay: multiple of the parameters that joins the direction, past the averages.
             Default 0.01.
 

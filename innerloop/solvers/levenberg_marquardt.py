@@ -65,11 +65,11 @@ class LevenbergMarquardt(Solver):
     Args:
         damping: μ of the first step without a matrix; a float or a tensor of shape () or
             `batch_shape`. Default 0.001.
-        radius: of the first trust region, as a multiple of |D p| at the first parameters p, or by
-            itself where that is zero. Above 0. Default 100.
+        radius: of the first trust region, as a multiple of |D p| at the first parameters p; where
+            that is zero, the radius itself. Above 0. Default 100.
         linear_solver: solver of the damped system, matrix-free. Default: dense steps where they are
             possible, `ConjugateGradient()` elsewhere.
-        linear_steps, linear_tolerance: as of `Newton`; of no effect on dense steps.
+        linear_steps, linear_tolerance: see `Newton`; of no effect on dense steps.
 
     Source:
         Marquardt, An Algorithm for Least-Squares Estimation of Nonlinear Parameters, 1963; Moré,

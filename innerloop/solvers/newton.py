@@ -113,7 +113,7 @@ class GaussNewton(Newton):
     solves the system: nothing moves along directions that the residual does not depend on.
 
     Args:
-        rate, damping, linear_solver, linear_steps, linear_tolerance: as of `Newton`.
+        rate, damping, linear_solver, linear_steps, linear_tolerance: see `Newton`.
 
     Source:
         Nocedal and Wright, Numerical Optimization, 2006, section 10.3.

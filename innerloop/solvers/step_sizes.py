@@ -117,7 +117,7 @@ def checked_rate(rate: Rate) -> Rate:
     """The rate, the numbers in a tree of rates as tensors.
 
     Raises:
-        TypeError, ValueError: it holds something else, or a negative number or NaN.
+        TypeError, ValueError: an entry is no number or tensor, or is negative or NaN.
     """
     if isinstance(rate, Tensor | StepSize) or (callable(rate) and not isinstance(rate, type)):
         return rate

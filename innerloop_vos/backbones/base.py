@@ -33,8 +33,8 @@ class Backbone(nn.Module, ABC):
         target_levels: names of the levels that a target model sees together.
 
     Attributes:
-        levels: as given.
-        target_levels: as given.
+        levels: see Args.
+        target_levels: see Args.
     """
 
     mean: Tensor

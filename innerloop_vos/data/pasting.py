@@ -24,7 +24,7 @@ class PastingSampler:
 
     Args:
         sampler: draws the scenes and the cut-outs.
-        share: of the mini-sequences that something is pasted into, 0 to 1.
+        share: share of the mini-sequences that something is pasted into, 0 to 1.
     """
 
     def __init__(self, sampler: Sampler, share: float) -> None:
@@ -46,7 +46,7 @@ class Path:
 
     Attributes:
         start: centre (x, y) of what moves in the first frame, in pixels.
-        end: in the last frame.
+        end: centre in the last frame.
         size: root of the area of its box relative to that of the scene's object.
     """
 
@@ -72,9 +72,9 @@ def paste(
     """Move the object of one mini-sequence over another.
 
     Args:
-        scene: what is pasted into.
-        cutout: whose object is pasted; of as many frames.
-        path: the way that it takes.
+        scene: mini-sequence that is pasted into.
+        cutout: mini-sequence whose object is pasted; of the same length.
+        path: path that the object takes.
         target: whether the pasted object is that of the result, instead of the scene's.
         behind: whether it passes behind the scene's object.
 

@@ -93,7 +93,7 @@ def check_name(name: object) -> str:
         The name.
 
     Raises:
-        InputError: it is something else.
+        InputError: the name is something else.
     """
     if (
         not isinstance(name, str)

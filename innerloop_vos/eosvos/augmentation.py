@@ -13,7 +13,7 @@ def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tens
     Args:
         image: RGB, shape (3, H, W).
         mask: where the object is, shape (H, W), bool.
-        options: say how far.
+        options: options with the max rotation and the range of scales.
 
     Returns:
         Image and mask, of the same shapes. An object that would leave the image stays in place.

@@ -67,7 +67,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
 
     Attributes:
         sizes: the arguments of the builder that say how large the network is.
-        builder: as given.
+        builder: see Args.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -143,7 +143,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         """Pass images through the first layers of the backbone, to use the result several times.
 
         Args:
-            images, targets: as of `forward`.
+            images, targets: see `forward`.
             depth: number of layers.
 
         Returns:
@@ -191,9 +191,9 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
 
         Args:
             images: RGB in 0..1, each of shape (3, H, W); or what `encode` made of them and targets.
-            targets: of every image, of n objects: "boxes" (n, 4) float, (left, top, right, bottom)
+            targets: per image, for its n objects: "boxes" (n, 4) float, (left, top, right, bottom)
                 in pixels; "labels" (n,) int64, all 1; "masks" (n, H, W) uint8. n may be 0.
-            boxes: of every image, further boxes (any number, 4) to look into. Default: none.
+            boxes: per image, further boxes (any number, 4) to look into. Default: none.
             proposals: max number of boxes that the network itself proposes. Default 1000.
 
         Returns:

@@ -9,7 +9,7 @@ class EOSVOSOptions:
 
     Args:
         steps: T, fine-tuning steps on the first frame of an object; the paper has 10, 50 and 100.
-        copies: of the first frame in each of these steps, each augmented in its own way.
+        copies: copies of the first frame in each of these steps, each augmented differently.
         flip: whether copies are mirrored, half of them.
         rotation: max angle by which copies are rotated, either way, in degrees.
         scale: min and max factor by which copies are scaled.
@@ -23,8 +23,8 @@ class EOSVOSOptions:
         propagated: number of boxes around where the object was in the previous frame. 0: none.
         box_jitter: max share of its width or height that each side of such a box is moved
             outward by.
-        min_score: of the best box; the object counts as absent if its score is not above it.
-        seed: of all random choices.
+        min_score: the object counts as absent if the best box's score is not above this.
+        seed: seed of all random choices.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS

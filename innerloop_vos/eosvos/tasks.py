@@ -28,7 +28,7 @@ class TaskSampler:
         sampler: draws mini-sequences.
         image_size: frames are resized until their short side has the first number of pixels, or
             their long side the second.
-        settings: say how far frames are augmented.
+        settings: settings that say how strongly frames are augmented.
     """
 
     def __init__(

@@ -37,12 +37,12 @@ class EOSVOSTraining(Training):
     """Trains e-OSVOS: initialisation and learning rates through fine-tuning, or a plain network.
 
     Args:
-        network: where fine-tuning starts. Is changed; moved to `device`.
+        network: network where fine-tuning starts; changed, and moved to `device`.
         rates: learning rates of fine-tuning, the same in all steps. Are changed and moved alike.
         sampler: draws mini-sequences of two frames, to learn from and to be tested on; of one where
             `settings.inner_steps` is 0.
-        validation: see there.
-        settings: see there.
+        validation: see `Validation`.
+        settings: see `EOSVOSTrainingSettings`.
         options: how the held-out clips are segmented. Default: T = 10, no online adaptation.
         device: where to train. Default: the CPU.
 

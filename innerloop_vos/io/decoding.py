@@ -41,7 +41,7 @@ class VideoFrames(Frames):
             AVI, MPEG, FLV, WMV, Ogg, GIF ...
 
     Raises:
-        InputError: it cannot be read, holds no video, is damaged, or is cut short.
+        InputError: the file cannot be read, holds no video, is damaged, or is cut short.
     """
 
     def __init__(self, path: str | Path) -> None:

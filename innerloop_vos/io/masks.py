@@ -124,7 +124,7 @@ def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> Non
     Args:
         labels: object ids, ``(H, W)`` uint8, 0 for background.
         size: height and width of the frame in pixels.
-        name: what the message calls the mask, for example its file.
+        name: name of the mask in the message, for example its file.
 
     Raises:
         InputError: the mask is no map of ids, has another size than the frame, or is empty.

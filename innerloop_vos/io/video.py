@@ -91,7 +91,7 @@ def check_video_path(path: str | Path) -> None:
         path: the file to be written.
 
     Raises:
-        InputError: it has another ending than ``.mp4``, ``.mov`` or ``.mkv``.
+        InputError: the path has another ending than ``.mp4``, ``.mov`` or ``.mkv``.
     """
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"video {path} should end in one of {', '.join(VIDEO_SUFFIXES)}")

@@ -50,11 +50,11 @@ def mask_problem(
     """Least squares whose label is the mask itself, with the classes weighted equally.
 
     Args:
-        features: of the frames, shape (N, C, h, w).
+        features: features of the frames, shape (N, C, h, w).
         masks: share of the object in each feature pixel, 0 to 1, shape (N, h, w); or in each pixel
             of the frames, shape (N, H, W).
         regularization: λ of the filter.
-        shares: of each frame in the loss, shape (N,). Default: one.
+        shares: share of each frame in the loss, shape (N,). Default: one.
 
     Returns:
         The problem of a filter of shape (1, C, K, K).
@@ -82,8 +82,8 @@ class Target:
 
     Args:
         options: settings.
-        features: of the first frame, shape (C, h, w).
-        mask: of the object in it, shape (H, W), 0 to 1.
+        features: features of the first frame, shape (C, h, w).
+        mask: mask of the object in it, shape (H, W), 0 to 1.
     """
 
     def __init__(self, options: RidgeOptions, features: Tensor, mask: Tensor) -> None:

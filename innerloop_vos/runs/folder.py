@@ -103,7 +103,7 @@ def describe(arguments: argparse.Namespace, *, without: Iterable[str] = ()) -> R
     how often they are written, is left out.
 
     Args:
-        arguments: what the command's parser has parsed.
+        arguments: the parsed command line.
         without: further options to leave out.
 
     Returns:
@@ -136,11 +136,11 @@ def check_same(before: Any, now: Record, run: str) -> None:
 
     Args:
         before: the record of the run.
-        now: that of this process.
+        now: the record of this process.
         run: where the run is, for the message.
 
     Raises:
-        InputError: they differ; it names in what.
+        InputError: the two differ; the message says in what.
     """
     if not isinstance(before, dict):
         raise InputError(f"{run} has a damaged record: it is a {type(before).__name__}")
@@ -229,7 +229,7 @@ def read_record(path: Path, what: str) -> Mapping[str, Any]:
 
     Args:
         path: the file.
-        what: it should hold, for the message.
+        what: what the file should hold, for the message.
 
     Raises:
         InputError: there is no such file, or it holds something else.

@@ -37,7 +37,7 @@ def handled(
     """Handle both signals while the block runs; only the main thread can, others change nothing.
 
     Args:
-        handler: what they call in the block.
+        handler: function that the signals call in the block.
         for_good: after the block they end the process at once, and no longer do what they did
             before it. Default False.
     """

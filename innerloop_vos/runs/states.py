@@ -38,7 +38,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """Read what `write_state` wrote, with the tensors on the CPU; nothing in the file is run.
 
     Raises:
-        InputError: it is no such file, or not as it was written.
+        InputError: the file is no such archive, or was changed.
     """
     # A pipe would be waited for, and a link leads out of the folder of the run.
     if path.is_symlink() or not path.is_file():

@@ -22,7 +22,7 @@ class Curve:
     """Figures over the iterations of a training.
 
     Args:
-        folder: for ``curve.json`` and ``curve.png``; it exists.
+        folder: existing folder for ``curve.json`` and ``curve.png``.
         history: records of the iterations before, each with ``"iteration"`` and figures.
         board: TensorBoard's writer, which gets what is added too.
     """
@@ -62,7 +62,7 @@ def open_board(folder: Path, first: int) -> "SummaryWriter":
     """Open TensorBoard's log of a training.
 
     Args:
-        folder: for the log, which is added to.
+        folder: folder of the log, which is appended to.
         first: the iteration that comes next; what an earlier run logged from there on is hidden.
 
     Raises:

@@ -76,7 +76,7 @@ class Training(ABC):
         """Continue from a ``state_dict``.
 
         Raises:
-            InputError: it is of a training with other settings; the message names them.
+            InputError: the checkpoint was made with other settings; the message names them.
         """
         for name, settings in self.configuration().items():
             check_settings(settings, state[name])
@@ -100,7 +100,7 @@ def run(
     evaluates and writes.
 
     Args:
-        training: what to train; the same in every process.
+        training: the training to run; the same in every process.
         out: folder for ``checkpoint.pt``, ``curve.json``, ``curve.png`` and the weights.
         iterations: number of steps in all, those before a resumed checkpoint included.
         every: steps between two evaluations, each followed by a checkpoint.
@@ -201,7 +201,7 @@ def check_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 
     Args:
         ours: the settings of this training, by name.
-        theirs: those in the checkpoint.
+        theirs: the settings in the checkpoint.
 
     Raises:
         InputError: some differ; it names them with what they were.

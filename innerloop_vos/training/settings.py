@@ -11,8 +11,8 @@ def require(settings: object, names: str, should: str, fine: Callable[[Any], boo
     """Check settings that have the same range.
 
     Args:
-        settings: has them as attributes.
-        names: of the settings, between spaces.
+        settings: object with these settings as attributes.
+        names: names of the settings, separated by spaces.
         should: the range in words.
         fine: whether a value is in it.
 

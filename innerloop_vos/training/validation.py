@@ -27,7 +27,7 @@ class Validation:
         """Segment the clips and measure J and F.
 
         Args:
-            segmenter: starts every clip anew.
+            segmenter: segmenter that is started anew on every clip.
             boxes: whether it starts from the box around each first mask.
 
         Returns:

@@ -24,8 +24,8 @@ def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[
 
     Args:
         clips: clips of one object each, at least two, annotated in all frames.
-        frames: how many frames of each, from the first, which shows both objects.
-        seed: of the ways that the objects take.
+        frames: number of frames per clip, from the first, which shows both objects.
+        seed: seed of the paths that the objects take.
 
     Returns:
         As many clips: object 1 is the clip's own, object 2 the neighbour's, in front of it.

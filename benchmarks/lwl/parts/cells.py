@@ -33,17 +33,17 @@ _SETTINGS = LWLTrainingSettings(
 
 
 def trained(row: Row, seed: int, clips: Sequence[Clip], arguments: argparse.Namespace) -> LWL:
-    """Train a row's network, or go on with it, or take what was trained.
+    """Train a row's network, continue its training, or load the trained one.
 
     Args:
-        row: whose network.
-        seed: of its first weights and of the mini-sequences.
-        clips: to train on.
-        arguments: of the command line.
+        row: the row that the network belongs to.
+        seed: seed of the initial weights and of the mini-sequences.
+        clips: clips to train on.
+        arguments: the parsed command line.
 
     Raises:
         KeyboardInterrupt: the training was interrupted; it can go on.
-        InputError: what was trained had other settings.
+        InputError: the earlier training had other settings.
     """
     settings = replace(
         _SETTINGS,
@@ -85,7 +85,7 @@ def measured(
         default_options(network),
         output=(arguments.height, arguments.width),
         search_factor=arguments.search_factor,
-        # The paper has neither.
+        # The paper uses neither.
         mirror=False,
         reach=None,
     )

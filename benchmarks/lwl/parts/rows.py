@@ -26,13 +26,13 @@ class Row:
     """One row of a table, or one point of a figure.
 
     Args:
-        label: as printed.
-        training: name of the training that it needs, which rows of the same name share. None: the
-            network as it starts.
-        sizes: of the network, where they differ.
-        settings: of the training, where they differ.
-        options: of the segmenter, where they differ.
-        backbone_weights: which of the given files of weights the backbone has.
+        label: name of the row in the table.
+        training: name of the training that the row needs; rows of the same name share it. None:
+            the untrained network.
+        sizes: sizes of the network that differ from the defaults.
+        settings: settings of the training that differ from the defaults.
+        options: options of the segmenter that differ from the defaults.
+        backbone_weights: index of the backbone's file among the given ones.
     """
 
     label: str

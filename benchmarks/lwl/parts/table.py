@@ -15,12 +15,12 @@ class Table:
     """J and F in percent, by row and by run: a seed, or a file of weights.
 
     Args:
-        path: JSON file that the cells measured so far are in, if there is one.
-        labels: of the rows, in order.
-        configuration: all that a cell depends on but its row and its run.
+        path: JSON file with the cells measured so far, if there is one.
+        labels: labels of the rows, in order.
+        configuration: all that a cell depends on, except its row and its run.
 
     Raises:
-        InputError: the file is of another configuration.
+        InputError: the file was written with another configuration.
     """
 
     def __init__(self, path: Path, labels: list[str], configuration: dict[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Table:
             above = runs
 
     def draw(self, path: Path, *, lines: bool) -> None:
-        """Draw J with its spread: a line over the rows, or a bar a row with a dot a run."""
+        """Draw J with its spread: a line over the rows, or a bar per row with a dot per run."""
         try:
             from matplotlib.figure import Figure
         except ImportError:

@@ -31,7 +31,7 @@ def conv_suite(kind: str, frames: Frames, steps: int, regularization: float) -> 
     """Fit a filter to a support frame; the outer loss is its squared error on a query frame.
 
     Args:
-        kind: what the features are, for the description.
+        kind: kind of features, for the description.
         frames: support and query frame.
         steps: inner steps.
         regularization: λ as a multiple of the features' mean square summed over pixels, so that

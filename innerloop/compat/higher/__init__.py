@@ -41,8 +41,8 @@ def innerloop_ctx(
     Args:
         model: stays as it is, buffers included.
         opt: an optimizer of (some of) its parameters; stays as it is.
-        device, copy_initial_weights: as of `monkeypatch`.
-        override: as of `DifferentiableOptimizer`.
+        device, copy_initial_weights: see `monkeypatch`.
+        override: see `DifferentiableOptimizer`.
         track_higher_grads: keep the parameters of all steps and the graph between them. Without
             it no gradient reaches the initial ones. Default True.
 

@@ -94,7 +94,7 @@ class DifferentiableOptimizer(ABC):
             params: the parameters that `loss` was computed from. Default: those of the functional
                 module.
             override: settings from this step on, as of the class.
-            grad_callback: in place of that of the class, for this step.
+            grad_callback: replaces the callback of the class in this step.
             kwargs: handed to `_update`.
 
         Returns:
@@ -138,7 +138,7 @@ class DifferentiableOptimizer(ABC):
 
         Args:
             grouped_grads: gradients of every group's parameters, None where there is none.
-            kwargs: what `step` was given beside its own arguments.
+            kwargs: further arguments that `step` was given.
         """
 
     def state_dict(self) -> dict[str, Any]:

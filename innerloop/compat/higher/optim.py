@@ -123,7 +123,7 @@ def create_diff_optim(
 
     Args:
         opt_type: a class of `torch.optim`, or one that was registered.
-        opt_kwargs: its settings. Default: its own defaults.
+        opt_kwargs: settings of the optimizer. Default: its own defaults.
         params: tensors shaped like those it will update, or parameter groups of such, in the order
             of the parameters of a step. Default: those of `fmodel`.
         fmodel, device, override, grad_callback, track_higher_grads: as of

@@ -38,7 +38,7 @@ class FunctionalModule(nn.Module):
         """The parameters after a number of steps.
 
         Args:
-            recurse: as of `nn.Module.parameters`.
+            recurse: see `nn.Module.parameters`.
             time: 0 for the initial ones, -1 for the latest. Without track_higher_grads only the
                 latest are kept, and are those at time 0, too. Default: the latest.
 
@@ -100,7 +100,7 @@ def monkeypatch(
     """A functional version of a module; the module itself never changes, buffers included.
 
     Args:
-        module: what to copy.
+        module: the module to copy.
         device: where the copy goes. Default: where the module is.
         copy_initial_weights: start from copies that are leaves; otherwise gradients reach the
             parameters of `module`, as MAML needs. Default True.
@@ -138,7 +138,7 @@ def make_functional(
     """A functional version of a module that is given its parameters in every call.
 
     Args:
-        module: what to copy; stays as it is.
+        module: the module to copy; not changed.
         encapsulator: called with the functional module and `module`. Default: nothing.
 
     Returns:

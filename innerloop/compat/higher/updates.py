@@ -17,8 +17,8 @@ class DampenedDescent(GradientDescent):
     """Gradient descent with dampened momentum, as `torch.optim.SGD`.
 
     Args:
-        rate, momentum, nesterov, weight_decay: as of `GradientDescent`.
-        dampening: what the velocity lacks of each gradient after the first.
+        rate, momentum, nesterov, weight_decay: see `GradientDescent`.
+        dampening: share of each gradient after the first that the velocity leaves out.
     """
 
     def __init__(

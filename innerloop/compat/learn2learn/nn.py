@@ -91,7 +91,7 @@ class Scale(nn.Module):
     """Multiply every entry by a factor that is learned.
 
     Args:
-        shape: of the factors. Default: one for all entries.
+        shape: shape of the factors. Default: one for all entries.
         alpha: the factors at first. Default 1.
     """
 

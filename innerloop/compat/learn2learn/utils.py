@@ -21,8 +21,8 @@ def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
     BatchNorm are those of the module, no call of the copy changes the module.
 
     Args:
-        module: what to copy; stays as it is.
-        memo: what earlier calls copied, so that tensors shared between modules stay shared.
+        module: the module to copy; not changed.
+        memo: the copies of earlier calls, so that tensors shared between modules stay shared.
             Default: nothing.
 
     Returns:
@@ -100,7 +100,7 @@ def clone_distribution(dist: Dist) -> Dist:
     """A copy of a distribution whose parameters are clones: gradients of it reach the original.
 
     Args:
-        dist: of `torch.distributions`; stays as it is.
+        dist: a distribution of `torch.distributions`; not changed.
 
     Returns:
         The copy.
@@ -113,7 +113,7 @@ def detach_distribution(dist: Dist) -> Dist:
     """Cut the parameters of a distribution off their history, in place.
 
     Args:
-        dist: of `torch.distributions`; its parameters become constants.
+        dist: a distribution of `torch.distributions`; its parameters become constants.
 
     Returns:
         The distribution itself.

@@ -18,7 +18,7 @@ def cheapest(
         problem: what is minimised.
         init: parameters to start from.
         steps: how many steps will be taken.
-        prediction: what the problem predicts at `init`, if that is known. Default: it is computed.
+        prediction: prediction at `init`, if that is known. Default: it is computed.
     """
     gram = problem.dual_gram(init, steps)
     if gram is not None and isinstance(problem, ConvLeastSquares):

@@ -33,7 +33,7 @@ class Coordinates(QuadraticProblem, TransformedProblem):
 
         Args:
             response: r, in the form that `residual` and `response` give.
-            vector: in these coordinates.
+            vector: vector in these coordinates.
         """
 
     @abstractmethod

@@ -34,7 +34,7 @@ class DualCoordinates(Coordinates):
         problem: the problem.
         gram: AA' of one output, shape (*batch, rows, rows).
         init: parameters to start from.
-        prediction: of `init`. Default: it is computed.
+        prediction: prediction at `init`. Default: it is computed.
 
     Source:
         Schölkopf et al., A Generalized Representer Theorem, COLT 2001.

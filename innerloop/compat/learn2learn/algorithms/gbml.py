@@ -56,7 +56,7 @@ class GBML(BaseLearner):
 
         Args:
             loss: scalar, computed with this clone.
-            first_order, allow_nograd, allow_unused: as of the class. Default: those of the clone.
+            first_order, allow_nograd, allow_unused: see the class. Default: those of the clone.
         """
         second = not chosen(first_order, self.first_order)
         if self.adapt_transform:
@@ -89,7 +89,7 @@ class GBML(BaseLearner):
         """A copy to adapt; gradients of its losses reach the parameters of this one.
 
         Args:
-            first_order, allow_unused, allow_nograd, adapt_transform: as of the class. Default:
+            first_order, allow_unused, allow_nograd, adapt_transform: see the class. Default:
                 those of this one.
         """
         return self._clone(

@@ -51,7 +51,7 @@ class MAML(BaseLearner):
 
         Args:
             loss: scalar, computed with this clone.
-            first_order, allow_unused, allow_nograd: as of the class. Default: those of the clone.
+            first_order, allow_unused, allow_nograd: see the class. Default: those of the clone.
         """
         if allow_unused is None and allow_nograd:
             allow_unused = True
@@ -67,7 +67,7 @@ class MAML(BaseLearner):
         """A copy to adapt; gradients of its losses reach the parameters of this one.
 
         Args:
-            first_order, allow_unused, allow_nograd: as of the class. Default: those of this one.
+            first_order, allow_unused, allow_nograd: see the class. Default: those of this one.
         """
         return self._clone(
             first_order=first_order, allow_unused=allow_unused, allow_nograd=allow_nograd

@@ -43,7 +43,7 @@ class MetaSGD(BaseLearner):
 
         Args:
             loss: scalar, computed with this clone.
-            first_order: as of the class. Default: that of the clone.
+            first_order: see the class. Default: that of the clone.
         """
         found = self._gradients(loss, first_order)
         meta_sgd_update(self.module, self.lrs, found)
