@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ["OMP_NUM_THREADS"] = "1"  # a fork has no threads of the process before it
+os.environ["OMP_NUM_THREADS"] = "1"  # a fork does not inherit threads
 
 import torch
 from PIL import Image
@@ -51,7 +51,7 @@ _SIZES: dict[str, Any] = {
     "proposals": (50, 50),
 }
 _FORKS = multiprocessing.get_context("fork")
-"""Importing torch takes longer than all else that a command does here: a fork need not."""
+"""Importing torch takes longer than all else that a command does here; a fork need not."""
 
 
 def _write_data(root: Path) -> None:
@@ -89,7 +89,7 @@ def _commands(work: Path) -> dict[str, list[str]]:
 
 
 def _run(words: Sequence[str], out: Path, errors: Path, started: Any) -> None:
-    """Do what the process of a command does, in a fork."""
+    """Run a command in a fork."""
     with signals.handled(signals.leave):
         started.set()
         file = os.open(errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -118,7 +118,7 @@ def _finish(words: Sequence[str], out: Path) -> tuple[int, str]:
 
 
 def _outputs(out: Path) -> dict[str, Any]:
-    """What must be the same; times and the format of a checkpoint's archive are not compared."""
+    """The outputs that must be the same; times and checkpoints are not compared."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*")):
         if path.suffix in (".safetensors",) or (path.suffix == ".png" and path.parent != out):
@@ -134,7 +134,7 @@ def _outputs(out: Path) -> dict[str, Any]:
 
 
 def _done(out: Path) -> set[str]:
-    """What is finished and must survive: masks, scores, checkpoints."""
+    """The finished files, which must survive: masks, scores, checkpoints."""
     names = (path for path in out.rglob("*") if path.suffix in (".png", ".pt", ".json"))
     return {
         str(path.relative_to(out))
@@ -144,7 +144,7 @@ def _done(out: Path) -> set[str]:
 
 
 def _kill(words: Sequence[str], out: Path, number: int, after: float) -> dict[str, Any] | None:
-    """Kill one run, and return what it left; None if it had ended before."""
+    """Kill one run, and return what it left, or None if it had ended before."""
     process, errors = _start(words, out)
     process.join(after)
     if not process.is_alive():
@@ -197,7 +197,7 @@ def _undisturbed(
 
 
 def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]:
-    """Kill runs, and finish each.
+    """Kill runs, and then finish each.
 
     Args:
         kills: number of kills in all.
@@ -210,7 +210,7 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
     draw = random.Random(seed)
     _write_data(work / "data")
     _write_network(work / "start.safetensors")
-    # What is imported here, no fork has to import.
+    # Imported here, so that no fork has to.
     importlib.import_module("innerloop_vos.commands.program")
     Curve(work, []).write()
     commands = _commands(work)
@@ -243,7 +243,7 @@ def measure(kills: int, seed: int, work: Path) -> Iterator[list[dict[str, Any]]]
 
 
 def table(records: Sequence[dict[str, Any]]) -> str:
-    """Lay the kills out in Markdown, a row for each command and signal."""
+    """Write the kills as a Markdown table, one row per command and signal."""
     lines = [
         "| command | signal | kills | had begun to write | too late to stop | "
         "right exit code | tracebacks | leftovers | lost | bit-equal |",

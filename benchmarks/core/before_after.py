@@ -1,8 +1,8 @@
 """Is this checkout as fast as another one, such as the last release?
 
-Two processes, one for each checkout, take turns: a case here, the same case there, and so on, so
-that a busy machine slows both alike. Prints the median of the ratios of each turn, with quartiles,
-and the peak memory of each process. Needs what both checkouts need.
+Two processes, one per checkout, run each case in turns, so that a busy machine slows both alike.
+Prints the median and the quartiles of the ratios of all turns, and the peak memory of each process.
+Needs the packages that both checkouts need.
 
     git worktree add ../before v0.1
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.before_after ../before \\

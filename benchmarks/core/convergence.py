@@ -1,8 +1,8 @@
 """How fast do the inner solvers of convolutional least squares reach the exact solution?
 
-Fits the ridge method's filter to one annotated frame, prints the excess loss (relative to that of
-the exact solution) over the steps, and writes it as JSON and as a plot. Needs no data: without
---frame and --mask it takes a synthetic frame.
+Fits the filter of the ridge method to one annotated frame, prints the excess loss (relative to that
+of the exact solution) over the steps, and writes it as JSON and as a plot. Needs no data: the frame
+is synthetic unless --frame and --mask are given.
 
     python -m benchmarks.core.convergence --out runs/convergence [--frame FRAME.jpg --mask MASK.png]
 """

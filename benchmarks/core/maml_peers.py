@@ -100,7 +100,7 @@ def digit_experiment() -> Experiment:
 
 
 def innerloop_loss(net: nn.Module, experiment: Experiment, adjoint: il.Adjoint) -> OuterLoss:
-    """The query score of a start on a task, adapted with innerloop."""
+    """The query score of an initialisation on a task, adapted with innerloop."""
     model = il.Adapted(net)
 
     def task_score(init: dict[str, Tensor], task: Task, score: Loss = experiment.loss) -> Tensor:
@@ -187,9 +187,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     experiments = [sinusoid_experiment(), digit_experiment()]
-    table = Table(
-        "task", "library", "mean ± std", "largest difference, one seed", "ms an iteration"
-    )
+    table = Table("task", "library", "mean ± std", "max difference of a seed", "ms per iteration")
     results: dict[str, dict[str, list[float]]] = {}
     for experiment in experiments:
         seeds = [scores_of_seed(experiment, seed) for seed in range(arguments.seeds)]

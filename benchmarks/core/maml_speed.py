@@ -1,12 +1,12 @@
 """How long does a meta-step of MAML take beside its peers, and how much memory?
 
-Sixteen tasks, 5-way 5-shot, five inner steps differentiated through, and the net of four
-convolutions of width 32 with BatchNorm on 28x28 images; the gradient of the mean query loss and an
-Adam step. All libraries take turns within a round, from the same start, so that a busy machine
-slows them alike; ratios are medians over rounds. With several threads, this library's tasks run
-side by side in rows of their own, whose memory is a bound. Checks, in double precision, that all
-find the same gradient. Prints a table, and writes maml_speed.json and maml_speed.png. Needs the
-peers: `make peers`.
+Sixteen tasks, 5-way 5-shot, five inner steps that are differentiated, and a net of four
+convolutions of width 32 with BatchNorm on 28x28 images; a meta-step is the gradient of the mean
+query loss and an Adam step. All libraries take turns within a round, from the same initialisation,
+so that a busy machine slows them alike; ratios are medians over rounds. With several threads,
+further rows run this library's tasks in parallel; their memory is an upper bound. Checks, in double
+precision, that all find the same gradient. Prints a table, and writes maml_speed.json and
+maml_speed.png. Needs the peers: `make peers`.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.maml_speed --out runs/maml_speed \\
         [--threads 2] [--compile]
@@ -47,7 +47,7 @@ from innerloop_vos.io.files import atomic_path, prepare_output
 
 OUTER_RATE = 1e-3
 SIDE_BY_SIDE = ", threads"
-"""Ends the names of the rows whose tasks run side by side, one on each thread."""
+"""Suffix of the rows whose tasks run in parallel, one on each thread."""
 
 
 @dataclass(frozen=True)
@@ -192,14 +192,14 @@ def measure(setting: Setting, rounds: int, compiled: bool) -> dict[str, Measurem
     peaks: dict[str, float] = {}
     for name, step in steps.items():
         if name.endswith(SIDE_BY_SIDE):
-            # The profiler sees one thread; all have at most what they have one by one.
+            # The profiler sees one thread; each needs at most what it needs alone.
             peaks[name] = torch.get_num_threads() * peaks[name.removesuffix(SIDE_BY_SIDE)]
         else:
             peaks[name] = peak_memory(step) / 1e6
     times = interleaved({name: partial(seconds, step) for name, step in steps.items()}, rounds)
     peers = [*PEERS, "torch.func"]
     best = min(peers, key=lambda name: spread(times[name]).median)
-    # In double precision: a rounding that turns a ReLU over changes all later steps.
+    # In double precision: rounding that switches a ReLU changes all later steps.
     doubles, nets = meta_steps(setting, compiled, torch.float64)
     for step in doubles.values():
         step()
@@ -226,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for table and plot")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--tasks", type=int, default=16, help="tasks a meta-step (default 16)")
+    parser.add_argument("--tasks", type=int, default=16, help="tasks per meta-step (default 16)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--compile", action="store_true", help="and compiled gradients of the steps"
@@ -236,7 +236,7 @@ def main() -> None:
     out = prepare_output(arguments.out)
     found = measure(Setting(tasks=arguments.tasks), arguments.rounds, arguments.compile)
 
-    table = Table("", "s a meta-step", "±", "to best peer", "first call, s", "peak MB", "error")
+    table = Table("", "s per meta-step", "±", "to best peer", "first call, s", "peak MB", "error")
     for name, row in found.items():
         numbers = (row.seconds, row.spread, row.to_best, row.first_call, row.peak_mb)
         table.add_row(name, *(f"{number:.2f}" for number in numbers), f"{row.error:.0e}")
@@ -263,7 +263,7 @@ def plot(found: dict[str, Measurement], path: Path) -> None:
     figure, panels = plt.subplots(1, 2, figsize=(8, 2.5), layout="constrained", sharey=True)
     names = list(found)[::-1]
     panels[0].barh(names, [found[n].seconds for n in names], xerr=[found[n].spread for n in names])
-    panels[0].set_xlabel("seconds a meta-step")
+    panels[0].set_xlabel("seconds per meta-step")
     panels[1].barh(names, [found[n].peak_mb for n in names])
     panels[1].set_xlabel("peak memory, MB")
     with atomic_path(path) as temporary:

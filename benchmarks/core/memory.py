@@ -1,9 +1,9 @@
 """Does the memory of an outer gradient grow with the inner steps?
 
-Adapts a small convolutional net by gradient descent and takes the outer gradient, each case in a
-process of its own, with the allocator as users have it; reports the peak of resident memory above
-that after the imports, and the peak of what the tensors of the solve hold. Prints a table and
-writes memory.json and, with matplotlib, memory.png beside it.
+Adapts a small convolutional net by gradient descent and takes the outer gradient, each case in its
+own process, with the default allocator. Reports the peak of resident memory, above that after the
+imports, and the peak of the memory of live tensors. Prints a table and writes memory.json and, with
+matplotlib, memory.png.
 
     python -m benchmarks.core.memory [--output FOLDER]
 """
@@ -106,7 +106,7 @@ def measure(adjoint: str, steps: int) -> dict[str, float]:
     before, start = peak_mb(), time.perf_counter()
     outer(rule, steps)
     resident, seconds = peak_mb() - before, time.perf_counter() - start
-    with LiveTensors() as live:  # again, as counting takes memory and time
+    with LiveTensors() as live:  # a second run, as counting takes memory and time
         outer(rule, steps)
     return {"peak_mb": resident, "live_mb": live.peak / 2**20, "seconds": seconds}
 

@@ -4,9 +4,9 @@ Runs `LevenbergMarquardt` and MINPACK's lmder (through scipy, as it comes) on al
 Moré, Garbow and Hillstrom, those of variable size in several sizes up to n = 20, from the standard
 starting points. Prints one table, and writes it as JSON and as a plot. Needs no data.
 
-A residual and a Jacobian count as one evaluation each; ours makes one of each a step, and both
-have exact Jacobians. What counts is how many are made until the sum of squares comes within 1e-6 of
-the least that lmder reaches, or 1e-16.
+A residual and a Jacobian count as one evaluation each; ours makes one of each per step, and both
+have exact Jacobians. Counted are the evaluations until the sum of squares is within 1e-6 of the
+min that lmder reaches, or at 1e-16.
 
     python -m benchmarks.core.more_garbow_hillstrom --out runs/more_garbow_hillstrom
 
@@ -328,7 +328,7 @@ def cases() -> list[Case]:
 
 
 def minpack_squares(case: Case) -> list[float]:
-    """The sum of squares at each of lmder's evaluations; a Jacobian finds nothing, infinity."""
+    """The sum of squares at each of lmder's evaluations; a Jacobian counts as infinity."""
     squares: list[float] = []
     jacobian_of = torch.func.jacrev(case.residual)
 
@@ -349,7 +349,7 @@ def minpack_squares(case: Case) -> list[float]:
 def our_squares(case: Case, steps: int, target: float) -> list[float]:
     """The same of our solver, until the target is reached or that many steps are taken.
 
-    Its first Jacobian brings the first residual along, which counts as an evaluation too.
+    Its first Jacobian computes the first residual too, which counts as an evaluation.
     """
     calls = 0
 
@@ -388,13 +388,13 @@ class Row(NamedTuple):
 def compare(case: Case, steps: int = STEPS) -> Row:
     """Run both solvers on a case."""
     minpack = minpack_squares(case)
-    least = min(minpack)
-    target = max(least * (1 + 1e-6), 1e-16)
+    lowest = min(minpack)
+    target = max(lowest * (1 + 1e-6), 1e-16)
     ours = our_squares(case, steps, target)
     needed, found = evaluations(minpack, target), evaluations(ours, target)
     assert needed is not None
     m = case.residual(case.start).numel()
-    return Row(case.name, len(case.start), m, found, needed, min(ours), least)
+    return Row(case.name, len(case.start), m, found, needed, min(ours), lowest)
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
 Fits a filter of 16 outputs to 512 channels of 30x52 pixels, as LWL does: to one frame in 20 steps,
 to the 32 frames of a full memory in 3, and in training, through 5 steps with gradients of features,
-labels, weights and λ. The plain formulation has the residual, its adjoint and a Jacobian-vector
+labels, weights and λ. The plain formulation takes the residual, its adjoint and a Jacobian-vector
 product by double backward. All cases take turns in one process, on one thread and on two; peak
-memory is that of one process per case. Prints tables and writes steepest_descent.json and, with
+memory is measured in one process per case. Prints tables and writes steepest_descent.json and, with
 matplotlib, steepest_descent.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.steepest_descent \\
@@ -71,7 +71,7 @@ def plain_steps(data: Data, steps: int, training: bool = False) -> list[Tensor]:
         seeds = [r if training else r.detach().requires_grad_() for r in residuals]
         (gradient,) = torch.autograd.grad(residuals, filters, seeds, create_graph=True)
         if training:
-            # The adjoint once more, for a seed that the residuals do not depend on.
+            # The adjoint again, with a seed that does not depend on the residuals.
             seeds = [torch.zeros_like(r, requires_grad=True) for r in residuals]
             (pulled,) = torch.autograd.grad(residuals, filters, seeds, create_graph=True)
             response = torch.autograd.grad(pulled, seeds, gradient, create_graph=True)

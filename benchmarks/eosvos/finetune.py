@@ -1,9 +1,9 @@
-"""What does fine-tuning e-OSVOS through the core cost, and what do rates of 0 save?
+"""What does fine-tuning e-OSVOS through the core cost, and how much do rates of 0 save?
 
 Fine-tunes the MobileNetV2 variant on three copies of a synthetic frame: by a plain loop of
 torch.optim.SGD, and with rates for all parameters or for some, the others being 0. All cases take
-turns, so that a busy machine slows them alike. Prints a table of the median time of a step and
-writes finetune.json and, with matplotlib, finetune.png.
+turns, so that a busy machine slows them alike. Prints the median time per step, and writes
+finetune.json and, with matplotlib, finetune.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.eosvos.finetune [--rounds N] [--output FOLDER]
 """
@@ -37,7 +37,7 @@ def cases(network: EOSVOS, batch: Batch) -> dict[str, Callable[[], object]]:
     """A function for every case, which takes `STEPS` steps."""
 
     def next_batch() -> Batch:
-        # The anchors and boxes that the losses are computed on are drawn: the same in all cases.
+        # The losses are computed on random anchors and boxes, the same in all cases.
         torch.manual_seed(0)
         return batch
 
@@ -85,7 +85,7 @@ def main() -> None:
 
     reference = times["torch.optim.SGD"]
     rows = []
-    print(f"{'fine-tuning':20}{'s a step':>10}{'to SGD':>10}")
+    print(f"{'fine-tuning':20}{'s per step':>10}{'to SGD':>10}")
     for name, found in times.items():
         a_step = statistics.median(found) / STEPS
         rows.append({"case": name, "seconds": a_step, "to_sgd": median_ratio(found, reference)})
@@ -103,7 +103,7 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
         return
     figure, axes = plt.subplots(figsize=(7, 2.2), layout="constrained")
     axes.barh([row["case"] for row in rows][::-1], [row["seconds"] for row in rows][::-1])
-    axes.set_xlabel("seconds a fine-tuning step, one thread")
+    axes.set_xlabel("seconds per fine-tuning step, one thread")
     figure.savefig(path, dpi=120)
 
 

@@ -1,7 +1,7 @@
 """How many fine-tuning iterations does e-OSVOS need? Fig. 3 of its paper: accuracy, speed over T.
 
-Segments annotated clips after T iterations on their first frames, without online adaptation, and
-counts the time of fine-tuning into the speed. Prints a table and writes iterations.json and, with
+Segments annotated clips after T iterations on their first frames, without online adaptation. The
+speed includes the time of fine-tuning. Prints a table and writes iterations.json and, with
 matplotlib, iterations.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.eosvos.iterations --weights FILE --davis ROOT \\
@@ -27,7 +27,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True, help="weights of e-osvos")
     parser.add_argument("--davis", required=True, metavar="ROOT")
-    parser.add_argument("--sequences", required=True, help="names, by commas; not trained on")
+    parser.add_argument(
+        "--sequences", required=True, help="names, separated by commas; not trained on"
+    )
     parser.add_argument("--frames", type=int, default=10**6, help="of each, from the first")
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS, metavar="T")
     parser.add_argument(
@@ -68,7 +70,7 @@ def plot(rows: dict[int, Figures], path: Path) -> None:
     accuracy.set_ylabel("J&F, %", color="tab:blue")
     speed = accuracy.twinx()
     speed.plot(list(rows), [row["frames/s"] for row in rows.values()], "s--", color="tab:red")
-    speed.set_ylabel("frames a second", color="tab:red")
+    speed.set_ylabel("frames per second", color="tab:red")
     figure.savefig(path, dpi=120)
 
 

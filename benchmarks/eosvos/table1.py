@@ -2,12 +2,12 @@
 
 Starts from a parent network (`innerloop-vos train e-osvos --phase parent`), finds the single rate
 that fine-tunes it best on the held-out sequences (which favours this baseline), and adds component
-by component: meta-learned initialisation and one rate, a rate a neuron, another network (as a rule
+by component: meta-learned initialisation and one rate, a rate per neuron, another network (usually
 with GroupNorm and the Lovász hinge, where --parent has neither), box propagation, online
-adaptation. Every row is measured for several seeds, of meta-training and of fine-tuning. With
---objects 2, as in the paper's DAVIS 2017, a clip has several objects: that of the next one moves
-over it. As in the paper, first frames are not augmented. A call that was interrupted goes on where
-it was. Prints a table and writes table1.json and, with matplotlib, table1.png.
+adaptation. Every row is measured for several seeds of meta-training and of fine-tuning. With
+--objects 2 the object of the next clip moves over each clip, so that it has several objects, as in
+the paper's DAVIS 2017. As in the paper, first frames are not augmented. An interrupted call
+continues where it stopped. Prints a table and writes table1.json and, with matplotlib, table1.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.eosvos.table1 --parent FILE --work FOLDER \\
         --davis ROOT --held-out NAMES [--meta-steps N] [--seeds N] [--output FOLDER]
@@ -63,7 +63,7 @@ class Table:
         options: EOSVOSOptions,
         validation: Validation,
     ) -> Figures:
-        """Measure, unless that was done before."""
+        """Measure, unless the table has the figures already."""
         if name not in self.figures:
             self.figures[name] = measure(network, rates, options, validation)
             with atomic_path(self.path) as temporary:
@@ -232,7 +232,7 @@ def main() -> None:
 def meta_trained(
     parent: str, settings: EOSVOSTrainingSettings, sampler: Sampler, folder: Path
 ) -> tuple[EOSVOS, il.LearningRates]:
-    """Meta-train from the parent, or go on with it, or take what was trained."""
+    """Meta-train from the parent, continue a training, or load the trained network."""
     if not (folder / WEIGHTS).exists():
         torch.manual_seed(settings.seed)  # the first rates
         network, _ = load_eosvos(parent)
@@ -264,7 +264,7 @@ def report(rows: dict[str, list[Figures]], about: dict[str, object], output: Pat
 
 
 def plot(rows: dict[str, list[Figures]], path: Path) -> None:
-    """A bar a component, with a dot a seed."""
+    """A bar per component, with a dot per seed."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:

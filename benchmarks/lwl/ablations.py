@@ -1,12 +1,12 @@
 """What do the parts and the settings of LWL contribute? The ablations of its paper, small.
 
 Trains the networks that an ablation compares on low-resolution crops of DAVIS's train split, with
-the backbone frozen, and measures them on sequences held out of it. table1: end-to-end training,
-label encoder, weight predictor; table6: backbone weights; table7: loss; fig7: channels D of the
-labels; fig8-iterations and fig8-rate: updates; fig9: size of the memory; table9: search region. The
-last four compare settings of one network, which is trained or given (--weights). At the same seed
-all rows see the same mini-sequences, hence the differences seed by seed. A call that was
-interrupted goes on where it was. Prints a table and writes ABLATION.json and, with matplotlib,
+the backbone frozen, and measures them on held-out sequences. table1: end-to-end training, label
+encoder, weight predictor; table6: backbone weights; table7: loss; fig7: number of label channels D;
+fig8-iterations and fig8-rate: updates; fig9: memory size; table9: search region. The last four
+compare settings of one network, which is trained or given (--weights). With the same seed, all rows
+see the same mini-sequences, so differences are taken seed by seed. An interrupted call continues
+where it stopped. Prints a table and writes ABLATION.json and, with matplotlib,
 ABLATION.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.lwl.ablations ABLATION --davis ROOT
@@ -38,29 +38,37 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("ablation", choices=ABLATIONS)
     parser.add_argument("--davis", required=True, metavar="ROOT")
-    parser.add_argument("--held-out", default=HELD_OUT, help="names (default: %(default)s)")
-    parser.add_argument("--every", type=int, default=2, help="frames of a clip: each such one")
-    parser.add_argument("--frames", type=int, default=20, help="that each is measured on")
-    parser.add_argument("--clip-height", type=int, default=192, help="of the frames, in pixels")
-    parser.add_argument("--height", type=int, default=128, help="of the crops")
-    parser.add_argument("--width", type=int, default=224, help="of the crops")
-    parser.add_argument("--search-factor", type=float, default=3.0, help="side of the crops")
+    parser.add_argument("--held-out", default=HELD_OUT, help="sequences (default: %(default)s)")
+    parser.add_argument("--every", type=int, default=2, help="take every such frame of a clip")
+    parser.add_argument(
+        "--frames", type=int, default=20, help="number of frames that each clip is measured on"
+    )
+    parser.add_argument(
+        "--clip-height", type=int, default=192, help="height of the frames, in pixels"
+    )
+    parser.add_argument("--height", type=int, default=128, help="size of the crops")
+    parser.add_argument("--width", type=int, default=224, help="size of the crops")
+    parser.add_argument(
+        "--search-factor", type=float, default=3.0, help="side of the crops, relative to the object"
+    )
     parser.add_argument("--weights", nargs="+", default=[], metavar="FILE", help="trained networks")
     parser.add_argument("--backbone", default="small")
     parser.add_argument("--backbone-weights", nargs="+", default=["default"], metavar="FILE")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=600, help="of a training")
+    parser.add_argument("--steps", type=int, default=600, help="steps per training")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--loss", choices=LOSSES, default="cross-entropy")
     parser.add_argument("--decoder-rate", type=float, default=3e-4)
-    parser.add_argument("--work", type=Path, default=Path("runs/lwl_ablations"), help="trainings")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/lwl_ablations"), help="folder of the trainings"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent / "results" / "ablations"
     )
     arguments = parser.parse_args(words)
     rows = ABLATIONS[arguments.ablation]
-    least = {"every": 1, "frames": 3, "clip_height": 32, "seeds": 1, "steps": 1}
-    for name, bound in least.items():
+    minimum = {"every": 1, "frames": 3, "clip_height": 32, "seeds": 1, "steps": 1}
+    for name, bound in minimum.items():
         if (value := getattr(arguments, name)) < bound:
             parser.error(f"--{name.replace('_', '-')} should be at least {bound}, got {value}")
     needed = 1 + max(row.backbone_weights for row in rows)
@@ -102,7 +110,7 @@ def main(words: list[str] | None = None) -> None:
 
 
 def configuration(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All options that a cell depends on."""
+    """The options that a cell depends on."""
     others = ("ablation", "davis", "work", "output", "seeds", "weights")
     found = {name: value for name, value in vars(arguments).items() if name not in others}
     return found | {"backbone_weights": [Path(n).name for n in arguments.backbone_weights]}
@@ -114,4 +122,4 @@ if __name__ == "__main__":
     except InputError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted; the same command goes on from here")
+        sys.exit("interrupted; the same command continues from here")

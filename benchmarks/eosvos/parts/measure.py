@@ -1,4 +1,4 @@
-"""What the benchmarks of e-OSVOS share: its accuracy and speed on annotated clips."""
+"""Accuracy and speed of e-OSVOS on annotated clips, which its benchmarks share."""
 
 import time
 
@@ -10,7 +10,7 @@ Figures = dict[str, float]
 
 
 def plain_options(steps: int) -> EOSVOSOptions:
-    """Settings without any of the components that are added to fine-tuning."""
+    """Settings of plain fine-tuning, without any further component."""
     return EOSVOSOptions(
         steps=steps,
         copies=1,
@@ -28,8 +28,8 @@ def measure(
     """Segment the clips.
 
     Returns:
-        Mean J, F and J&F over all objects in percent, and frames per second of the processor's
-        time, which other work on the machine does not slow; fine-tuning included.
+        Mean J, F and J&F over all objects in percent, and frames per second of CPU time,
+        which other work on the machine does not slow; fine-tuning included.
     """
     start = time.process_time()
     figures = validation.figures(EOSVOSSegmenter(network, rates, options))

@@ -1,7 +1,7 @@
 """Clips of two objects, made of clips of one: what DAVIS 2017 is to DAVIS 2016.
 
-A network that has learned what objects look like finds the only one of a clip without being told
-which. Where there are two, it has to learn from the first frame which one is meant.
+A network that has learned what objects look like finds the only object of a clip without being
+told which. Where there are two, it has to learn from the first frame which one is meant.
 """
 
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from innerloop_vos.data.pasting import draw_path, paste
 from innerloop_vos.data.sampling import MiniSequence
 
 _TRIES = 100
-_LEAST = 0.3
-"""Share of an object that the other one leaves to be seen in the first frame."""
+_VISIBLE = 0.3
+"""Min share of an object that is visible beside the other one in the first frame."""
 
 
 def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[Clip]:
@@ -28,7 +28,7 @@ def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[
         seed: seed of the paths that the objects take.
 
     Returns:
-        As many clips: object 1 is the clip's own, object 2 the neighbour's, in front of it.
+        One clip per given one: object 1 is the clip's own, object 2 the neighbour's, in front.
 
     Raises:
         InputError: there are fewer than two clips, or two of them do not go together.
@@ -48,10 +48,10 @@ def _joined(clip: Clip, other: Clip, frames: int) -> Clip:
         path = draw_path(scene)
         own = paste(scene, cutout, path, target=False, behind=False)
         visitor = paste(scene, cutout, path, target=True, behind=False)
-        # Either is the scene itself where an object would not be seen.
+        # Either is the scene itself if an object would not be visible.
         if own is scene or visitor is scene:
             continue
-        if own.masks[0].sum() >= _LEAST * scene.masks[0].sum():
+        if own.masks[0].sum() >= _VISIBLE * scene.masks[0].sum():
             labels = [
                 front.to(torch.uint8) * 2 + behind.to(torch.uint8)
                 for front, behind in zip(visitor.masks, own.masks, strict=True)
@@ -59,7 +59,7 @@ def _joined(clip: Clip, other: Clip, frames: int) -> Clip:
             names = clip.frames.names[:count]
             shown = MemoryFrames(torch.stack(own.frames), names)
             return Clip(f"{clip.name}+{other.name}", shown, labels)
-    raise InputError(f"sequences {clip.name} and {other.name}: no way shows both objects")
+    raise InputError(f"sequences {clip.name} and {other.name}: no path shows both objects")
 
 
 def _beginning(clip: Clip, count: int) -> MiniSequence:

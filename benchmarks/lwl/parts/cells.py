@@ -29,7 +29,7 @@ _SETTINGS = LWLTrainingSettings(
     projection_rate=1e-4,
     clip=1.0,
 )
-"""The light networks start from a mask found by ridge regression; these keep them near it."""
+"""The light networks start as ridge regression from features to the mask; these keep them close."""
 
 
 def trained(row: Row, seed: int, clips: Sequence[Clip], arguments: argparse.Namespace) -> LWL:

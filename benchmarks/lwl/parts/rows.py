@@ -6,17 +6,17 @@ from typing import Any
 from innerloop_vos.lwl.builders import LIGHT_SIZES
 
 _UNIT_WEIGHTS = {"weight_predictor_rate": 0.0}
-"""The weights of the labels stay those that training starts from, 1."""
+"""The label weights keep their initial value, 1."""
 
 _DECODER_ALONE = _UNIT_WEIGHTS | {
     "projection_rate": 0.0,
     "regularization_rate": 0.0,
     "label_encoder_rate": 0.0,
 }
-"""No gradient passes through the inner solver, as nothing that it reads is trained."""
+"""No gradient passes through the inner solver, as none of its inputs is trained."""
 
 _MASK_ALONE = {"outputs": 1}
-"""The one label is the mask itself (`mask_label`)."""
+"""The only label is the mask itself (`mask_label`)."""
 
 _NEVER = 10**9
 
@@ -79,7 +79,7 @@ ABLATIONS: dict[str, list[Row]] = {
         _updates("1/2", 1, 2),
         *(_updates(str(steps), steps) for steps in (1, 2, 3, 5, 10)),
     ],
-    # With the first sample's share bounded from below, the rate would hardly matter.
+    # With a min share for the first sample, the rate would hardly matter.
     "fig8-rate": [
         Row(f"{rate:g}", options={"learning_rate": rate, "first_weight": 0.0})
         for rate in (0.01, 0.03, 0.1, 0.2, 0.4, 0.8)
@@ -93,9 +93,9 @@ ABLATIONS: dict[str, list[Row]] = {
         Row("full frame", options={"search_factor": None}),
     ],
 }
-"""By the numbers that they have in the paper.
+"""Rows by the number of the table or figure in the paper.
 
 Here one label is always the mask itself, with weights that balance object and background; the
 others, and their weights, are learned. "0" updates and a memory of "1" both mean that the target
-model stays that of the first frame.
+model is that of the first frame.
 """
