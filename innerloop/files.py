@@ -1,4 +1,4 @@
-"""Reading and writing files so that a failure is named, and nothing is lost or left behind."""
+"""Reading and writing files: failures are named, and nothing is lost or left behind."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ _TO_STREAM = os.O_WRONLY | os.O_APPEND
 def regular_file(path: str | Path, kind: str = "file") -> Path:
     """Check that a path leads to a regular file before it is opened.
 
-    Opening a pipe waits for whoever writes to it, and a device may never end.
+    Opening a pipe waits for its writer, and a device may never end.
 
     Args:
         path: the file to read, or a link to it.
@@ -34,7 +34,7 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
         The path.
 
     Raises:
-        InputError: there is nothing, or a folder, a pipe, a socket or a device.
+        InputError: there is no file, or a folder, a pipe, a socket or a device.
     """
     try:
         mode = os.stat(path).st_mode
@@ -54,12 +54,12 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path whose content ``path`` has once the block succeeds.
 
-    A link stays: the file that it leads to gets the content. A file that is replaced keeps its
-    permissions, and another hard link to it its content. A device or a pipe is written to.
+    A link is kept, and the file that it leads to gets the content. A replaced file keeps its
+    permissions; other hard links to it keep the old content. A device or a pipe is written to.
 
     Args:
-        path: the file to write. The temporary path has the same suffix, so that writers which
-            choose a format by it do the same as with ``path``.
+        path: the file to write. The temporary path has the same suffix, so that writers that choose
+            a format by suffix choose the same one as for ``path``.
 
     Yields:
         A path in the folder of the file, or in one for temporary files if the content goes to a

@@ -33,10 +33,10 @@ class LearningRates(nn.Module):
 
     Args:
         params: what the inner solver adapts: a module, or a tree of tensors.
-        per: what has a rate of its own: the "model", every "tensor", every "neuron" (entry of the
+        per: what has its own rate: the "model", every "tensor", every "neuron" (entry of the
             first axis of every tensor) or every "parameter". Default "tensor".
-        init: value of all rates at first. Default 0.01.
-        per_step: number of inner steps with rates of their own; later steps use the last ones.
+        init: initial value of all rates. Default 0.01.
+        per_step: number of inner steps with their own rates; later steps use the last ones.
             Default: the same rates in every step.
         minimum: min value that `clamp_` leaves, not negative. Default 0.
         transposed_axis: axis of a neuron in the weight of a ConvTranspose layer, where `params` is

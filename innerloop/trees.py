@@ -15,8 +15,7 @@ flatten = pytree.tree_flatten
 unflatten = pytree.tree_unflatten
 
 
-# Tensors and flat dicts and tuples are by far the most frequent trees, and the traversal of others
-# is slow.
+# Tensors, flat dicts and tuples are by far the most frequent trees; traversing others is slow.
 
 
 def leaves(tree: Tree) -> list[Any]:
@@ -110,7 +109,7 @@ def negative(tree: Tree) -> Tree:
 
 
 def per_problem(values: Tensor, leaf: Tensor) -> Tensor:
-    """`values`, one a problem or one for all, in the dtype of `leaf` and broadcasting over it."""
+    """`values`, one per problem or one for all, in the dtype of `leaf` and broadcasting over it."""
     return values.to(leaf.dtype).reshape((*values.shape, *(1,) * (leaf.ndim - values.ndim)))
 
 

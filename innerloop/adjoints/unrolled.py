@@ -67,7 +67,7 @@ def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progres
 class Truncate(Adjoint):
     """Differentiate through the last steps alone: memory linear in their number.
 
-    Neither `init` nor what acts in earlier steps receives a gradient from them.
+    Neither `init` nor tensors that only earlier steps use receive a gradient.
 
     Args:
         steps: number of last steps that are differentiated, at least 1.
@@ -94,7 +94,7 @@ class OneStep(Truncate):
     """Differentiate through the last step alone.
 
     Exact for a step that reaches the solution from anywhere (`Ridge`, Newton steps at convergence),
-    and off by about the factor by which a step reduces the error otherwise.
+    otherwise wrong by about the factor by which a step reduces the error.
 
     Source:
         Bolte et al., One-step Differentiation of Iterative Algorithms, NeurIPS 2023.
