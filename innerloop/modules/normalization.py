@@ -1,7 +1,7 @@
 """Batch normalisation whose second derivative costs about as much as its first.
 
-Torch's own takes some fifty passes over its input for the second derivative, which is where
-unrolled steps of small convolutional nets spend a quarter of their time.
+Torch's own takes about fifty passes over its input for the second derivative, a quarter of the time
+of unrolled steps of small convolutional nets.
 """
 
 from collections.abc import Iterator
@@ -118,7 +118,7 @@ def _combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor, c: Tensor) -> Tensor:
 
 
 def _plus(fresh: Tensor, b: Tensor) -> Tensor:
-    """Their sum, written where memory is held already, except where batches would not fit."""
+    """Their sum, written in place, except under transforms, where batches would not fit."""
     return fresh + b if transforming() else fresh.add_(b)
 
 
@@ -172,7 +172,7 @@ _BY_BATCH: dict[type[nn.Module], type[_ByBatch]] = {
 
 
 def use_batch_statistics(layer: BatchNorm) -> None:
-    """Let a BatchNorm layer normalise by its batch, in place; others' subclasses keep their own."""
+    """Make a BatchNorm layer normalise by its batch, in place; not foreign subclasses."""
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         setattr(layer, name, None)
     layer.__class__ = _BY_BATCH.get(type(layer), type(layer))
@@ -198,7 +198,7 @@ def _with_statistics(layer: BatchNorm, batch_statistics: bool) -> BatchNorm:
 
 @contextmanager
 def recorded_statistics(skeleton: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect mean and variance of what enters each BatchNorm, averaged over its calls."""
+    """Collect mean and variance of the inputs of each BatchNorm, averaged over its calls."""
     statistics: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 

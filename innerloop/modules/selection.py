@@ -1,4 +1,4 @@
-"""Parameters of a module by name: which adapt, and what may take their place."""
+"""Parameters of a module by name: which adapt, and which tensors may replace them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -39,7 +39,7 @@ def select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
 def fitting(
     module: nn.Module, tensors: Mapping[str, Tensor], argument: str = "init"
 ) -> dict[str, Tensor]:
-    """Check tensors that take the place of parameters.
+    """Check tensors that replace parameters.
 
     Args:
         module: the module that they belong to.
@@ -50,8 +50,8 @@ def fitting(
         The tensors by the first names of the parameters.
 
     Raises:
-        ValueError: a tensor is of no parameter, of another shape, dtype or device, or not the only
-            one for its parameter.
+        ValueError: a tensor has no such parameter, has another shape, dtype or device, or is not
+            the only one for its parameter.
     """
     if not tensors:
         return {}
@@ -79,7 +79,7 @@ def fitting(
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
-    """The first name of what is known by each name, parameters and buffers."""
+    """The first name of each parameter and buffer, by every name that it has."""
     first: dict[int, str] = {}
     return {
         name: first.setdefault(id(tensor), name)

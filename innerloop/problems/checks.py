@@ -8,7 +8,7 @@ from innerloop.autodiff import transforming
 
 
 def named(value: object) -> str:
-    """What a wrong argument is, in words."""
+    """A description of a wrong argument."""
     if isinstance(value, type):
         return f"the class {value.__name__}, not an instance of it"
     return type(value).__name__
@@ -19,7 +19,7 @@ def check_parameter(name: str, value: object) -> None:
 
     Args:
         name: name of the argument, for the message.
-        value: dense and real floating-point, or refused.
+        value: the value, which should be dense, real and floating-point.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: {type(value).__name__}, should be a tensor")

@@ -30,13 +30,13 @@ class ConvLeastSquares(RidgeProblem):
 
         ½ Σ_t |W_t · (x_t * τ − E_t)|² + ½ λ |τ|²
 
-    where * is cross-correlation with stride 1 and zero padding K // 2. The weights stand inside the
+    where * is cross-correlation with stride 1 and zero padding K // 2. The weights are inside the
     norm, so they enter the objective squared. Leading batch dimensions are independent problems.
 
     Args:
         features: x, shape (*batch, N, C, H, W), N frames of C channels; floating point.
         targets: E, shape (*batch, N, D, H, W), same dtype and device as `features`.
-        weights: W, shape (*batch, N) for one weight a frame, or (*batch, N, D, H, W), whose D may
+        weights: W, shape (*batch, N) for one weight per frame, or (*batch, N, D, H, W), whose D may
             be 1. Default: one.
         regularization: λ, not negative; a float, or a tensor of shape () or (*batch). Default 0.
 
