@@ -75,7 +75,7 @@ def _add(entries: dict[str, _Entry], what: str, name: str, entry: _Entry) -> Non
 
 
 def load_entry_points() -> list[str]:
-    """Import what installed packages add.
+    """Import the additions of installed packages.
 
     Returns:
         A line for every entry point whose own requirements are not installed.

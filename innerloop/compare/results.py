@@ -1,4 +1,4 @@
-"""What was found of a suite, and the files it is kept in."""
+"""The results of a suite, and the files that hold them."""
 
 import csv
 import json
@@ -23,13 +23,13 @@ PACKAGES = ("innerloop", "torch", "higher", "learn2learn", "torchopt")
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a row; a ratio is to the baseline's figure.
+    """The measurements of a row; ratios are to the baseline's figure.
 
     Attributes:
-        loss: after all steps.
+        loss: loss after all steps.
         distance: distance of the solution from the exact one, relative to its norm.
         gradient_error: relative error of the meta-gradient, in single precision.
-        gradient_error_float64: the same in double precision: without what is due to rounding.
+        gradient_error_float64: the same in double precision, without the effect of rounding.
         forward_ms, backward_ms: medians, milliseconds.
         forward_spread_ms, backward_spread_ms: half the interquartile ranges.
         memory_mb: peak of the tensors alive, MB.
@@ -56,7 +56,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row, with its figures where it ran; `note` says why it did not, or what went wrong."""
+    """A row, with its figures if it ran; `note` says why it did not, or what went wrong."""
 
     name: str
     kind: str

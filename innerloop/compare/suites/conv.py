@@ -63,12 +63,12 @@ def random_features(quick: bool) -> Suite:
 
 
 def features_of_file(path: Path, quick: bool) -> Suite:
-    """On features and targets of a user's own.
+    """On the user's own features and targets.
 
     Args:
         path: a NumPy archive (.npz) with `features` (2, C, H, W) and `targets` (2, D, H, W): a
-            frame to fit to and a frame to judge by.
-        quick: few steps.
+            frame for fitting and a frame for testing.
+        quick: take few steps.
 
     Raises:
         InputError: the file cannot be read, or holds something else.

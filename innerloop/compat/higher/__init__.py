@@ -39,8 +39,8 @@ def innerloop_ctx(
     `torch.backends.cudnn.flags(enabled=False)`.
 
     Args:
-        model: stays as it is, buffers included.
-        opt: an optimizer of (some of) its parameters; stays as it is.
+        model: not changed, buffers included.
+        opt: an optimizer of all or some of its parameters; not changed.
         device, copy_initial_weights: see `monkeypatch`.
         override: see `DifferentiableOptimizer`.
         track_higher_grads: keep the parameters of all steps and the graph between them. Without

@@ -1,4 +1,4 @@
-"""Modules whose parameters are tracked over time, as of `higher.patch`."""
+"""Modules whose parameters are tracked over time, like `higher.patch`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -15,7 +15,7 @@ class FunctionalModule(nn.Module):
     """A module whose parameters are replaced rather than changed, and remembered over time.
 
     `monkeypatch` makes one. It is an instance of the class of the original module: indexing,
-    submodules, `state_dict` and methods of one's own all see the latest parameters.
+    submodules, `state_dict` and your own methods all see the latest parameters.
     """
 
     _slots: Slots
@@ -40,7 +40,7 @@ class FunctionalModule(nn.Module):
         Args:
             recurse: see `nn.Module.parameters`.
             time: 0 for the initial ones, -1 for the latest. Without track_higher_grads only the
-                latest are kept, and are those at time 0, too. Default: the latest.
+                latest are kept, also as those at time 0. Default: the latest.
 
         Raises:
             IndexError: fewer steps were taken.
@@ -79,7 +79,7 @@ class FunctionalModule(nn.Module):
         self._fast_params = [*self._fast_params, latest] if self._tracked else [latest]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """A functional module of its own, starting from the latest parameters."""
+        """An independent functional module that starts from the latest parameters."""
         original: type[nn.Module] = type(self).__mro__[2]
         plain = original.__new__(original)
         own = ("_slots", "_fast_params", "_tracked")
@@ -88,7 +88,7 @@ class FunctionalModule(nn.Module):
         return _functional(copied, tracked=self._tracked)
 
 
-_MonkeyPatchBase = FunctionalModule  # the name in higher, which public code asks instances for
+_MonkeyPatchBase = FunctionalModule  # the name in higher, which public code checks instances for
 
 
 def monkeypatch(
@@ -101,7 +101,7 @@ def monkeypatch(
 
     Args:
         module: the module to copy.
-        device: where the copy goes. Default: where the module is.
+        device: device of the copy. Default: that of the module.
         copy_initial_weights: start from copies that are leaves; otherwise gradients reach the
             parameters of `module`, as MAML needs. Default True.
         track_higher_grads: keep the parameters of all steps, and the graph between them. Default

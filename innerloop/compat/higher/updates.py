@@ -160,11 +160,11 @@ class _Largest(NamedTuple):
 
 
 class Adamax(GradientMethod):
-    """Adam with the largest gradient so far in place of the average square.
+    """Adam with the max gradient so far in place of the average square.
 
     Args:
         rate: step length. Default 0.002.
-        beta1, beta2: factors of the average, and of the largest gradient. Default 0.9, 0.999.
+        beta1, beta2: factors of the average, and of the max gradient. Default 0.9, 0.999.
         eps: added to the absolute gradient. Default 1e-8.
         weight_decay: multiple of the parameters that is added to the gradient. Default 0.
 

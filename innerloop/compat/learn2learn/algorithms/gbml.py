@@ -1,4 +1,4 @@
-"""Meta-learning with learned updates, as of `learn2learn.algorithms.gbml`."""
+"""Meta-learning with learned updates, like `learn2learn.algorithms.gbml`."""
 
 from typing import Self
 
@@ -21,7 +21,8 @@ class GBML(BaseLearner):
         lr: multiple of the updates. Default 1.
         adapt_transform: let `adapt` take a gradient step on the transforms first. Default False.
         first_order: take the gradients of adaptation as constants. Default False.
-        allow_unused: let losses not depend on some parameters, which then stay. Default False.
+        allow_unused: allow losses that do not depend on some parameters, which then stay as they
+            are. Default False.
         allow_nograd: accepted for compatibility: parameters that do not require a gradient stay as
             they are in any case.
 

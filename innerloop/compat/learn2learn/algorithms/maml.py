@@ -1,4 +1,4 @@
-"""Model-agnostic meta-learning, as of `learn2learn.algorithms.maml`."""
+"""Model-agnostic meta-learning, like `learn2learn.algorithms.maml`."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -19,8 +19,8 @@ class MAML(BaseLearner):
         model: the module to adapt.
         lr: length of the steps; a number or a tensor.
         first_order: take the gradients of adaptation as constants. Default False.
-        allow_unused: let losses not depend on some parameters, which then stay. Default: as
-            `allow_nograd`.
+        allow_unused: allow losses that do not depend on some parameters, which then stay as they
+            are. Default: `allow_nograd`.
         allow_nograd: sets the default of `allow_unused`. Parameters that do not require a gradient
             stay as they are in any case; learn2learn 0.2.0 fails on them unless it is set.
 

@@ -1,4 +1,4 @@
-"""Gradients that pass through transforms, as of `learn2learn.optim`."""
+"""Gradients that pass through transforms, like `learn2learn.optim`."""
 
 from collections.abc import Iterable
 
