@@ -38,4 +38,4 @@ for steps in (0, 1):
     errors = [task_loss(meta, task, steps).item() for task in zip(*sinusoids(200), strict=True)]
     print(f"Meta-SGD: error {sum(errors) / len(errors):.2f} after {steps} steps on 10 points")
 for name, row in rates.report().items():
-    print(f"  {name:9} mean rate {row.mean:.4f}, {100 * row.resting:.0f} % at rest")
+    print(f"  {name:9} mean rate {row.mean:.4f}, {100 * row.frozen:.0f} % frozen")

@@ -48,4 +48,4 @@ batches = (digits(4) for _ in range(iterations(250)))
 il.meta_train(task_loss, meta, batches, optimizer, mode="vmap", after_step=rates.clamp_)
 print(f"neuron rates: accuracy on new classes {before:.1f} % untrained, {accuracy():.1f} % trained")
 for name, row in rates.report().items():
-    print(f"  {name:9} mean rate {row.mean:.3f}, {100 * row.resting:.0f} % at rest")
+    print(f"  {name:9} mean rate {row.mean:.3f}, {100 * row.frozen:.0f} % frozen")

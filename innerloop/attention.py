@@ -11,7 +11,7 @@ _SWITCHES = (
     (cuda.mem_efficient_sdp_enabled, cuda.enable_mem_efficient_sdp),
     (cuda.cudnn_sdp_enabled, cuda.enable_cudnn_sdp),
 )
-"""What tells, and what says, whether a fused kernel may be used, on processors too."""
+"""For each fused kernel, what tells whether it may be used and what sets it, on CPUs too."""
 
 _lock = Lock()
 _inside = 0
@@ -22,8 +22,8 @@ _before: list[bool] = []
 def attention_with_second_derivatives() -> Iterator[None]:
     """Keep `scaled_dot_product_attention` from the fused kernels, which lack second derivatives.
 
-    torch's `sdpa_kernel` does the same for one thread: its switches are those of the process, so
-    that of two threads one may turn off for good what the other is about to turn on again.
+    torch's `sdpa_kernel` is safe for one thread only: its switches belong to the process, so one of
+    two threads may leave off for good what the other is about to switch on again.
     """
     global _inside, _before
     with _lock:

@@ -19,7 +19,7 @@ Operator = Callable[[Tree], Tree]
 
 
 def transforming() -> bool:
-    """Whether torch.compile or a torch.func transform runs this code: no value may steer it."""
+    """Whether torch.compile or a torch.func transform runs this code, so no value is known."""
     if torch.compiler.is_compiling():
         return True
     return inside_transform()
@@ -29,7 +29,7 @@ _depth: ContextVar[int] = ContextVar("_depth", default=0)
 
 
 def differentiated_around() -> int:
-    """How many of the gradients that this code is called for will be differentiated themselves."""
+    """How many of the enclosing gradients will themselves be differentiated."""
     return _depth.get()
 
 
@@ -47,7 +47,7 @@ def value_and_gradient(function: Callable[[Tree], Tensor], params: Tree) -> tupl
 
     Args:
         function: maps parameters to a loss per problem; problems do not depend on each other.
-        params: where to evaluate.
+        params: parameters to evaluate at.
 
     Returns:
         The losses, and the gradient, structured like `params`; zero where a loss does not depend on
@@ -84,12 +84,13 @@ def value_and_partial_gradient(
             parts = [part if i in reached else None for i, part in enumerate(parts)]
         return losses, trees.unflatten([check_dense(part) for part in parts], spec)
 
-    # torch.autograd.grad asks less of `function` than torch.func does (autograd Functions of any
-    # age, hooks, checkpoints), and without an outer gradient it keeps no graph.
+    # torch.autograd.grad accepts more functions than torch.func does (old-style autograd Functions,
+    # hooks, checkpoints), and keeps no graph without an outer gradient.
     keep_graph = torch.is_grad_enabled()
     attention = attention_with_second_derivatives() if keep_graph else nullcontext()
     with torch.enable_grad(), attention:
-        # Views: `function` may close over the very tensor it is given, as a proximal term does.
+        # Views: `function` may close over the same tensor that it is given, as a proximal term
+        # does.
         fresh = [
             leaf.view_as(leaf) if keep_graph and leaf.requires_grad else _new_leaf(leaf)
             for leaf in leaves
@@ -118,7 +119,7 @@ def value_and_pullback(function: Callable[[Tree], Tree], params: Tree) -> tuple[
     """The value of a function of trees, and the map from outer gradients to its own gradient.
 
     Raises:
-        ValueError: from the map, if the value depends on no parameter.
+        ValueError: raised by the map, if the value depends on no parameter.
     """
     reached: set[int] = set()
     value, pullback = torch.func.vjp(lambda at: function(_watched(at, reached)), params)[:2]
@@ -133,7 +134,7 @@ def value_and_pullback(function: Callable[[Tree], Tree], params: Tree) -> tuple[
 
 @contextmanager
 def outside_inference_mode() -> Iterator[bool]:
-    """Let inner gradients be taken under `torch.inference_mode()`, as they are under `no_grad`.
+    """Allow inner gradients under `torch.inference_mode()`, as under `no_grad`.
 
     Yields whether that mode was in force.
     """
@@ -145,7 +146,7 @@ def outside_inference_mode() -> Iterator[bool]:
 
 
 class _Clones(TorchFunctionMode):
-    """Put a clone in place of every tensor that autograd may not save."""
+    """Replace every tensor that autograd cannot save by a clone."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = pytree.tree_map_only(Tensor, ordinary, (args, kwargs or {}))
@@ -181,7 +182,7 @@ def _check_reached(reached: bool) -> None:
 
 
 def check_dense(gradient: Tensor | None) -> Tensor | None:
-    """The gradient; ValueError if it is sparse, through which derivatives cannot be taken."""
+    """The gradient; ValueError if it is sparse, as sparse gradients cannot be differentiated."""
     if gradient is not None and gradient.layout != torch.strided:
         raise ValueError(
             f"loss: its gradient is {gradient.layout}, should be dense: make embeddings with "
@@ -193,8 +194,8 @@ def check_dense(gradient: Tensor | None) -> Tensor | None:
 def hessian_operator(function: Callable[[Tree], Tensor], params: Tree) -> Operator:
     """The map from a direction to the Hessian times it, at `params`.
 
-    It is differentiable by what `function` closes over, by `params` and by the direction where
-    gradients are on.
+    It is differentiable with respect to the tensors that `function` closes over, `params` and the
+    direction, where gradients are on.
     """
     if transforming():
         pullback = torch.func.vjp(lambda at: value_and_gradient(function, at)[1], params)[1]

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: Arguments after the program's name. Default: those of the process.
+        argv: arguments after the program's name. Default: those of the process.
 
     Returns:
         The exit code: 0 for success, 2 for input that cannot be used, 130 if interrupted.

@@ -4,10 +4,10 @@ _LONGEST = 1000
 
 
 class InputError(ValueError):
-    """Input from the user cannot be used; the message names it and says what would be right.
+    """Input from the user cannot be used; the message names it and says what is expected.
 
-    As a text it is one line of printable characters and of bounded length, whatever the file that
-    it may quote holds.
+    Its text is one line of printable characters and of bounded length, whatever a quoted file
+    contains.
     """
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Reading and writing files so that a failure is named, and nothing is lost or left behind."""
+"""Reading and writing files: failures are named, and nothing is lost or left behind."""
 
 import os
 import shutil
@@ -24,17 +24,17 @@ _TO_STREAM = os.O_WRONLY | os.O_APPEND
 def regular_file(path: str | Path, kind: str = "file") -> Path:
     """Check that a path leads to a regular file before it is opened.
 
-    Opening a pipe waits for whoever writes to it, and a device may never end.
+    Opening a pipe waits for its writer, and a device may never end.
 
     Args:
-        path: The file to read, or a link to it.
-        kind: What the message calls it, for example "image".
+        path: the file to read, or a link to it.
+        kind: name of the file in the message, for example "image".
 
     Returns:
         The path.
 
     Raises:
-        InputError: There is nothing, or a folder, a pipe, a socket or a device.
+        InputError: there is no file, or a folder, a pipe, a socket or a device.
     """
     try:
         mode = os.stat(path).st_mode
@@ -54,19 +54,19 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path whose content ``path`` has once the block succeeds.
 
-    A link stays: the file that it leads to gets the content. A file that is replaced keeps its
-    permissions, and another hard link to it its content. A device or a pipe is written to.
+    A link is kept, and the file that it leads to gets the content. A replaced file keeps its
+    permissions; other hard links to it keep the old content. A device or a pipe is written to.
 
     Args:
-        path: The file to write. The temporary path has the same suffix, so that writers which
-            choose a format by it do the same as with ``path``.
+        path: the file to write. The temporary path has the same suffix, so that writers that choose
+            a format by suffix choose the same one as for ``path``.
 
     Yields:
         A path in the folder of the file, or in one for temporary files if the content goes to a
         device or a pipe. It is removed if the block raises.
 
     Raises:
-        InputError: The operating system refused to write (folder missing, not writable, disk full).
+        InputError: the operating system refused to write (folder missing, not writable, disk full).
     """
     path = Path(path)
     if os.path.isdir(path):
@@ -108,13 +108,13 @@ def prepare_output(folder: str | Path) -> Path:
     """Make an output folder and prove that it can be written to, before any work is done.
 
     Args:
-        folder: The folder, made with its parents where missing.
+        folder: the folder, made with its parents where missing.
 
     Returns:
         The folder as a path.
 
     Raises:
-        InputError: It is a file, or cannot be made or written to.
+        InputError: the path is a file, or the folder cannot be made or written to.
     """
     folder = Path(folder)
     try:

@@ -9,11 +9,11 @@ from torch.overrides import handle_torch_function, has_torch_function
 
 
 class Primitive(Function):
-    """An autograd Function that torch's function modes see, as they see torch's own functions.
+    """An autograd Function that torch's function modes see like torch's own functions.
 
-    By these modes checkpoints find the tensors that code closes over. With `forward` and
-    `setup_context` apart, torch.func maps it too. Torch asks Python for the signature of `forward`
-    at every call, which takes longer than many a small operation; here it is at hand.
+    Checkpoints use these modes to find the tensors that code closes over. As `forward` and
+    `setup_context` are separate, torch.func transforms it too. Torch asks Python for the signature
+    of `forward` at every call, which takes longer than many small operations; here it is cached.
     """
 
     generate_vmap_rule = True

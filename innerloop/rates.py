@@ -21,8 +21,8 @@ class RateReport(NamedTuple):
     mean: float
     minimum: float
     maximum: float
-    resting: float
-    """Share of the rates that are at the least value allowed: what they move does not learn."""
+    frozen: float
+    """Share of the rates that are at the minimum, 0 by default: what they move is not trained."""
 
 
 class LearningRates(nn.Module):
@@ -33,12 +33,12 @@ class LearningRates(nn.Module):
 
     Args:
         params: what the inner solver adapts: a module, or a tree of tensors.
-        per: what has a rate of its own: the "model", every "tensor", every "neuron" (entry of the
+        per: what has its own rate: the "model", every "tensor", every "neuron" (entry of the
             first axis of every tensor) or every "parameter". Default "tensor".
-        init: value of all rates at first. Default 0.01.
-        per_step: number of inner steps with rates of their own; later steps use the last ones.
+        init: initial value of all rates. Default 0.01.
+        per_step: number of inner steps with their own rates; later steps use the last ones.
             Default: the same rates in every step.
-        minimum: least value that `clamp_` leaves, not negative. Default 0.
+        minimum: min value that `clamp_` leaves, not negative. Default 0.
         transposed_axis: axis of a neuron in the weight of a ConvTranspose layer, where `params` is
             a module: 0 for its input channels, 1 for its output channels. Default 0.
 
@@ -85,20 +85,20 @@ class LearningRates(nn.Module):
             self.register_parameter(key, nn.Parameter(rates))
 
     def forward(self, step: int = 0) -> Tree:
-        """The rates of an inner step (counted from 0): a tensor for a model, else like `params`."""
+        """The rates of an inner step, from 0: one tensor for a "model", else like `params`."""
         rates = [getattr(self, key) for key in self._keys]
         if self.per_step is not None:
             rates = [rate[min(step, self.per_step - 1)] for rate in rates]
         return rates[0] if self.per == "model" else trees.unflatten(rates, self._spec)
 
     def clamp_(self) -> None:
-        """Lift every rate to the least value, in place; for after a step of the outer optimizer."""
+        """Raise every rate to at least the minimum, in place; call it after every outer step."""
         with torch.no_grad():
             for rate in self.parameters():
                 rate.clamp_(min=self.minimum)
 
     def report(self) -> dict[str, RateReport]:
-        """Mean, range and share at rest of the rates of every tensor, by name."""
+        """Mean, min, max and share of frozen rates of every tensor, by name."""
         rows = {}
         for key in self._keys:
             rates: Tensor = getattr(self, key).detach()

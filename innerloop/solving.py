@@ -26,7 +26,7 @@ from innerloop.trees import Tree
 
 
 class Status(enum.IntEnum):
-    """How a solve ended; greater is worse. `sentence` says it in words."""
+    """How a solve ended; higher is worse. `sentence` says it in words."""
 
     sentence: str
 
@@ -41,7 +41,7 @@ class Status(enum.IntEnum):
     BREAKDOWN = (
         2,
         "the direct solve failed: the system is not positive definite; "
-        "a greater regularization makes it so",
+        "a larger regularization makes it so",
     )
     NOT_FINITE = (
         3,
@@ -61,8 +61,7 @@ class Stats:
     step_sizes: Tensor
     """Multiple of the direction that each step took."""
     linear_residuals: Tensor | None = None
-    """Of Newton's method and its kin: how far each step was from solving its linear system H u = b,
-    |H u - b| / |b|."""
+    """Relative residual |H u - b| / |b| of each step's linear system, for solvers like `Newton`."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ class Solution:
         value: the parameters, structured like `init`, carrying the gradient that the adjoint gives.
         stats: losses, gradient norms and step sizes per step and problem.
         statuses: the `Status` code of every problem, shape (*batch), int64.
-        state: what the solver remembers, for a solve that goes on from here; None if it remembers
-            nothing, or the adjoint gives `value` another gradient than that goes with.
-        linear: of `Implicit()`: how well the linear system of the gradient was solved, known once
-            the gradient is taken; else None.
+        state: what the solver remembers, for a solve that continues from here; None if it remembers
+            nothing, or if the adjoint gives `value` a gradient that the state does not fit.
+        linear: how well the linear system of an implicit gradient was solved, known once that
+            gradient is taken; None without `Implicit()`.
     """
 
     value: Tree
@@ -113,12 +112,12 @@ class SolveError(RuntimeError):
         self.solution = solution
 
     def __reduce__(self) -> tuple[type["SolveError"], tuple[Solution]]:
-        # Made from its solution again, whose graph no other process can have.
+        # Rebuilt from its solution without graph, as no other process can have the graph.
         return type(self), (self.solution.detach(),)
 
 
 class SolveOptions(TypedDict, total=False):
-    """The options of `solve`, which says what each is, and of what adapts modules with it."""
+    """The options of `solve`, described there, which `adapt` takes too."""
 
     steps: int
     adjoint: Adjoint | None
@@ -147,13 +146,13 @@ def solve(
         steps: number of steps, at least 0. A direct solver (`Ridge`) takes one. Default 1.
         adjoint: how the outer gradient comes back. Default `Unroll()`.
         tolerance: stop once every problem's gradient norm is at most this multiple of its first
-            one. Default 0: take all steps. Under torch.compile and torch.func transforms, where no
-            value may steer the loop, all steps are taken.
+            one. Default 0: take all steps. Under torch.compile and torch.func transforms, where the
+            loop cannot branch on values, all steps are taken.
         throw: raise on numerical failure instead of returning the status. Default True. Under
             torch.compile and torch.func transforms nothing is raised; look at the status.
         state: `Solution.state` of an earlier solve whose value is `init` now: momentum, averages
-            and the like go on from there, with their gradient, if the state is not detached.
-            Default: the solver begins anew.
+            and so on continue from there, with their gradient unless the state is detached.
+            Default: the solver starts fresh.
 
     Returns:
         The solution with its statistics and status.

@@ -24,7 +24,7 @@ class TaskGradients(NamedTuple):
     """The outer losses of a batch of tasks and the gradient of their mean."""
 
     losses: Tensor
-    """One a task, without gradient."""
+    """One per task, without gradient."""
     gradients: Tree
     """Structured like the meta-parameters."""
 
@@ -55,24 +55,24 @@ def task_gradients(
         tasks: a list of tasks, or all tasks stacked: a tensor, or a dict or tuple of tensors, whose
             first axis counts tasks.
         mode: "loop" (the default) takes one task after the other, at the memory of one; "threads"
-            as many side by side as `torch.get_num_threads()`, each on one core, which is faster for
-            small nets on a processor: `task_loss` must not change what tasks share (`Adapted`
+            takes `torch.get_num_threads()` tasks in parallel, each on one core, which is faster for
+            small nets on a CPU: `task_loss` must not change anything that tasks share (`Adapted`
             modules do not; a module under `torch.func.functional_call` does); "vmap" computes many
-            tiny ones at once; "compile" loops over one task that is compiled whole, which takes
-            minutes for deep nets and many steps: `Adapted.adapt(..., compile=True)` compiles a step
-            instead.
+            tiny tasks at once; "compile" loops over one task that is compiled whole, which takes
+            minutes for deep nets and many steps: `Adapted.adapt(..., compile=True)` compiles only a
+            step.
         chunk_size: tasks computed at once under "vmap". Default: all.
-        seed: makes the random numbers reproducible: task i draws from `seed + i`, the same ones
-            under "loop" and "compile"; under "vmap" a chunk draws at once, so other ones; under
-            "threads" there is none, as threads share one generator. Default: the global generator
-            as it is.
+        seed: makes the random numbers reproducible: task i draws from `seed + i`, the same numbers
+            under "loop" and "compile"; under "vmap" a whole chunk draws at once, so they differ;
+            not allowed under "threads", which share one generator. Default: the global generator as
+            it is.
         randomness: "same" lets all tasks draw the same numbers, in every mode. Default "different".
 
     Returns:
         The losses and the gradient.
 
     Raises:
-        TypeError: `task_loss` returns no tensor, or a meta-parameter is none.
+        TypeError: `task_loss` does not return a tensor, or a meta-parameter is not one.
         ValueError: the tasks do not fit together, an option is unknown, or the outer loss depends
             on no meta-parameter.
         FloatingPointError: an outer loss or the gradient is NaN or infinite.
@@ -114,7 +114,8 @@ def task_gradients(
             del gradients  # makes room for the next ones
             losses.append(loss.detach().reshape(-1))
         if mode in ("vmap", "compile") and not any(bool(g.any()) for g in trees.leaves(total)):
-            # Transforms do not tell whether the loss depends on anything; eager code does.
+            # Under transforms it is unknown whether the loss depends on anything; in eager code it
+            # is known.
             _eager(task_loss, given)(meta_parameters, _task(tasks, 0))
     found = TaskGradients(torch.cat(losses), trees.tree_map(lambda leaf: leaf / count, total))
     _check_finite(found)
@@ -152,7 +153,7 @@ def meta_train(
     """Train meta-parameters: one outer step for every batch of tasks.
 
     Args:
-        task_loss, mode, chunk_size: as of `task_gradients`.
+        task_loss, mode, chunk_size: see `task_gradients`.
         meta_parameters: a tree of leaf tensors and modules, such as `[net, rates]`, whose
             parameters `optimizer` changes in place; it must hold them all, and no others.
         batches: yields batches of tasks.
@@ -164,9 +165,9 @@ def meta_train(
         The mean outer loss of every batch.
 
     Raises:
-        TypeError, ValueError: as of `task_gradients`, or `optimizer` and `meta_parameters` do not
+        TypeError, ValueError: see `task_gradients`, or `optimizer` and `meta_parameters` do not
             hold the same tensors.
-        FloatingPointError: as of `task_gradients`; the meta-parameters are as before that batch.
+        FloatingPointError: see `task_gradients`; the meta-parameters are as before that batch.
     """
     tensors = meta_tensors(meta_parameters)
     _check_optimizer(optimizer, tensors)

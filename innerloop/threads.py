@@ -1,4 +1,4 @@
-"""Work on independent tasks side by side, on the processor's cores."""
+"""Work on independent tasks in parallel, one on each CPU core."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,20 +14,20 @@ _DEVICES = ("cpu", "cuda")
 
 
 def thread_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Map over items in as many threads as torch computes with, each of which computes alone.
+    """Map over items in `torch.get_num_threads()` threads, each of which computes on one core.
 
-    The small operations of small tasks gain little from being split among cores; whole tasks side
-    by side keep all cores busy.
+    Small operations gain little from being split among cores; whole tasks in parallel keep all
+    cores busy.
 
     Args:
-        function: is called from several threads at once, under the caller's autocast.
-        items: what it is called with.
+        function: function that several threads call at once, under the caller's autocast.
+        items: arguments of the calls.
 
     Yields:
         The results in the order of the items.
     """
     count = torch.get_num_threads()
-    # Autocast belongs to a thread.
+    # Autocast is set per thread.
     autocast = [
         (device, torch.get_autocast_dtype(device))
         for device in _DEVICES
@@ -41,7 +41,7 @@ def thread_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
                 stack.enter_context(torch.autocast(device, dtype, cache_enabled=cached))
             return function(item)
 
-    # Each thread has a number of its own, and new ones take that which was set last.
+    # Each thread has its own setting; new threads take the one that was set last.
     pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
     try:
         yield from pool.map(call, items)

@@ -15,8 +15,7 @@ flatten = pytree.tree_flatten
 unflatten = pytree.tree_unflatten
 
 
-# Tensors and flat dicts and tuples are by far the most frequent trees, and the traversal of others
-# is slow.
+# Tensors, flat dicts and tuples are by far the most frequent trees; traversing others is slow.
 
 
 def leaves(tree: Tree) -> list[Any]:
@@ -76,7 +75,7 @@ def leaves_like(name: str, tree: Tree, like: Tree) -> list[Any]:
     """The leaves of a tree in the order of those of `like`, which must have the same paths.
 
     Args:
-        name: of `tree` as an argument, for the message.
+        name: name of `tree` as an argument, for the message.
 
     Raises:
         ValueError: a leaf is missing, or there is one too many.
@@ -110,7 +109,7 @@ def negative(tree: Tree) -> Tree:
 
 
 def per_problem(values: Tensor, leaf: Tensor) -> Tensor:
-    """`values`, one a problem or one for all, in the dtype of `leaf` and broadcasting over it."""
+    """`values`, one per problem or one for all, in the dtype of `leaf` and broadcasting over it."""
     return values.to(leaf.dtype).reshape((*values.shape, *(1,) * (leaf.ndim - values.ndim)))
 
 
@@ -120,7 +119,7 @@ def scale(values: Tensor, tree: Tree) -> Tree:
 
 
 def add_scaled(tree: Tree, values: Tensor, direction: Tree) -> Tree:
-    """`tree + values * direction` with one value a problem."""
+    """`tree + values * direction` with one value per problem."""
     return tree_map(lambda a, b: torch.addcmul(a, per_problem(values, b), b), tree, direction)
 
 

@@ -9,10 +9,10 @@ def check_goes_on(make, frames, masks, folder):
     """Segment a clip, and again by new segmenters that go on behind each of its frames.
 
     Args:
-        make: Returns a segmenter, each time one with the same network and options.
-        frames: Frames (3, H, W).
-        masks: Masks (H, W) that are given, by the index of their frame.
-        folder: For the states.
+        make: returns a segmenter, each time one with the same network and options.
+        frames: frames (3, H, W).
+        masks: masks (H, W) that are given, by the index of their frame.
+        folder: for the states.
 
     Returns:
         The masks of all frames.

@@ -2,9 +2,9 @@
 
 from itertools import pairwise
 
-from convergence import SOLVERS, excess_losses, first_frame_problem
 from shared import SHARED, needs_shared
 
+from benchmarks.core.convergence import SOLVERS, excess_losses, first_frame_problem
 from innerloop_vos.data import DavisDataset
 
 STEPS = 150

@@ -1,18 +1,12 @@
 """Clips of two objects, on which the benchmarks of e-OSVOS measure."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+from benchmarks.eosvos.parts.two_objects import two_object_clips
+from benchmarks.parts.clips import MemoryFrames
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence, synthetic_clip
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-
-from eosvos_clips import two_object_clips
-from lwl_clips import MemoryFrames
 
 
 @pytest.fixture(scope="module")

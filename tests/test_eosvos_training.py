@@ -229,7 +229,7 @@ def test_the_phases_follow_one_another_on_the_command_line(davis, tmp_path, star
     assert rates[0]().item() == pytest.approx(0.002)
     assert all(rates[1]()[n].equal(rate) for n, rate in rates[2]().items())
     last = json.loads((tmp_path / "davis" / "curve.json").read_text())[-1]
-    assert {"held out/J", "held out/F", "J/dog", "rates/mean", "at rest/share"} <= last.keys()
+    assert {"held out/J", "held out/F", "J/dog", "rates/mean", "frozen/share"} <= last.keys()
 
 
 def test_a_backbone_is_taken_from_a_classification_network(tmp_path):

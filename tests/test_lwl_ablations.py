@@ -2,20 +2,18 @@
 
 import json
 from argparse import Namespace
-from importlib import import_module
 
 import pytest
 import torch
 from davis_layout import write_davis
 
+from benchmarks.lwl import ablations as lwl_ablations
+from benchmarks.lwl.parts import cells as lwl_cells
+from benchmarks.lwl.parts.rows import ABLATIONS, Row
+from benchmarks.parts.clips import SmallClips
 from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS
-
-lwl_ablations = import_module("lwl_ablations")
-lwl_cells = import_module("lwl_cells")
-SmallClips = import_module("lwl_clips").SmallClips
-Row, ABLATIONS = (getattr(import_module("lwl_rows"), name) for name in ("Row", "ABLATIONS"))
 
 PARTS = {"target_model", "label_encoder", "decoder"}
 

@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector
 for peer in ("higher", "learn2learn", "sklearn"):
     pytest.importorskip(peer, reason=f"compares with other libraries; {peer} is not installed")
 
-maml_peers = import_module("maml_peers")
+maml_peers = import_module("benchmarks.core.maml_peers")
 
 ITERATIONS = 4
 TASKS = 3

@@ -8,7 +8,7 @@ import torch
 for peer in ("higher", "learn2learn", "torchopt"):
     pytest.importorskip(peer, reason=f"compares with other libraries; {peer} is not installed")
 
-maml_speed = import_module("maml_speed")
+maml_speed = import_module("benchmarks.core.maml_speed")
 
 
 @pytest.fixture(params=[1, 2])

@@ -4,7 +4,8 @@ import math
 
 import pytest
 import torch
-from more_garbow_hillstrom import cases, compare, evaluations
+
+from benchmarks.core.more_garbow_hillstrom import cases, compare, evaluations
 
 
 @pytest.fixture(scope="module")

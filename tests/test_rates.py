@@ -87,7 +87,7 @@ def test_clamp_and_report():
     rates.clamp_()
     row = rates.report()["0.weight"]
     assert row.minimum == pytest.approx(0.01)
-    assert row.resting == pytest.approx(1 / 3)
+    assert row.frozen == pytest.approx(1 / 3)
     assert row.maximum == pytest.approx(0.1)
 
 

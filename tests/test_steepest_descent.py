@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from steepest_descent import OURS, PLAIN, inference, training
+
+from benchmarks.core.steepest_descent import OURS, PLAIN, inference, training
 
 
 @pytest.mark.parametrize(("frames", "steps"), [(1, 6), (2, 3)])

@@ -1,4 +1,4 @@
-"""Adjoints: how the outer gradient comes back through an inner solve, one idea a file."""
+"""Adjoints: how the outer gradient comes back through an inner solve, one idea per file."""
 
 from innerloop.adjoints.base import Adjoint, Detach
 from innerloop.adjoints.first_order import FirstOrder, Reptile

@@ -1,8 +1,8 @@
 """Checkpointing of code that takes gradients inside and closes over tensors that need them.
 
-`torch.utils.checkpoint` offers two kinds. The non-reentrant one saves little where a gradient is
-taken inside; the reentrant one works with neither `torch.autograd.grad` nor tensors that the code
-closes over. Here these tensors are found while the code runs, and become arguments.
+`torch.utils.checkpoint` offers two kinds. The non-reentrant kind saves little if a gradient is
+taken inside; the reentrant kind supports neither `torch.autograd.grad` nor tensors that the code
+closes over. Here these tensors are found while the code runs, and passed as arguments.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,7 +26,7 @@ class _Capture(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.found: list[Tensor] = []
-        # By number, and gone with the tensor, whose number another may then have.
+        # By `id`, and removed with the tensor, as another one may then get the same `id`.
         self._known: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 
     def know(self, tensors: Iterable[Any]) -> None:
@@ -43,7 +43,7 @@ class _Capture(TorchFunctionMode):
                     if isinstance(leaf, Tensor):
                         self._look_at(leaf)
         result = func(*args, **(kwargs or {}))
-        # All, as what autograd Functions return takes no gradient while they run.
+        # All of them: the results of autograd Functions require no gradient while these run.
         if isinstance(result, Tensor):
             self._known[id(result)] = result
         elif type(result) not in _ATOMS:
@@ -61,7 +61,7 @@ class _Substitute(TorchFunctionMode):
 
     def __init__(self, originals: list[Tensor], replacements: list[Tensor]) -> None:
         super().__init__()
-        self._originals = originals  # kept, so that their numbers stay theirs
+        self._originals = originals  # kept alive, so that their ids stay theirs
         self._replacements = dict(zip(map(id, originals), replacements, strict=True))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -85,7 +85,7 @@ _ATOMS = frozenset({int, float, bool, str, type(None), torch.dtype, torch.device
 
 
 class _Recompute(Primitive):
-    """Give results that were computed without a graph; compute them again for the gradient."""
+    """Return results computed without a graph, and compute them again for the gradient."""
 
     @staticmethod
     def forward(ctx: Any, run: Callable[..., Any], results: list[Tensor], *inputs: Tensor) -> Any:
@@ -128,9 +128,9 @@ def checkpoint(
 
     Args:
         function: a function of a tree of tensors and other values; the tensors that it closes over
-            receive their gradient. It runs again in the `Circumstances` of the first time.
-        inputs: its argument.
-        same: whether what it returned the first time and what it returns then are the same.
+            receive their gradient. It runs again under the `Circumstances` of the first run.
+        inputs: argument of the function.
+        same: tells whether the results of the first and of the second run are the same.
 
     Returns:
         What the function returns, a tree.

@@ -1,4 +1,4 @@
-"""The circumstances in which code runs: what to restore to run it again in the same ones."""
+"""The circumstances under which code runs: what to restore to run it again in the same way."""
 
 import random
 import sys
@@ -21,16 +21,16 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
     (_SDP.math_sdp_enabled, _SDP.enable_math_sdp),
     (_SDP.cudnn_sdp_enabled, _SDP.enable_cudnn_sdp),
 )
-"""Settings of torch, each with what reads and what sets it."""
+"""Settings of torch, each with the functions that read and set it."""
 
 _CUDNN = ("enabled", "benchmark", "deterministic")
 
 
 class Circumstances:
-    """Those of the moment: random numbers, autocast, torch's settings and context variables.
+    """The present circumstances: random numbers, autocast, torch's settings and context variables.
 
-    Not among them: generators and iterators of the user's own, attributes of modules, and whatever
-    else lies outside of torch, numpy and Python's `random`.
+    They do not include the user's own generators and iterators, attributes of modules, or anything
+    else outside torch, numpy and Python's `random`.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Circumstances:
         ]
 
     def run(self, function: Callable[..., Result], *args: Any) -> Result:
-        """Call the function in these circumstances, and go back to those of now."""
+        """Call the function under these circumstances, and then restore the present ones."""
         with ExitStack() as stack:
             stack.callback(_RandomState().restore)
             stack.enter_context(_switched(self._switches))
@@ -60,7 +60,7 @@ class Circumstances:
 
 @contextmanager
 def without_autocast_cache() -> Iterator[None]:
-    """Let autocast convert parameters anew: what it keeps from code without gradients has none."""
+    """Clear autocast's cache of converted parameters: those made without gradients have none."""
     before = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
@@ -70,7 +70,7 @@ def without_autocast_cache() -> Iterator[None]:
 
 
 class _RandomState:
-    """The state of the generators that everybody shares: torch's, numpy's and Python's."""
+    """The state of the global generators of torch, numpy and Python."""
 
     def __init__(self) -> None:
         self._python = random.getstate()

@@ -34,8 +34,8 @@ class FirstOrder(Adjoint):
 
     With steps p ← p + rate · d and every direction d (momentum, averages and weight decay included)
     constant, the gradient of the solution reaches `init` unchanged, and the rate multiplied by the
-    sum of the directions, which is all that is kept. Rates that change from step to step, as those
-    of `LearningRates(per_step=...)`, need one direction a step. A line search is a constant.
+    sum of the directions, which is all that is kept. Rates that change from step to step, as in
+    `LearningRates(per_step=...)`, need one direction per step. A line search is a constant.
 
     Source:
         Finn et al., Model-Agnostic Meta-Learning, ICML 2017, section 5.2 (first-order MAML).
@@ -118,7 +118,7 @@ class _PseudoGradient(Primitive):
 
 
 class Reptile(Adjoint):
-    """A pseudo-gradient: whatever the outer loss, `init` receives `init - solution`.
+    """A pseudo-gradient: for any outer loss, `init` receives `init - solution`.
 
     An outer step of plain gradient descent then moves `init` toward the solution. Since the outer
     loss only has to depend on the solution, its scale does not matter: average over tasks by

@@ -26,8 +26,8 @@ class _System:
     """The linear systems in the Hessian at a solution, for the gradient of that solution.
 
     Args:
-        adjoint: how they are solved, and what counts as solved.
-        problem: whose solution it is.
+        adjoint: says how they are solved, and what counts as solved.
+        problem: the problem that was solved.
         solution: the parameters, without gradient.
     """
 
@@ -49,8 +49,8 @@ class _System:
         )
         residual, scale = residual_and_scale(operator, found, wanted, batch_shape)
         if not transforming():
-            # Of order 2, the first system is that of the gradient, to which the others compare:
-            # theirs ask for next to nothing.
+            # With order 2, the first system is that of the gradient; the others are compared with
+            # it, as their right-hand sides are next to zero.
             scale = self._scale = torch.maximum(scale, self._scale.to(scale))
         residual = torch.where(residual == 0, 0.0, residual / scale)
         solved = residual <= adjoint.accept
@@ -143,26 +143,27 @@ class Implicit(Adjoint):
     With g(p, h) the gradient of the problem at the solution p for the hyperparameters h, the
     implicit function theorem gives dp/dh = −H⁻¹ ∂g/∂h: one linear system in the Hessian H for the
     outer gradient, and memory independent of the number of steps. It is the gradient of the exact
-    minimum: right as far as the solver has converged, and zero for `init`.
+    minimum: as accurate as the solver has converged, and zero for `init`.
 
-    The loss is called as often as the solver does, `order` times more for the gradient at the
-    solution, and once for every linear system.
+    Besides the solver's calls, the loss is called `order` times for the gradient at the solution,
+    and once for every linear system.
 
     Args:
         linear_solver: solver of the system. Default `ConjugateGradient()`; `Neumann(rate)` for a
             truncated series, `Exact()` for few parameters.
         steps: steps of the linear solver. Default 50.
-        tolerance: stop it once its residual fell by this factor. Default 1e-10.
-        accept: greatest relative residual |H u − b| / |b| of a system that counts as solved; it is
+        tolerance: stop the linear solver once its residual has fallen by this factor. Default
+            1e-10.
+        accept: max relative residual |H u − b| / |b| of a system that counts as solved; it is
             kept in `Solution.linear`. Default 1e-3.
-        unsolved: what happens when the gradient is taken and a residual is greater: "raise" a
-            `LinearSolveError`, or "warn". One that is not finite always raises. Under torch.compile
-            and torch.func transforms neither can be: there the gradient of a problem whose system
-            is not solved is NaN. Default "raise".
+        unsolved: what happens when the gradient is taken and a residual is larger: "raise" a
+            `LinearSolveError`, or "warn". A residual that is not finite always raises. Under
+            torch.compile and torch.func transforms neither is possible: there the gradient of a
+            problem whose system is not solved is NaN. Default "raise".
         order: how often the solution can be differentiated: 2 makes the gradient of the gradient
-            exact, at one more linear system, but not under torch.compile and torch.func
-            transforms. Default: 1, and one more for every solve around this one whose steps or
-            solution are differentiated.
+            exact, for one more linear system, but not under torch.compile and torch.func
+            transforms. Default: 1, plus one for every enclosing solve whose steps or solution are
+            differentiated.
 
     Source:
         Rajeswaran et al., Meta-Learning with Implicit Gradients, NeurIPS 2019, lemma 1.
@@ -213,8 +214,8 @@ class Implicit(Adjoint):
         spec = trees.flatten(solution)[1]
         system = _System(self, loop.problem, solution)
         value = solution
-        # Each Newton step from the minimum is exact in one more derivative, whatever those of
-        # the point it starts from.
+        # Each Newton step from the minimum makes one more derivative exact, whatever the
+        # derivatives of its starting point.
         for _ in range(order):
             _, gradient = loop.problem.value_and_gradient(value)
             correction = _Correction.apply(system, order == 1, *trees.leaves(gradient))

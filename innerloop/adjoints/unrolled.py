@@ -18,11 +18,11 @@ class Unroll(Adjoint):
     """Differentiate through every step: the exact gradient, at memory linear in the steps.
 
     Args:
-        checkpoint: keep only the parameters after every so many steps, and take the steps between
+        checkpoint: keep only the parameters after every so many steps, and run the steps between
             again for the gradient: memory of `steps / checkpoint` parameters plus `checkpoint`
-            steps, least where `checkpoint` is about the root of the steps, for the time of one more
-            solve. Default: keep everything. Not under torch.compile (which makes its own such
-            choice) or torch.func transforms.
+            steps, for the time of one more solve. It is lowest where `checkpoint` is about the
+            square root of the steps. Default: keep everything. Not under torch.compile (which makes
+            its own such choice) or torch.func transforms.
 
     Source:
         Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016.
@@ -67,7 +67,7 @@ def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progres
 class Truncate(Adjoint):
     """Differentiate through the last steps alone: memory linear in their number.
 
-    Neither `init` nor what acts in earlier steps receives a gradient from them.
+    Neither `init` nor tensors that only earlier steps use receive a gradient.
 
     Args:
         steps: number of last steps that are differentiated, at least 1.
@@ -94,7 +94,7 @@ class OneStep(Truncate):
     """Differentiate through the last step alone.
 
     Exact for a step that reaches the solution from anywhere (`Ridge`, Newton steps at convergence),
-    and off by about the factor by which a step reduces the error otherwise.
+    otherwise wrong by about the factor by which a step reduces the error.
 
     Source:
         Bolte et al., One-step Differentiation of Iterative Algorithms, NeurIPS 2023.

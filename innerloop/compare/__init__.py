@@ -1,7 +1,7 @@
 """Comparing inner solvers, adjoints and other libraries: `innerloop compare`.
 
 A file given to `--module`, or a module named by an entry point of the group `innerloop.compare`,
-joins with a line:
+can add rows and suites:
 
     from innerloop import compare
 

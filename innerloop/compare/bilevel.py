@@ -33,9 +33,9 @@ class Bilevel:
     """An inner problem, and the outer loss of its solution.
 
     Attributes:
-        hyper: the meta-parameters that the outer gradient is of, a tree of floating-point tensors.
+        hyper: the meta-parameters, a tree of floating-point tensors, which get the outer gradient.
         problem: maps the meta-parameters to the inner problem.
-        init: where the inner solvers start.
+        init: parameters from which the inner solvers start.
         outer: maps the inner solution and the meta-parameters to a scalar.
         solution: maps the meta-parameters to the exact solution, differentiably, where that is
             known. Default: closed form where the problem has one, else Newton steps and the
@@ -50,7 +50,7 @@ class Bilevel:
 
 
 Make = Callable[[torch.dtype], Bilevel]
-"""Makes the same bilevel problem in the dtype asked for, the same at every call."""
+"""Makes the bilevel problem in a dtype, the same at every call."""
 
 SOLVERS: Mapping[str, Solver] = {
     "gradient descent (Armijo)": GradientDescent(Armijo()),
@@ -62,12 +62,12 @@ SOLVERS: Mapping[str, Solver] = {
 
 
 def default_adjoints(steps: int) -> Mapping[str, Adjoint]:
-    """Every way back through `steps` steps that gives meta-parameters of any kind a gradient."""
+    """Every adjoint for `steps` steps that gives meta-parameters of any kind a gradient."""
     return {
         "Unroll(checkpoint)": Unroll(checkpoint=max(1, round(steps**0.5))),
         f"Truncate({max(1, steps // 2)})": Truncate(max(1, steps // 2)),
         "OneStep()": OneStep(),
-        # However rough: the error of the gradient is what is compared.
+        # Rough solutions are accepted, as the error of the gradient is compared.
         "Implicit(steps=5)": Implicit(steps=5, accept=math.inf),
         "Implicit(steps=50)": Implicit(steps=50, accept=math.inf),
     }
@@ -85,15 +85,15 @@ def bilevel_suite(
 ) -> Suite:
     """A suite with a row for every solver, by unrolling, and one for every adjoint of one solver.
 
-    What users added (`add_solver`, `add_adjoint`) joins. Rows of solvers and adjoints that do not
-    go with the problem are left out.
+    Solvers and adjoints that users added (`add_solver`, `add_adjoint`) are included. Those that do
+    not fit the problem are left out.
 
     Args:
         description: the problem and its size, one line.
         make: makes the problem.
         steps: inner steps of every row.
-        solvers: by name. Default: `SOLVERS`.
-        adjoints: by name. Default: `default_adjoints(steps)`.
+        solvers: solvers by name. Default: `SOLVERS`.
+        adjoints: adjoints by name. Default: `default_adjoints(steps)`.
         baseline: the solver that the others are divided by. Default: the first that applies.
         adjoint_solver: the solver under which adjoints are compared. Default: the baseline.
 
@@ -138,10 +138,10 @@ def bilevel_suite(
 
 
 def add_problem(name: str, make: Make, *, steps: int = 20) -> None:
-    """Add a suite that compares solvers and adjoints on a problem of one's own.
+    """Add a suite that compares solvers and adjoints on your own problem.
 
     Args:
-        name: what `--suite` calls it.
+        name: name of the suite, as in `--suite`.
         make: makes the problem, a `Bilevel`, in a dtype.
         steps: inner steps of every row. Default 20.
 

@@ -50,11 +50,11 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=int,
         default=1,
-        help="threads of torch (default: 1, whose times vary least; "
+        help="threads of torch (default: 1, with the steadiest times; "
         "with more, set OMP_WAIT_POLICY=PASSIVE)",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="write compare.json, .csv and .md and a plot a suite"
+        "--out", metavar="DIR", help="write compare.json, .csv and .md and a plot per suite"
     )
     parser.add_argument(
         "--module",

@@ -30,13 +30,13 @@ BASELINE = "innerloop Unroll()"
 
 @dataclass(frozen=True)
 class Maml:
-    """A net, and a batch of tasks that it is to adapt to.
+    """A net, and a batch of tasks that it should adapt to.
 
     Attributes:
         net: makes the net, the same at every call.
         tasks: support inputs, support targets, query inputs and query targets, stacked over tasks.
-        loss: of outputs and targets, scalar.
-        rate: of the inner gradient descent.
+        loss: scalar loss of outputs and targets.
+        rate: learning rate of the inner gradient descent.
         steps: inner steps.
     """
 
@@ -78,7 +78,7 @@ def maml_suite(description: str, maml: Maml) -> Suite:
         Row("innerloop vmap", "batching", partial(_innerloop_vmap, maml), exact=True),
         Row("torch.func loop", "peer", partial(_functional, maml, _loop), exact=True),
         Row("torch.func vmap(grad)", "peer", partial(_functional, maml, _vmap_grad), exact=True),
-        # Silently wrong through some normalisation layers: it is here to be caught.
+        # Silently wrong through some normalisation layers: included to show that it is caught.
         Row("torch.func grad(vmap)", "peer", partial(_functional, maml, _grad_vmap), exact=True),
     ]
     rows += [
@@ -144,7 +144,7 @@ def _adapted(
 
 
 class TaskFunction(Protocol):
-    """The outcome of a task from a start."""
+    """The outcome of a task from an initialisation."""
 
     def __call__(self, start: Tree, task: Task) -> TaskOutcome: ...
 

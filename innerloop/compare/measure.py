@@ -1,4 +1,4 @@
-"""Measuring rows: accuracy once, memory once, and times in turns, so that noise hits all alike."""
+"""Measuring rows: accuracy and memory once, times in turns, so that noise affects all alike."""
 
 import gc
 import math
@@ -30,7 +30,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def median_ratio(values: Sequence[float], baseline: Sequence[float]) -> float:
-    """The median over rounds of a value to the baseline's in the same round.
+    """The median over rounds of the ratio of a value to the baseline's in the same round.
 
     Within a round a busy machine slows both, so this varies less than the ratio of medians.
     """
@@ -44,15 +44,15 @@ def interleaved(
     rounds: int,
     advance: Callable[[str], None] = lambda name: None,
 ) -> dict[str, list[_Result]]:
-    """Call every function once a round, in turns.
+    """Call every function once per round, in turns.
 
     Args:
-        functions: by name; what they return is kept, for example the seconds they took.
+        functions: functions by name; their results are kept, such as the seconds they took.
         rounds: number of calls of each.
-        advance: told the name of every function that was called. Default: nothing.
+        advance: called with the name of every function that was called. Default: nothing.
 
     Returns:
-        What every function returned, one a round.
+        The results of every function, one per round.
     """
     found: dict[str, list[_Result]] = {name: [] for name in functions}
     for _ in range(rounds):
@@ -70,14 +70,14 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def peak_memory(function: Callable[[], object]) -> int:
-    """The most bytes of tensors alive at once during a call, above those alive before it.
+    """The max bytes of live tensors during a call, above those alive before it.
 
-    Counted at torch's CPU allocator, so that it is the same at every call and on a busy machine;
-    what a kernel allocates by other means is not in it.
+    Counted at torch's CPU allocator, so it is the same at every call and on a busy machine; it
+    excludes what kernels allocate by other means.
     """
     # The profiler's log of starts and stops would go to the terminal.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    # A collection during the call would free what is none of its own.
+    # A garbage collection during the call would free objects of others.
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -16,7 +16,7 @@ Task = tuple[Tensor, ...]
 
 
 class InnerLoop(Protocol):
-    """How a task is adapted to: `steps` steps of gradient descent at a rate."""
+    """How to adapt to a task: `steps` steps of gradient descent at a rate."""
 
     @property
     def loss(self) -> Loss: ...

@@ -29,7 +29,7 @@ def add_suite(name: str, factory: Factory) -> None:
     """Add a suite.
 
     Args:
-        name: what `--suite` calls it.
+        name: name of the suite, as in `--suite`.
         factory: called with True for a quick run, False for a full one; returns the suite.
 
     Raises:
@@ -46,7 +46,7 @@ def add_solver(name: str, solver: Solver) -> None:
         solver: the solver.
 
     Raises:
-        InputError: it is no `Solver`, or there is one of that name.
+        InputError: `solver` is not a `Solver`, or the name is taken.
     """
     if not isinstance(solver, Solver):
         raise InputError(f"solver {name!r}: {solver!r}, should be an innerloop Solver")
@@ -61,7 +61,7 @@ def add_adjoint(name: str, adjoint: Adjoint) -> None:
         adjoint: the adjoint.
 
     Raises:
-        InputError: it is no `Adjoint`, or there is one of that name.
+        InputError: `adjoint` is not an `Adjoint`, or the name is taken.
     """
     if not isinstance(adjoint, Adjoint):
         raise InputError(f"adjoint {name!r}: {adjoint!r}, should be an innerloop Adjoint")
@@ -75,7 +75,7 @@ def _add(entries: dict[str, _Entry], what: str, name: str, entry: _Entry) -> Non
 
 
 def load_entry_points() -> list[str]:
-    """Import what installed packages add.
+    """Import the additions of installed packages.
 
     Returns:
         A line for every entry point whose own requirements are not installed.
@@ -131,7 +131,7 @@ def choose(patterns: Iterable[str], names: Iterable[str], option: str) -> list[s
 
     Args:
         patterns: shell patterns such as "few-shot-*"; "all" is everything.
-        names: what there is.
+        names: the names to choose from.
         option: the command-line option, for the message.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What was found of a suite, and the files it is kept in."""
+"""The results of a suite, and the files that hold them."""
 
 import csv
 import json
@@ -15,21 +15,21 @@ import torch
 from innerloop.files import atomic_path
 
 Verdict = Literal["exact", "wrong", "approximate", "failed", "not installed"]
-"""Of a row's claim to give the exact meta-gradient: it holds; it does not; there is none. Or why
-nothing was measured."""
+"""Whether a row's claim to give the exact meta-gradient holds ("approximate": it claims none), or
+why nothing was measured."""
 
 PACKAGES = ("innerloop", "torch", "higher", "learn2learn", "torchopt")
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of a row; a ratio is to the baseline's figure.
+    """The measurements of a row; ratios are to the baseline's figure.
 
     Attributes:
-        loss: after all steps.
-        distance: of the solution from the exact one, relative to its norm.
-        gradient_error: of the meta-gradient, in single precision, from the exact one, relative.
-        gradient_error_float64: the same in double precision: without what is due to rounding.
+        loss: loss after all steps.
+        distance: distance of the solution from the exact one, relative to its norm.
+        gradient_error: relative error of the meta-gradient, in single precision.
+        gradient_error_float64: the same in double precision, without the effect of rounding.
         forward_ms, backward_ms: medians, milliseconds.
         forward_spread_ms, backward_spread_ms: half the interquartile ranges.
         memory_mb: peak of the tensors alive, MB.
@@ -56,7 +56,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class RowResult:
-    """A row, with its figures where it ran; `note` says why it did not, or what went wrong."""
+    """A row, with its figures if it ran; `note` says why it did not, or what went wrong."""
 
     name: str
     kind: str
@@ -112,7 +112,7 @@ def write_json(path: Path, suites: Sequence[SuiteResult]) -> None:
 
 
 def write_csv(path: Path, suites: Sequence[SuiteResult]) -> None:
-    """Write one line a row; cells of what was not measured are empty."""
+    """Write one line per row; cells of what was not measured are empty."""
     columns = [field.name for field in fields(Figures) if field.name != "losses"]
     header = ["suite", "row", "kind", "verdict", "note", "baseline", *columns]
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
@@ -138,7 +138,7 @@ def _finite(value: Any) -> Any:
 
 
 def _cpu_model() -> str:
-    """The processor's name, as far as the system tells it."""
+    """The name of the CPU, as far as the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

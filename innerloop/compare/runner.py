@@ -18,7 +18,7 @@ from innerloop.compare.results import Figures, RowResult, SuiteResult, Verdict
 from innerloop.compare.suite import Clock, Outcome, Row, Run, Suite
 
 EXACT = 1e-6
-"""Largest relative error, in double precision, of a meta-gradient that counts as exact."""
+"""Max relative error, in double precision, of a meta-gradient that counts as exact."""
 
 
 class _Measured:
@@ -88,11 +88,11 @@ def run_suite(
     """Measure rows of a suite.
 
     Args:
-        name: of the suite.
-        suite: what is compared.
-        rows: those of the suite's rows that are wanted.
-        rounds: how often each is timed.
-        advance: told the name of a row at every measurement, `rounds + 1` times a row.
+        name: name of the suite.
+        suite: the suite to run.
+        rows: names of the rows to run.
+        rounds: number of timings of each row.
+        advance: called with the name of a row at every measurement, `rounds + 1` times per row.
 
     Returns:
         The results, in the order of the rows. A row that raises, or whose package is missing, has
@@ -107,7 +107,7 @@ def run_suite(
         else:
             try:
                 measured[row.name] = _Measured(row, reference)
-            except Exception as error:  # whatever a contender raises is its result
+            except Exception as error:  # an exception is the row's result
                 notes[row.name] = "failed", f"{type(error).__name__}: {error}"
         advance(row.name)
     interleaved({name: row.time for name, row in measured.items()}, rounds, advance)

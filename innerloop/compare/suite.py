@@ -1,4 +1,4 @@
-"""What is compared: a suite is a bilevel problem with a row for every way to solve it."""
+"""Suites: a bilevel problem with a row for every way to solve it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,14 +29,14 @@ class Clock:
 
 
 class Outcome(NamedTuple):
-    """What a row computes once; all without gradient."""
+    """The results of a row, all without gradient."""
 
     loss: Tensor
     """The loss that the suite reports, shape ()."""
     gradient: Sequence[Tensor]
-    """The meta-gradient, one tensor a leaf of the meta-parameters."""
+    """The meta-gradient, one tensor per leaf of the meta-parameters."""
     solution: Sequence[Tensor] | None = None
-    """The inner parameters that were reached; None where the row cannot hand them out."""
+    """The final inner parameters; None if the row cannot return them."""
     losses: Tensor | None = None
     """The inner loss after 0 to k steps, shape (k + 1,); None where the row does not report it."""
 
@@ -73,7 +73,7 @@ class Suite:
     Attributes:
         description: one line for the table's title: the problem and its size.
         reference: computes the exact outcome in float64.
-        meaning: what the reference is, in words.
+        meaning: the reference in words.
         baseline: name of the row that the others are divided by.
         rows: at least the baseline.
         steps: inner steps that every row takes.
@@ -90,7 +90,7 @@ class Suite:
 def differentiate(
     outer: Callable[[Tree], tuple[Tensor, Any]], hyper: Tree, clock: Clock
 ) -> tuple[Tensor, list[Tensor], Any]:
-    """The outer loss at `hyper`, its gradient, and what `outer` returned beside it.
+    """The outer loss at `hyper`, its gradient, and what else `outer` returned.
 
     Args:
         outer: maps meta-parameters to a loss of shape () and anything else; timed as forward.

@@ -81,7 +81,7 @@ def _caption(suite: SuiteResult) -> str:
 
 
 def _numbers(figures: Figures, separator: str) -> list[str]:
-    """The cells of a row; figure and ratio are apart by the separator."""
+    """The cells of a row; the separator is between figure and ratio."""
 
     def with_ratio(value: str, ratio: float | None) -> str:
         return value if ratio is None else f"{value}{separator}x{ratio:.3g}"

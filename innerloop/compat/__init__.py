@@ -1,1 +1,1 @@
-"""The public calls of other libraries on this core: a user of theirs changes one import."""
+"""The public calls of other libraries on this core: their users change one import."""

@@ -1,4 +1,4 @@
-"""Gradients of losses, and the parameters that the compatible layers take them for."""
+"""Gradients of losses for the compatible layers."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -12,11 +12,11 @@ def gradients(loss: Tensor, params: Iterable[Tensor], **options: Any) -> list[Te
 
     Args:
         loss: scalar.
-        params: with respect to what.
-        options: as of `torch.autograd.grad`.
+        params: parameters to differentiate with respect to.
+        options: see `torch.autograd.grad`.
 
     Returns:
-        One tensor a parameter, None where the loss does not depend on it.
+        One tensor per parameter, None where the loss does not depend on it.
     """
     result: list[Tensor | None] = [None] * len(listed := list(params))
     moving = [index for index, param in enumerate(listed) if param.requires_grad]
@@ -27,10 +27,10 @@ def gradients(loss: Tensor, params: Iterable[Tensor], **options: Any) -> list[Te
 
 
 def of_dense(rule: Callable[[Tensor], Tensor], gradient: Tensor) -> Tensor:
-    """The update that a rule makes of a gradient, which may be sparse.
+    """The update that a rule computes from a gradient, which may be sparse.
 
-    Where a gradient is sparse, as that of `nn.Embedding(sparse=True)`, the outer one that comes
-    back to the update is sparse, too; rules see neither.
+    If a gradient is sparse, like that of `nn.Embedding(sparse=True)`, the outer gradient of the
+    update is sparse, too; rules see dense ones only.
     """
     update = rule(gradient.to_dense())
     return cast(Tensor, _DenseGradient.apply(update)) if gradient.is_sparse else update
@@ -49,10 +49,10 @@ class _DenseGradient(torch.autograd.Function):
 
 
 def check_dense(named: Iterable[tuple[str, Tensor]]) -> None:
-    """Raise ValueError, with its name, if a parameter that trains is sparse.
+    """Raise ValueError with its name if a trainable parameter is sparse.
 
     Args:
-        named: names and tensors, as of `nn.Module.named_parameters`.
+        named: names and tensors, as from `nn.Module.named_parameters`.
     """
     for name, param in named:
         if param.requires_grad and param.layout != torch.strided:

@@ -1,6 +1,6 @@
 """Every private name of torch that this package uses, and nothing else.
 
-`tests/test_private_torch.py` says which of them a new torch has changed.
+`tests/test_private_torch.py` says which of them a new version of torch has changed.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import _WeightNorm as WeightNormParametriza
 from torch.utils import _pytree as pytree
 
 without_torch_function = torch._C.DisableTorchFunction
-"""A context in which no function mode sees what is called."""
+"""A context in which no function mode sees any call."""
 
 
 def inside_transform() -> bool:
@@ -27,7 +27,7 @@ def is_wrapped(tensor: Tensor) -> bool:
 
 
 def current_backward_pass() -> int:
-    """The number of the backward pass that runs this code, -1 outside of all."""
+    """The id of the backward pass that runs this code, or -1 outside of any."""
     return int(torch._C._current_graph_task_id())
 
 

@@ -36,7 +36,7 @@ class CompiledObjective(Objective):
     """An `Objective` whose gradient is computed by a compiled function.
 
     Args:
-        fn: as of `Objective`.
+        fn: see `Objective`.
         compiled: from `compiled_value_and_gradient`; it compiles once for all losses that run the
             same code on tensors of the same shapes.
     """
@@ -52,8 +52,8 @@ class CompiledObjective(Objective):
             return loss, gradient
         parts, spec = trees.flatten(gradient)
         if self._unreached is None:
-            # Compiled code does not tell what the loss does not depend on. Where a gradient is
-            # zero, which is rare, eager code does, once.
+            # Compiled code does not show on which tensors the loss does not depend. Where a
+            # gradient is zero, which is rare, eager code finds out, once.
             self._unreached = set()
             if not all(bool(part.any()) for part in parts):
                 with torch.no_grad():
@@ -65,7 +65,7 @@ class CompiledObjective(Objective):
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         if transforming():
             return super().value_and_gradient(params)
-        # Views: leaves and parameters would be compiled for apart from what steps return.
+        # Views: otherwise leaves and parameters would be compiled separately from results of steps.
         return self._compiled(self.loss, trees.tree_map(lambda leaf: leaf.view_as(leaf), params))
 
 
@@ -75,7 +75,7 @@ def compiled_value_and_gradient() -> ValueAndGradient:
 
 
 def compiled_call() -> Callable[..., Any]:
-    """A compiled `run(*args)`, differentiable; in eager code what cannot be compiled."""
+    """A compiled `run(*args)`, differentiable; code that cannot be compiled runs eagerly."""
     return _compiled(_call, fullgraph=False)
 
 
@@ -90,10 +90,10 @@ def _compiled(function: Callable[..., Any], *, fullgraph: bool) -> Callable[...,
 
 
 class _OneCompiles:
-    """A compiled function: a call of a new form, which compiles, makes the other threads wait.
+    """A compiled function: a call of a new form compiles, and makes other threads wait.
 
-    torch looks for compiled code before it waits for its turn to compile, not after: threads that
-    begin together would each compile the same.
+    torch looks for compiled code before it waits for the compile lock, not after: threads that
+    start together would each compile the same code.
     """
 
     def __init__(self, compiled: Callable[..., Any]) -> None:
@@ -112,9 +112,10 @@ class _OneCompiles:
 
 
 def _form(value: Any, seen: set[int]) -> Iterator[Hashable]:
-    """What decides whether a call compiles: code, and the tensors that it is given or closes over.
+    """What decides whether a call compiles: the code, and the tensors that it is given or closes
+    over.
 
-    Where that misses something, threads may compile the same again.
+    If this misses something, threads may compile the same code again.
     """
     if id(value) in seen:
         return

@@ -1,4 +1,4 @@
-"""What is changed in the joint graph of a forward and a backward pass, before they are parted."""
+"""Changes of the joint graph of a forward and a backward pass, before it is partitioned."""
 
 import torch
 from torch import Tensor, fx
@@ -9,19 +9,19 @@ from innerloop.compile._torch import CustomGraphPass, OpOverload, get_hash_for_f
 aten = torch.ops.aten
 
 _SMALL = 4096
-"""Values of a tensor that costs nothing to keep, such as statistics of channels."""
+"""Max size of a tensor that costs nothing to keep, such as statistics per channel."""
 
 _COSTLY = {f"aten::{name}" for name in ("convolution", "mm", "addmm", "bmm", "baddbmm")}
 _REDUCTIONS = (aten.sum.dim_IntList, aten.mean.dim)
 
 
 class JointGraphPass(CustomGraphPass):
-    """Let inductor make fewer and shorter passes over memory."""
+    """Lets inductor make fewer and shorter passes over memory."""
 
     def __call__(self, graph: fx.Graph) -> None:
         for node in list(graph.nodes):
             _reduce_rows_first(node)
-            _numbers_for_truth_values(node)
+            _numbers_for_booleans(node)
         for node in graph.nodes:
             _keep_what_is_costly(node)
 
@@ -30,9 +30,9 @@ class JointGraphPass(CustomGraphPass):
 
 
 def _reduce_rows_first(node: fx.Node) -> None:
-    """Reduce over batch and image in two stages, the first of which stays in the nearest cache.
+    """Reduce over batch and image in two stages, the first of which stays in the fastest cache.
 
-    Inductor goes over the whole of a tensor in channels-last order once for every few channels.
+    Inductor reads a whole channels-last tensor once for every few channels.
     """
     if node.target not in _REDUCTIONS or node.kwargs:
         return
@@ -48,8 +48,8 @@ def _reduce_rows_first(node: fx.Node) -> None:
     node.args = (rows, axes, *keep)
 
 
-def _numbers_for_truth_values(node: fx.Node) -> None:
-    """Mark by 1 and 0 which values are the greatest: truth values are slow to store and to load."""
+def _numbers_for_booleans(node: fx.Node) -> None:
+    """Mark the max values by 1 and 0: booleans are slow to store and to load."""
     if node.target != aten.eq.Tensor or not isinstance(node.args[0], fx.Node):
         return
     dtype = node.args[0].meta["val"].dtype
@@ -72,10 +72,10 @@ def _numbers_for_truth_values(node: fx.Node) -> None:
 
 
 def _keep_what_is_costly(node: fx.Node) -> None:
-    """Let the backward pass compute a large tensor again, unless it took long.
+    """Let the backward pass compute a large tensor again, unless that is slow.
 
-    What lies between convolutions and products is fused into a pass over memory, which takes less
-    time than to write it down and read it again, and half of the memory.
+    The operations between convolutions and products are fused into one pass over memory, which
+    takes less time than storing and reading the tensor, and half the memory.
     """
     value = node.meta.get("val")
     if (

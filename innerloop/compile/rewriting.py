@@ -1,4 +1,4 @@
-"""Operations that inductor compiles badly for processors, in other words."""
+"""Operations that inductor compiles badly for CPUs, written differently."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,12 +9,12 @@ from torch.nn import functional
 
 
 def rewrite_for_processors(graph: fx.GraphModule) -> None:
-    """Replace what is slow among the operations on four-dimensional tensors of processors.
+    """Replace what is slow among the operations on four-dimensional CPU tensors.
 
     Args:
         graph: as torch.compile hands it to a backend; changed in place.
     """
-    nodes = [node for node in graph.graph.nodes if _on_processor(node)]
+    nodes = [node for node in graph.graph.nodes if _on_cpu(node)]
     for node in nodes:
         _pool_before_relu(node)
     for node in nodes:
@@ -22,13 +22,13 @@ def rewrite_for_processors(graph: fx.GraphModule) -> None:
     graph.recompile()
 
 
-def _on_processor(node: fx.Node) -> bool:
+def _on_cpu(node: fx.Node) -> bool:
     value = node.meta.get("example_value")
     return isinstance(value, Tensor) and value.ndim == 4 and value.device.type == "cpu"
 
 
 def _pool_before_relu(pool: fx.Node) -> None:
-    """Swap a pooling with the ReLU that it follows, which then has fewer values to look at."""
+    """Swap a pooling with the ReLU before it, which then has fewer values to process."""
     if pool.target not in _POOLINGS or not pool.args:  # all may be given by name
         return
     relu, *window = pool.args
@@ -36,7 +36,7 @@ def _pool_before_relu(pool: fx.Node) -> None:
         return
     if len(relu.users) > 1:
         return
-    # What works in place changes a tensor that others may read.
+    # In-place operations change a tensor that others may read.
     if any(relu.args[1:]) or relu.kwargs.get("inplace"):
         return
     pool.replace_all_uses_with(relu)
@@ -46,8 +46,8 @@ def _pool_before_relu(pool: fx.Node) -> None:
 
 
 def _conv2d(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Channels last, so that what lies between convolutions treats neighbours in memory alike."""
-    # `contiguous` leaves a tensor of one channel, which is in either order, in the other.
+    """Channels last, so that operations between convolutions process neighbours alike."""
+    # `contiguous` leaves a tensor of one channel, which fits both orders, in the other order.
     input, weight = (t.clone(memory_format=torch.channels_last) for t in (input, weight))
     return functional.conv2d(input, weight, *args, **kwargs)
 
@@ -61,9 +61,9 @@ def _max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """Without indices where windows do not overlap: inductor's scatter along them is slow.
+    """Max pooling without indices if windows do not overlap: inductor's scatter along them is slow.
 
-    Equal greatest values of a window share the gradient, which torch gives to the first of them.
+    Equal max values of a window share the gradient, which torch gives to the first of them.
     """
     height, width = _pair(kernel_size)
     if (
@@ -91,7 +91,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """By the statistics of the batch, step by step: torch's own derivatives take more passes."""
+    """BatchNorm by the batch, step by step: torch's own derivatives take more passes."""
     if not training or running_mean is not None or weight is None or bias is None:
         return functional.batch_norm(
             input, running_mean, running_var, weight, bias, training, momentum, eps

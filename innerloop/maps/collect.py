@@ -1,7 +1,7 @@
 """The gradient of features that many convolutions share, summed in place.
 
-Each convolution of an unrolled solve sends the features a gradient of their size. Here none is
-made: each is a product of matrices that is added to the sum as it is computed.
+Each convolution of an unrolled solve sends the features a gradient of their size. Here none of
+these is stored: each is a matrix product that is added to the sum as it is computed.
 """
 
 import weakref
@@ -15,7 +15,7 @@ from innerloop.primitive import Primitive
 
 
 class Collector:
-    """Sums what responses and filters spread over features, within a backward pass."""
+    """Sums the gradients of features within a backward pass."""
 
     def __init__(self) -> None:
         self._pass = -1
@@ -23,9 +23,9 @@ class Collector:
         self._features: weakref.ref[Tensor] | None = None
 
     def watch(self, features: Tensor) -> Tensor:
-        """The features (*batch, N, C, H, W), which receive what was summed beside what comes back.
+        """The features (*batch, N, C, H, W), whose gradient includes what was summed.
 
-        No others collect here: a checkpoint may put other tensors in the place of these.
+        Only these collect here: a checkpoint may replace them by other tensors.
         """
         watched: Tensor = _Collected.apply(features, self)
         self._features = weakref.ref(watched)
@@ -46,12 +46,12 @@ class Collector:
         responses, filters = (t.reshape(-1, *t.shape[-4:]) for t in (responses, filters))
         current = current_backward_pass()
         if self._total is None or self._pass != current:
-            # A pass that did not ask for the features has left its sum behind.
+            # A pass that did not need this gradient has left its sum behind.
             batch, frames, _, height, width = responses.shape
             self._total = responses.new_zeros(batch, frames, height * width, filters.shape[-3])
             self._pass = current
         for total, shown, filter_ in zip(self._total, responses, filters, strict=True):
-            # Frame by frame: the patches of all would take the memory that is saved here.
+            # Frame by frame: the patches of all frames would take the memory that is saved here.
             for frame, response in zip(total, shown.split(1), strict=True):
                 left = patches(response, filter_.shape[-1]) if rows is None else rows
                 frame.addmm_(left, taps(filter_))

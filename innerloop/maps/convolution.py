@@ -1,7 +1,7 @@
 """The sum over pixels of (x * τ) · y, a trilinear form of features, filter and responses.
 
-Its partial derivatives are the convolution, its transpose, and what the features receive; the
-derivatives of each are the other two, so that an unrolled solver keeps nothing but its arguments.
+Its partial derivatives are the convolution, its transpose, and the gradient of the features; the
+derivatives of each are the other two, so an unrolled solver keeps only the arguments.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from innerloop.primitive import Primitive
 
 
 def channels_last(features: Tensor) -> Tensor:
-    """`features` (..., C, H, W) with the channels of a pixel side by side in memory."""
+    """`features` (..., C, H, W), stored channels last."""
     channels, _, width = features.shape[-3:]
     if features.stride()[-3:] == (1, width * channels, channels):
         return features
@@ -26,7 +26,7 @@ def channels_last(features: Tensor) -> Tensor:
 
 
 class Collects(Protocol):
-    """Takes what would be spread over features, and does so for many convolutions at once."""
+    """Collects the gradients of features from many convolutions."""
 
     def collects_for(self, features: Tensor) -> bool: ...
 
@@ -50,7 +50,7 @@ class Convolve(Primitive):
         features, filters = ctx.saved_tensors
         wanted = ctx.needs_input_grad
         if wanted[0] and wanted[1] and _collects(ctx.collector) and features.shape[:-3] == (1,):
-            # Of a single frame, both gradients are products with the same patches.
+            # For a single frame, both gradients are products with the same patches.
             rows = patches(outer, filters.shape[-1])
             ctx.collector.add(outer, filters, rows)
             return None, _correlate_rows(features, rows, filters.shape[-1]), None
@@ -156,12 +156,13 @@ def _spread_or_collect(
 
 
 def _collects(collector: Collects | None) -> TypeGuard[Collects]:
-    # What is differentiated again cannot wait: its graph has to lead to each convolution.
+    # If it is differentiated again, its graph has to lead to each convolution, so nothing is
+    # collected.
     return collector is not None and not torch.is_grad_enabled()
 
 
 def _each(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
-    """`function` of each problem of a batch, all arguments having four axes a problem."""
+    """`function` of each problem of a batch; all arguments have four axes per problem."""
     if left.ndim == 4:
         return function(left, right)
     batch = left.shape[:-4]
@@ -173,8 +174,8 @@ def _each(function: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Ten
 def _convolve(features: Tensor, filters: Tensor) -> Tensor:
     if len(features) == 1:
         return _convolve_frame(features, filters)
-    # Each row of the filters as a filter of its own, their responses then added one row apart: the
-    # more outputs, the better the library's convolutions use the processor (1.5 times at D=16).
+    # Each row of the filters is convolved as a filter of its own, and the responses are added one
+    # row apart: with more outputs, convolutions use the CPU better (1.5 times faster at D=16).
     outputs, channels, kernel, _ = filters.shape
     rows = filters.movedim(2, 0).reshape(kernel * outputs, channels, 1, kernel)
     responses = torch.split(F.conv2d(features, rows, padding=(0, kernel // 2)), outputs, 1)
@@ -187,7 +188,7 @@ def _convolve(features: Tensor, filters: Tensor) -> Tensor:
 
 
 def _convolve_frame(features: Tensor, filters: Tensor) -> Tensor:
-    # One product for all taps, in whatever order the features are laid out.
+    # One product for all taps, for any memory layout of the features.
     outputs, channels, kernel, _ = filters.shape
     height, width = features.shape[-2:]
     responses = (taps(filters) @ features.reshape(channels, -1)).reshape(
@@ -224,14 +225,14 @@ def _spread(responses: Tensor, filters: Tensor) -> Tensor:
 
 
 def taps(filters: Tensor) -> Tensor:
-    """What filters (*batch, D, C, K, K) have for each of their pixels, (*batch, K·K·D, C)."""
+    """Filters (*batch, D, C, K, K) as rows, one per pixel and output, (*batch, K·K·D, C)."""
     return filters.movedim((-2, -1), (-4, -3)).reshape(*filters.shape[:-4], -1, filters.shape[-3])
 
 
 def patches(responses: Tensor, kernel: int) -> Tensor:
     """Responses (*batch, N, D, H, W) as each tap meets them, (*batch, N·H·W, K·K·D).
 
-    Times the taps, they are what the filters spread over the features.
+    Their product with the taps is the gradient of the features.
     """
     *batch, frames, _, height, width = responses.shape
     reach = kernel // 2

@@ -9,7 +9,7 @@ from torch import Tensor
 from innerloop.primitive import Primitive
 
 _BLOCKS = 10
-"""Parts that a matrix is worked on in."""
+"""Number of parts in which a matrix is processed."""
 
 
 def patch_gram(features: Tensor, kernel: int) -> Tensor:
@@ -39,11 +39,11 @@ class _PatchGram(Primitive):
         pixels = features.reshape(math.prod(batch), channels, sides.numel())
         gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
         pairs = gram.reshape(len(pixels), frames * height, width, frames * height, width)
-        # Of blocks of rows of pixels, but the upper half is computed, and mirrored.
+        # Of blocks of pixel rows, only the upper half is computed, and mirrored.
         edges = [frames * height * block // _BLOCKS for block in range(_BLOCKS + 1)]
         for first, last in pairwise(edges):
             start, end = first * width, last * width
-            # In place: the products are too large to be copied for nothing.
+            # In place: the products are too large to be copied.
             gram[:, start:end, start:].baddbmm_(
                 pixels[..., start:end].mT, pixels[..., start:], beta=0
             )
@@ -88,7 +88,7 @@ class _ShiftedSum(Primitive):
 
 def _add_vertical_shifts(pairs: Tensor, kernel: int) -> None:
     """Add to pairs (*batch, N, H, W, N, H, W) their copies shifted along both heights."""
-    # Part by part, the copies stay in the nearest cache.
+    # Part by part, so that the copies stay in the fastest cache.
     for part in pairs.chunk(_BLOCKS, -4):
         _add_shifts(part, -5, -2, kernel)
 

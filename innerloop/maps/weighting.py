@@ -1,4 +1,4 @@
-"""Squared weights on a residual, keeping nothing but the factors, which other steps keep too."""
+"""Squared weights on a residual: only the factors are kept, which other steps keep anyway."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def square_weighted(weights: Tensor, residual: Tensor) -> Tensor:
 def _apply(function: type[Primitive], weights: Tensor, residual: Tensor) -> Tensor:
     if weights.requires_grad or residual.requires_grad:
         return function.apply(weights, residual)  # type: ignore[no-any-return]
-    # Applying one takes longer than the work in a small problem.
+    # For a small problem, calling an autograd Function takes longer than the computation.
     return function.forward(weights, residual)  # type: ignore[no-any-return]
 
 
@@ -66,7 +66,7 @@ class SquareWeighted(Primitive):
 def square_weighted_gradients(
     weights: Tensor, residual: Tensor, outer: Tensor, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Those of the weights and of the residual, where W² r receives `outer`."""
+    """The gradients of the weights and of the residual, if W² r receives `outer`."""
     return (
         (2 * weights * residual * outer).sum_to_size(weights.shape) if wanted[0] else None,
         SquareWeighted.apply(weights, outer) if wanted[1] else None,

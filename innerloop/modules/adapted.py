@@ -30,15 +30,15 @@ Made = TypeVar("Made")
 
 
 class Adapted:
-    """A module with values of its own for some parameters; the module itself never changes.
+    """A module with its own values for some parameters; the original module never changes.
 
-    It is called as the module is. `adapt` returns a further adapted one, `state_dict` what the
-    module's class can load. Both see what has changed in the module since then: other layers, other
+    It is called like the module. `adapt` returns a further adapted one; `state_dict` returns what
+    the module's class can load. Both see later changes of the module: other layers, other
     parameters, or which of them require a gradient.
 
     Args:
         module: supplies the computation and the values to start from. Gradients reach its
-            parameters, those that adapt (through where they start) and those that do not.
+            parameters: those that adapt (through their initial values) and those that do not.
         parameters: which parameters adapt: names, or patterns such as "head.*", or a function of
             name and parameter. Default: all that require a gradient.
         buffers: statistics of BatchNorm. "frozen" (the default) normalises with the module's
@@ -49,7 +49,7 @@ class Adapted:
 
     Attributes:
         values: the adapting parameters by name; those of the module, until they are adapted.
-        solution: what the last `adapt` reached, or None.
+        solution: solution of the last `adapt`, or None.
 
     Raises:
         ValueError: a pattern matches no parameter, or the policy is unknown; later on, adapted
@@ -103,7 +103,7 @@ class Adapted:
         return copied
 
     def __getstate__(self) -> dict[str, Any]:
-        # Deep copies and pickles hold values without their graph, and compile for themselves.
+        # Deep copies and pickles hold values without their graph, and compile again.
         state = {**self.__dict__, "_compiled": {}}
         for name in ("_adapted", "_others"):
             state[name] = trees.detach(state[name]) if state[name] else state[name]
@@ -131,41 +131,40 @@ class Adapted:
         compile: bool = False,
         **options: Unpack[SolveOptions],
     ) -> "Adapted":
-        """Minimise a loss of the model, starting from the values that this one has.
+        """Minimise a loss of the model, starting from its present values.
 
         Args:
             loss: maps the model to a scalar. The model is a copy of the module, of its class, whose
                 parameters are the adapting values: its methods, submodules and `parameters()` are
-                those of any module. It is a new one each time that the loss is computed; what the
-                loss changes in it reaches the next step, where that is the value of an adapting
-                parameter, and nothing else. With `compile`, it is a function that is called as the
-                module is.
+                those of any module. It is a new copy each time that the loss is computed; of the
+                changes that the loss makes in it, only new values of adapting parameters reach the
+                next step. With `compile`, it is a function that is called like the module.
             solver: how the loss is minimised.
             init: tensors to take in place of any parameters, adapting or not, by name. Default:
                 none.
             compile: compute gradients of the loss, and calls of the adapted model, by compiled
                 functions, which are made once for all steps, and for all tasks that run the same
                 code on tensors of the same shapes; they are kept with this model. The gradient
-                through the steps then takes about half of the memory. Worth it where a training
-                lasts minutes. On a processor, equal greatest values of a pooling window share its
+                through the steps then takes about half of the memory. It pays off for trainings
+                that last minutes. On a CPU, equal max values of a pooling window share its
                 gradient. Default False.
             options: steps, adjoint, tolerance, throw and state, as of `solve`.
 
         Returns:
-            The adapted model; this one stays as it is.
+            The adapted model; this one does not change.
 
         Raises:
             ValueError: `init` names no parameter of the module, or has a tensor of another shape,
                 dtype or device, or two for one parameter.
-            torch._dynamo.exc.Unsupported: `compile` is set, and the loss does what cannot be
-                compiled, such as branching on a tensor's value; the message names the line.
+            torch._dynamo.exc.Unsupported: `compile` is set, and the loss cannot be compiled, for
+                example because it branches on a tensor's value; the message names the line.
         """
         own = {**self._own(), **fitting(self.module, init or {})}
         chosen = select(self.module, self._selection)
         # Copies: a loss may change its model's parameters in place.
         start = {name: own.pop(name, value).clone() for name, value in chosen.items()}
         batch_statistics = self._policy != "frozen"
-        # Not what is returned: its values may keep the loss, and with that all that makes models.
+        # Not the returned ones: their values may keep the loss alive, and with it all copies.
         adapting = copy.copy(self)
         adapting.solution, adapting._adapted = None, None
         adapting._others, adapting._compile = own, compile
@@ -204,11 +203,11 @@ class Adapted:
         }
 
     def _own(self) -> dict[str, Tensor]:
-        """What takes the place of the module's parameters, as far as it still fits there."""
+        """The values that replace the module's parameters, as far as they still fit."""
         return fitting(self.module, {**self._others, **(self._adapted or {})}, "values")
 
     def _model(self, batch_statistics: bool) -> Callable[[dict[str, Tensor]], Model]:
-        """What makes the model that a loss receives, of the values that adapt."""
+        """A function that makes the model that a loss receives from the adapting values."""
         if self._compile or torch.compiler.is_compiling():
             skeleton = _skeleton(self.module, batch_statistics)
             return lambda values: lambda *args, **kwargs: self._run(skeleton, values, args, kwargs)
@@ -216,7 +215,7 @@ class Adapted:
         return lambda values: self._filled(template, values)
 
     def _filled(self, template: Template, values: Mapping[str, Tensor]) -> nn.Module:
-        """A copy of the module whose tensors are the values; nothing done to it reaches others."""
+        """A copy of the module whose tensors are the values; changes to it reach nothing else."""
         own = {**self._others, **values}
         tensors: dict[int, Any] = {}
         for name, parameter in template.parameters.items():
@@ -243,7 +242,7 @@ class Adapted:
 
 
 class AdaptOptions(SolveOptions, total=False):
-    """The options of `Adapted.adapt`, which says what each is."""
+    """The options of `Adapted.adapt`, described there."""
 
     init: Mapping[str, Tensor] | None
     compile: bool
@@ -266,9 +265,9 @@ def adapt(
         loss: maps the model, a callable like the module, to a scalar, for example
             `lambda model: F.cross_entropy(model(images), labels)`.
         solver: how the loss is minimised.
-        parameters, buffers: as of `Adapted`.
-        options: init, compile, and those of `solve`, as of `Adapted.adapt`; compiling pays for an
-            `Adapted` module that is adapted many times.
+        parameters, buffers: see `Adapted`.
+        options: the options of `Adapted.adapt`: init, compile, and those of `solve`. Compiling pays
+            off for an `Adapted` module that is adapted many times.
 
     Returns:
         The adapted model.
@@ -281,7 +280,7 @@ def adapt(
 
 
 def _shares_parameters(module: nn.Module) -> bool:
-    """Whether a parameter has more than one name; looking for those takes long in every call."""
+    """Whether a parameter has more than one name; searching for those in every call is slow."""
     return any(
         len(list(tensors(remove_duplicate=False))) > len(list(tensors()))
         for tensors in (module.named_parameters, module.named_buffers)
@@ -289,7 +288,7 @@ def _shares_parameters(module: nn.Module) -> bool:
 
 
 def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
-    """The module, or a copy that shares its tensors, its BatchNorm using one kind of statistics."""
+    """The module, or a copy that shares its tensors, with one kind of BatchNorm statistics."""
     normalised = any(isinstance(layer, BatchNorm) for layer in module.modules())
     if not normalised and (torch.compiler.is_compiling() or current_thread() is main_thread()):
         return module
@@ -299,10 +298,10 @@ def _skeleton(module: nn.Module, batch_statistics: bool) -> nn.Module:
 
 
 def _template(module: nn.Module, batch_statistics: bool) -> Template:
-    """What the module is like now, its BatchNorm using one kind of statistics."""
+    """A template of the module as it is now, with one kind of BatchNorm statistics."""
     return Template(module, in_place=with_statistics(module, batch_statistics))
 
 
 def _themselves(template: Template) -> dict[int, Any]:
-    """What lets a copy share the tensors of the module."""
+    """A memo that lets a copy share the tensors of the module."""
     return {id(t): t for t in (*template.parameters.values(), *template.buffers.values())}

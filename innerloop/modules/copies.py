@@ -1,8 +1,8 @@
-"""Copies of modules whose parameters may be any tensors, results of computations included.
+"""Copies of modules whose parameters may be any tensors, including results of computations.
 
-A copy has module objects of its own, of the same classes, and shares whatever it need not own.
-Other than `copy.deepcopy`, it takes tensors that carry a graph, and attributes that nothing can
-copy, such as a lock, a generator or an open file.
+A copy has its own module objects, of the same classes, and shares everything else that it can.
+Unlike `copy.deepcopy`, it supports tensors that carry a graph, and attributes that cannot be
+copied, such as a lock, a generator or an open file.
 """
 
 import weakref
@@ -49,17 +49,17 @@ def copy_module(
     """A copy of the module and of the modules in it.
 
     Lists, dicts and sets are copied. Methods, hooks, functions and other objects are shared, unless
-    they refer to the module or what is in it: then they are made anew and refer to the copy.
+    they refer to the module or its content: then they are copied too, and refer to the copy.
 
     Args:
-        module: what to copy; stays as it is.
-        parameter: gives the tensor that takes the place of each parameter, and of each other tensor
-            that is no buffer.
-        buffer: gives the tensor that takes the place of each buffer.
-        memo: what is copied already, by the `id` of the original. Default: nothing.
+        module: the module to copy; not changed.
+        parameter: gives the tensor that replaces each parameter, and each other tensor that is not
+            a buffer.
+        buffer: gives the tensor that replaces each buffer.
+        memo: the copies made so far, by the `id` of the original. Default: none.
 
     Returns:
-        The copy. What the module has under several names is one thing in it, too.
+        The copy. An object that the module has under several names is one object in it, too.
     """
     memo = {} if memo is None else memo
     for tensors, replacement in ((module.parameters(), parameter), (module.buffers(), buffer)):
@@ -70,14 +70,14 @@ def copy_module(
 
 
 class Template:
-    """What a module is like now, to make copies of it fast, one for each set of tensors.
+    """A template of a module as it is now, to make copies of it fast, one for each set of tensors.
 
-    Nothing that is done to a copy reaches the template or another copy. The module should stay as
-    it is while copies are made.
+    Changes to a copy reach neither the template nor other copies. The module must not change while
+    copies are made.
 
     Args:
-        module: what to copy.
-        known: the `id` of what, outside of the module, is copied, too. Default: nothing.
+        module: the module to copy.
+        known: the `id`s of objects outside the module that are copied too. Default: none.
         in_place: modules that are copied in place of some in the module, by the `id` of these. They
             have no other parameters. Default: none.
 
@@ -124,9 +124,9 @@ class Template:
         """Make a copy of the module, with tensors handed in.
 
         Args:
-            memo: the tensors that take the place of the module's, by the `id` of the original; the
-                copies of modules are added.
-            other: gives the tensor that takes the place of each that `memo` does not have.
+            memo: the tensors that replace the module's, by the `id` of the original; the copies of
+                modules are added.
+            other: gives the tensor that replaces each tensor missing in `memo`.
 
         Returns:
             The copy.
@@ -134,11 +134,11 @@ class Template:
         return self.copy_into(_Copier(memo, other))
 
     def copy_into(self, copier: "_Copier") -> Any:
-        """Make a copy beside what was copied already."""
+        """Make a copy, reusing what was copied already."""
         memo = copier.memo
         memo[id(None)] = None  # where a layer has no bias
         new = [part for part in self._parts if id(part.original) not in memo]
-        # All of them before what is in them, which may refer to any.
+        # All modules before their content, which may refer to any of them.
         for part in new:
             memo[id(part.original)] = object.__new__(part.kind)
         for part in new:
@@ -147,7 +147,7 @@ class Template:
 
 
 class _Part:
-    """What one module is like: what its copies share, and what each has for itself."""
+    """A template of one module: what its copies share, and what each copy owns."""
 
     def __init__(
         self, original: nn.Module, source: nn.Module, own: set[int], known: Container[int]
@@ -193,12 +193,12 @@ def clone(tensor: Tensor) -> Tensor:
 
 
 def fresh(tensor: Tensor) -> Tensor:
-    """A copy that is a leaf, and trains if the original does."""
+    """A copy that is a leaf, and requires a gradient if the original does."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
 
 
 def detached_copy(module: Module, memo: dict[int, Any]) -> Module:
-    """What `__deepcopy__` of a module does whose parameters may be results of computations."""
+    """The `__deepcopy__` of a module whose parameters may be results of computations."""
     return copy_module(module, fresh, fresh, memo)
 
 
@@ -219,7 +219,7 @@ class Slots:
         """Put tensors where the module's parameters are."""
         for places, tensor in zip(self._places, tensors, strict=True):
             for path, name in places:
-                # Assigning the attribute would insist on an nn.Parameter.
+                # Assigning the attribute would require an nn.Parameter.
                 module.get_submodule(path)._parameters[name] = tensor  # type: ignore[assignment]
 
 
@@ -270,7 +270,7 @@ class _Copier:
         return self._referring(value, kind)
 
     def _referring(self, value: Any, kind: type) -> Any:
-        """A copy of what refers to something that is copied, and is no plain container."""
+        """A copy of an object, not a plain container, that refers to something that is copied."""
         if isinstance(value, tuple):
             items = [self(item) for item in value]
             return cast(Any, value)._make(items) if hasattr(value, "_make") else kind(items)
@@ -308,7 +308,7 @@ class _Copier:
 
 
 def _refers(value: Any, known: tuple[Container[int], ...], seen: set[int]) -> bool:
-    """Whether something that is copied, of what is known by its `id`, can be reached."""
+    """Whether an object that is copied, known by its `id`, can be reached."""
     if type(value) in _CONSTANTS or id(value) in seen:
         return False
     if isinstance(value, Tensor | nn.Module):
@@ -318,7 +318,7 @@ def _refers(value: Any, known: tuple[Container[int], ...], seen: set[int]) -> bo
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    """What a value refers to."""
+    """The objects that a value refers to."""
     if isinstance(value, dict):
         return list(value.values())
     if isinstance(value, list | tuple | set | frozenset):

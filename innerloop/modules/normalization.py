@@ -1,7 +1,7 @@
 """Batch normalisation whose second derivative costs about as much as its first.
 
-Torch's own takes some fifty passes over its input for the second derivative, which is where
-unrolled steps of small convolutional nets spend a quarter of their time.
+Torch's own takes about fifty passes over its input for the second derivative, a quarter of the time
+of unrolled steps of small convolutional nets.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     """Normalise every channel by its mean and variance over the batch, then scale and shift it.
 
     Args:
-        x: shape (N, C, ...), floating point, more than one value a channel.
+        x: shape (N, C, ...), floating point, more than one value per channel.
         weight, bias: shape (C,).
         eps: added to the variance.
 
@@ -113,12 +113,12 @@ class _Gradient(Primitive):
 
 
 def _combine(a: Tensor, x: Tensor, b: Tensor, y: Tensor, c: Tensor) -> Tensor:
-    """a x + b y + c with one a, b and c a channel."""
+    """a x + b y + c with one a, b and c per channel."""
     return _plus_product(_plus(x * _channels(a, x), _channels(c, x)), y, _channels(b, x))
 
 
 def _plus(fresh: Tensor, b: Tensor) -> Tensor:
-    """Their sum, written where memory is held already, except where batches would not fit."""
+    """Their sum, written in place, except under transforms, where batches would not fit."""
     return fresh + b if transforming() else fresh.add_(b)
 
 
@@ -132,7 +132,7 @@ def _axes(x: Tensor) -> tuple[int, ...]:
 
 
 def _channels(values: Tensor, like: Tensor) -> Tensor:
-    """`values`, one a channel, broadcasting over `like`."""
+    """`values`, one per channel, broadcasting over `like`."""
     return values.reshape(-1, *(1,) * (like.ndim - 2))
 
 
@@ -144,7 +144,7 @@ class _ByBatch(BatchNorm):
         if input.numel() <= input.shape[1]:
             raise ValueError(
                 f"input: shape {tuple(input.shape)}, BatchNorm by the statistics of the batch "
-                "needs more than one value a channel"
+                "needs more than one value per channel"
             )
         if not self.affine:
             one = input.new_ones(self.num_features)
@@ -172,7 +172,7 @@ _BY_BATCH: dict[type[nn.Module], type[_ByBatch]] = {
 
 
 def use_batch_statistics(layer: BatchNorm) -> None:
-    """Let a BatchNorm layer normalise by its batch, in place; others' subclasses keep their own."""
+    """Make a BatchNorm layer normalise by its batch, in place; not foreign subclasses."""
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         setattr(layer, name, None)
     layer.__class__ = _BY_BATCH.get(type(layer), type(layer))
@@ -198,7 +198,7 @@ def _with_statistics(layer: BatchNorm, batch_statistics: bool) -> BatchNorm:
 
 @contextmanager
 def recorded_statistics(skeleton: nn.Module) -> Iterator[dict[str, Tensor]]:
-    """Collect mean and variance of what enters each BatchNorm, averaged over its calls."""
+    """Collect mean and variance of the inputs of each BatchNorm, averaged over its calls."""
     statistics: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
 

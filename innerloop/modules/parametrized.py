@@ -1,4 +1,4 @@
-"""Modules with `torch.nn.utils.parametrize`, whose class is each module's own."""
+"""Modules with `torch.nn.utils.parametrize`, which gives each module its own class."""
 
 from collections.abc import Callable
 from typing import cast
@@ -11,9 +11,9 @@ from innerloop.modules.weight_norm import class_with_second_derivatives
 def kind_of_copies(module: nn.Module) -> type[nn.Module]:
     """The class that copies of a module have.
 
-    It is the module's own, unless weights of it are parametrized. `parametrize.cached` keeps those
-    for the one module that the class was made for, and would hand them to all copies; in the class
-    returned they are computed at each use.
+    It is the module's own class, unless some of its weights are parametrized. `parametrize.cached`
+    keeps those for the one module that the class was made for, and would give them to all copies;
+    in the returned class they are computed at each use.
     """
     kind = class_with_second_derivatives(type(module))
     parametrizations = module._modules.get("parametrizations")

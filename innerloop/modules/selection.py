@@ -1,4 +1,4 @@
-"""Parameters of a module by name: which adapt, and what may take their place."""
+"""Parameters of a module by name: which adapt, and which tensors may replace them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -14,7 +14,7 @@ def select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
     """The module's parameters that are selected, by their first names.
 
     Args:
-        module: whose they are.
+        module: the module that they belong to.
         selection: names, patterns, or a function of name and parameter. Default: all parameters
             that require a gradient.
 
@@ -39,19 +39,19 @@ def select(module: nn.Module, selection: Selection | None) -> dict[str, Tensor]:
 def fitting(
     module: nn.Module, tensors: Mapping[str, Tensor], argument: str = "init"
 ) -> dict[str, Tensor]:
-    """Check tensors that take the place of parameters.
+    """Check tensors that replace parameters.
 
     Args:
-        module: whose parameters they are.
-        tensors: by any name of the parameter.
-        argument: what the message calls them.
+        module: the module that they belong to.
+        tensors: tensors by any name of the parameter.
+        argument: name of the argument, for the message.
 
     Returns:
         The tensors by the first names of the parameters.
 
     Raises:
-        ValueError: a tensor is of no parameter, of another shape, dtype or device, or not the only
-            one for its parameter.
+        ValueError: a tensor has no such parameter, has another shape, dtype or device, or is not
+            the only one for its parameter.
     """
     if not tensors:
         return {}
@@ -79,7 +79,7 @@ def fitting(
 
 
 def first_names(module: nn.Module) -> dict[str, str]:
-    """The first name of what is known by each name, parameters and buffers."""
+    """The first name of each parameter and buffer, by every name that it has."""
     first: dict[int, str] = {}
     return {
         name: first.setdefault(id(tensor), name)

@@ -1,7 +1,7 @@
-"""Weight normalisation whose second derivative is right: that of torch's kernel is not.
+"""Weight normalisation with the right second derivative: that of torch's kernel is wrong.
 
-`torch.autograd.gradgradcheck` tells, of torch 2.13. The layers of `torch.nn.utils` are recognised,
-old and new, and copies of them compute the same in plain operations.
+`torch.autograd.gradgradcheck` shows it for torch 2.13. The layers of `torch.nn.utils`, old and new,
+are recognised, and copies of them compute the same in plain operations.
 """
 
 from typing import Any
@@ -35,5 +35,5 @@ def class_with_second_derivatives(kind: type[nn.Module]) -> type[nn.Module]:
 
 
 def hook_with_second_derivatives(hook: WeightNorm) -> WeightNorm:
-    """What takes the place of the hook of `torch.nn.utils.weight_norm` in copies."""
+    """Replaces the hook of `torch.nn.utils.weight_norm` in copies."""
     return _Hook(hook.name, hook.dim)

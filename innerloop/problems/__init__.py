@@ -1,4 +1,4 @@
-"""Problems: what an inner solver minimises, one kind a file."""
+"""Problems: what an inner solver minimises, one kind per file."""
 
 from innerloop.problems.base import CurvedProblem, Problem, Quadratic, QuadraticProblem
 from innerloop.problems.conv import ConvLeastSquares

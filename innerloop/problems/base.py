@@ -1,4 +1,4 @@
-"""What solvers may ask of a problem, from the least to the most structure."""
+"""What solvers may ask of a problem, from the weakest to the strongest structure."""
 
 from abc import ABC, abstractmethod
 
@@ -15,7 +15,7 @@ class Problem(ABC):
     """A batch of independent minimisation problems, each with a scalar loss of its parameters."""
 
     batch_shape: torch.Size = torch.Size()
-    """Leading dimensions of every parameter, each entry a problem of its own."""
+    """Leading dimensions of every parameter; each entry is an independent problem."""
 
     @abstractmethod
     def loss(self, params: Tree) -> Tensor:
@@ -56,13 +56,13 @@ class Problem(ABC):
 class CurvedProblem(Problem):
     """A problem with a positive semi-definite (Gauss-Newton) curvature J'J.
 
-    A solver moves along a direction d knowing its *response* J d, from which follow the curvature
+    A solver that moves along a direction d knows its *response* J d, which gives the curvature
     along d and, if J is constant, the *prediction* at the next parameters.
     """
 
     @abstractmethod
     def predict(self, params: Tree) -> Tensor | None:
-        """What `evaluate` reuses at `params`; None where J changes with the parameters."""
+        """What `evaluate` can reuse at `params`; None if J changes with the parameters."""
 
     @abstractmethod
     def evaluate(self, params: Tree, prediction: Tensor | None) -> tuple[Tensor, Tree]:
@@ -109,7 +109,8 @@ class Quadratic(QuadraticProblem):
     Args:
         operator: H as a map between parameter-like trees; symmetric positive semi-definite.
         right: b, structured like the parameters.
-        batch_shape: leading dimensions of every leaf, each entry a system of its own. Default ().
+        batch_shape: leading dimensions of every leaf; each entry is an independent system. Default
+            ().
     """
 
     def __init__(self, operator: Operator, right: Tree, batch_shape: tuple[int, ...] = ()) -> None:

@@ -8,7 +8,7 @@ from innerloop.autodiff import transforming
 
 
 def named(value: object) -> str:
-    """What a wrong argument is, in words."""
+    """A description of a wrong argument."""
     if isinstance(value, type):
         return f"the class {value.__name__}, not an instance of it"
     return type(value).__name__
@@ -18,8 +18,8 @@ def check_parameter(name: str, value: object) -> None:
     """Raise TypeError or ValueError unless `value` is a tensor that solvers can change.
 
     Args:
-        name: of the argument, for the message.
-        value: dense and real floating-point, or refused.
+        name: name of the argument, for the message.
+        value: the value, which should be dense, real and floating-point.
     """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name}: {type(value).__name__}, should be a tensor")
@@ -45,7 +45,7 @@ def check_regularization(
     Without `like` a float keeps its double precision, to be converted where it is used.
 
     Raises:
-        ValueError: it has another shape, or is negative or NaN.
+        ValueError: the value has another shape, or is negative or NaN.
     """
     if like is not None:
         value = torch.as_tensor(regularization, dtype=like.dtype, device=like.device)

@@ -30,13 +30,13 @@ class ConvLeastSquares(RidgeProblem):
 
         ½ Σ_t |W_t · (x_t * τ − E_t)|² + ½ λ |τ|²
 
-    where * is cross-correlation with stride 1 and zero padding K // 2. The weights stand inside the
+    where * is cross-correlation with stride 1 and zero padding K // 2. The weights are inside the
     norm, so they enter the objective squared. Leading batch dimensions are independent problems.
 
     Args:
         features: x, shape (*batch, N, C, H, W), N frames of C channels; floating point.
         targets: E, shape (*batch, N, D, H, W), same dtype and device as `features`.
-        weights: W, shape (*batch, N) for one weight a frame, or (*batch, N, D, H, W), whose D may
+        weights: W, shape (*batch, N) for one weight per frame, or (*batch, N, D, H, W), whose D may
             be 1. Default: one.
         regularization: λ, not negative; a float, or a tensor of shape () or (*batch). Default 0.
 
@@ -60,9 +60,9 @@ class ConvLeastSquares(RidgeProblem):
             weights = weights[..., None, None, None]
         decay = check_regularization(regularization, self.batch_shape, features)
         super().__init__(targets, weights, decay)
-        # A processor convolves fast what has many outputs and the channels of a pixel side by side;
-        # one frame is as fast a product in either order. Few outputs are products, as everything
-        # elsewhere, where convolutions may round.
+        # On a CPU, convolutions are fast with many outputs and channels last; for one frame, a
+        # product is as fast in either order. With few outputs, and on other devices, where
+        # convolutions may round, all is computed as products.
         self._convolves = (
             targets.shape[-3] >= _MANY_OUTPUTS
             and features.device.type == "cpu"
@@ -133,8 +133,8 @@ class ConvLeastSquares(RidgeProblem):
     def dual_gram(self, like: Tensor, steps: int) -> Tensor | None:
         *_, frames, channels, height, width = self.features.shape
         outputs, kernel = like.shape[-4], like.shape[-1]
-        # Multiplications per pixel: half the Gram matrix, and a product with it a step, against two
-        # convolutions a step. The former wait for memory: to pay, they must be twice as few.
+        # Multiplications per pixel: half the Gram matrix, and a product with it per step, against
+        # two convolutions per step. The former are bound by memory: they pay off at half as many.
         pixels = frames * height * width
         if pixels * (channels + 2 * steps * outputs) >= 2 * steps * outputs * channels * kernel**2:
             return None

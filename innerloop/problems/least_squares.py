@@ -87,7 +87,7 @@ class LeastSquares(CurvedProblem):
         """Residual and dense Jacobian at `params`, all columns at once by forward mode.
 
         Returns:
-            r, shape (*batch, M), and J, shape (*batch, M, N) for N parameters a problem, without
+            r, shape (*batch, M), and J, shape (*batch, M, N) for N parameters per problem, without
             the rows of the regularization.
         """
         batch_dims = len(self.batch_shape)

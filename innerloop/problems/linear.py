@@ -82,7 +82,8 @@ class RidgeProblem(QuadraticProblem):
         return lambda direction: self._normal(self.predict(direction), direction)
 
     def dual_gram(self, like: Tensor, steps: int) -> Tensor | None:
-        """A A' of one output, shape (*batch, rows, rows), where so many steps cost less with it.
+        """A A' of one output, shape (*batch, rows, rows), if it makes so many steps cheaper, else
+        None.
 
         Args:
             like: a tensor shaped like the parameters.
@@ -154,7 +155,7 @@ class LinearLeastSquares(RidgeProblem):
     Args:
         features: x, shape (*batch, N, C), N samples of C channels; floating point.
         targets: E, shape (*batch, N, D), same dtype and device.
-        weights: W, shape (*batch, N) for one weight a sample, or (*batch, N, D). Default: one.
+        weights: W, shape (*batch, N) for one weight per sample, or (*batch, N, D). Default: one.
         regularization: λ, not negative; a float, or a tensor of shape () or (*batch). Default 0.
 
     The parameters have shape (*batch, D, C), as the weight of `torch.nn.Linear`.
@@ -210,9 +211,9 @@ def spread(count: int) -> set[int]:
 
 
 def _differs(found: Tensor, products: Tensor) -> Tensor:
-    """Whether entries differ from sums of products by more than rounding, over many steps, makes.
+    """Whether entries differ from sums of products by more than the rounding of many steps.
 
-    What is not finite is left for the solve to report.
+    Values that are not finite are left for the solve to report.
     """
     products = products.double()
     rounding = torch.finfo(found.dtype).eps ** 0.5

@@ -10,7 +10,7 @@ from innerloop.problems.linear import LinearLeastSquares, check_matrix, check_sa
 
 
 class LogisticRegression(Problem):
-    """Regularised logistic regression, one independent binary classifier an output.
+    """Regularised logistic regression, one independent binary classifier per output.
 
     The objective, for a weight matrix p, rows of features x_i, labels y_i and weights w_i, is
 
@@ -19,7 +19,7 @@ class LogisticRegression(Problem):
     Args:
         features: x, shape (*batch, N, C), N samples of C channels; floating point.
         labels: y, shape (*batch, N, D), between 0 and 1, same dtype and device.
-        weights: w, shape (*batch, N) for one weight a sample, or (*batch, N, D); not negative.
+        weights: w, shape (*batch, N) for one weight per sample, or (*batch, N, D); not negative.
             Default: one.
         regularization: λ, not negative; a float, or a tensor of shape () or (*batch). Default 0.
 
@@ -65,7 +65,7 @@ class LogisticRegression(Problem):
         """
         logits = self.features @ params.mT
         probability = logits.sigmoid()
-        # Of a saturated sample the variance is zero and the working target infinite.
+        # For a saturated sample the variance is zero, and the working target infinite.
         variance = (probability * (1 - probability)).clamp(min=torch.finfo(logits.dtype).eps)
         targets = logits + (self.labels - probability) / variance
         if self.weights is not None:

@@ -33,7 +33,7 @@ class Objective(Problem):
             raise TypeError(f"fn: returned {type(loss).__name__}, should return a tensor")
         if loss.shape != self.batch_shape:
             raise ValueError(
-                f"fn: returned shape {tuple(loss.shape)}, should be one loss a problem, "
+                f"fn: returned shape {tuple(loss.shape)}, should be one loss per problem, "
                 f"{tuple(self.batch_shape)}"
             )
         return loss

@@ -1,9 +1,9 @@
-"""Solvers: how a problem is minimised, one method or family a file.
+"""Solvers: how a problem is minimised, one method or family per file.
 
 There is no solver of quadratic programs, so no SVM in dual form: of the differentiable ones, qpth
-has had no release since 2024, and cvxpylayers needs cvxpy and diffcp where this package needs torch
-alone. The squared-hinge SVM needs none: its primal is a smooth `Objective` that `Newton(Armijo())`
-minimises and `Implicit()` differentiates.
+has had no release since 2024, and cvxpylayers needs cvxpy and diffcp, while this package needs
+torch alone. The squared-hinge SVM needs no such solver: its primal is a smooth `Objective` that
+`Newton(Armijo())` minimises and `Implicit()` differentiates.
 """
 
 from innerloop.solvers.adaptive import Adagrad, Adam, AdamW, RMSprop

@@ -1,4 +1,4 @@
-"""Methods that scale every entry of the gradient by its own history, as those of torch.optim."""
+"""Methods that scale every entry of the gradient by its history, like those of torch.optim."""
 
 from typing import NamedTuple
 
@@ -15,10 +15,10 @@ from innerloop.trees import Tree
 
 
 def smooth_sqrt(square: Tensor) -> Tensor:
-    """Square root whose derivatives are taken as zero where they are infinite, at zero.
+    """Square root with zero derivatives at zero, where they would be infinite.
 
-    And where they overflow, at subnormal numbers; those of float16 are too great for that. What
-    rounding made negative counts as zero.
+    The derivatives are also zero at subnormal numbers, where they would overflow; those of float16
+    are too large for that. Values that rounding made negative count as zero.
     """
     floor = 0.0 if square.dtype == torch.float16 else torch.finfo(square.dtype).tiny
     empty = square <= floor
@@ -107,8 +107,8 @@ class AdamW(Adam):
     """Adam with decoupled weight decay, as `torch.optim.AdamW`.
 
     Args:
-        rate, beta1, beta2, eps: as of `Adam`.
-        weight_decay: multiple of the parameters that joins the direction, past the averages.
+        rate, beta1, beta2, eps: see `Adam`.
+        weight_decay: multiple of the parameters that is added to the direction, after averaging.
             Default 0.01.
 
     Source:

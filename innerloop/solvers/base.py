@@ -1,4 +1,4 @@
-"""What every solver offers to the loop of inner steps."""
+"""The interface of solvers to the loop of inner steps."""
 
 from abc import ABC, abstractmethod
 from inspect import isabstract
@@ -26,21 +26,21 @@ class StepStats(NamedTuple):
     step_size: Tensor
     """Multiple of the direction that was taken."""
     linear_residual: Tensor | None = None
-    """Of a solver that solves a linear system H u = b a step: |H u - b| / |b|."""
+    """|H u - b| / |b|, of a solver that solves one linear system H u = b per step."""
 
 
 class TransformedProblem(Problem):
     """A problem in other coordinates.
 
     Attributes:
-        start: where to start from.
+        start: vector to start from.
     """
 
     start: Any
 
     @abstractmethod
     def lift(self, vector: Any) -> tuple[Tree, Any]:
-        """The parameters that a vector stands for, and the state that is carried on from there."""
+        """The parameters that a vector stands for, and the state to carry on from there."""
 
 
 class Solver(ABC):
@@ -54,8 +54,8 @@ class Solver(ABC):
     """Whether a single step reaches the solution, so that further steps are pointless."""
 
     state_follows_params: ClassVar[bool] = False
-    """Whether the state that is handed on is a function of the parameters reached, which no longer
-    holds once an adjoint gives these another gradient."""
+    """Whether the state that is handed on is a function of the final parameters. It then becomes
+    invalid once an adjoint gives these another gradient."""
 
     solves: ClassVar[type[Problem]] = Problem  # type: ignore[type-abstract]
     """The kind of problem whose structure the solver needs."""
@@ -71,11 +71,11 @@ class Solver(ABC):
     def coordinates(
         self, problem: Any, init: Tree, steps: int, carried: Any
     ) -> TransformedProblem | None:
-        """The coordinates to take so many steps in. Default: none but the problem's own."""
+        """The coordinates in which to take so many steps. Default: the problem's own, None."""
         return None
 
     def biased_by(self) -> str | None:
-        """The setting that keeps the solver from a minimum of the problem. Default: none does."""
+        """Name of the setting that moves the fixed point away from the minimum. Default: none."""
         return None
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Solver(ABC):
         """Return the next parameters, the next state and what the step reports."""
 
     def carried(self, state: Any) -> Any:
-        """What of the last state a later solve can go on from. Default: nothing, None."""
+        """The part of the last state from which a later solve can continue. Default: None."""
         return None
 
     def check_carried(self, problem: Any, params: Tree, carried: Any) -> None:
@@ -116,7 +116,7 @@ def report(
     step_size: Tensor,
     linear_residual: Tensor | None = None,
 ) -> StepStats:
-    """What a step that started with this loss and gradient reports."""
+    """The report of a step that started with this loss and gradient."""
     gradient = trees.detach(gradient)
     norm = problem.dot(gradient, gradient).sqrt()
     return StepStats(loss.detach(), norm, step_size.detach().expand_as(norm), linear_residual)
@@ -125,15 +125,15 @@ def report(
 def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Quotient that is zero, with a zero derivative, where the denominator is not positive.
 
-    A vanishing denominator means that nothing is left to do: at the solution there is no direction
-    to take. A NaN stays one.
+    A zero denominator means that nothing is left to do: at the solution there is no direction to
+    take. NaN is kept.
     """
     empty = denominator <= 0
     return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
 
 
 def factorable(matrix: Tensor) -> Tensor:
-    """The matrix in a precision that torch's factorisations take."""
+    """The matrix in a precision that torch's factorisations support."""
     return matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
 
 
@@ -157,9 +157,9 @@ def check_instance(name: str, value: object, kind: type, example: str) -> None:
         raise TypeError(f"{name}: {named(value)}, should be a {kind.__name__} such as {example}")
 
 
-def check_whole(name: str, value: object, least: int) -> None:
-    """Raise TypeError or ValueError unless `value` is a whole number of at least `least`."""
+def check_whole(name: str, value: object, minimum: int) -> None:
+    """Raise TypeError or ValueError unless `value` is a whole number of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {least}")
-    if value < least:
-        raise ValueError(f"{name}: {value}, should be at least {least}")
+        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {minimum}")
+    if value < minimum:
+        raise ValueError(f"{name}: {value}, should be at least {minimum}")

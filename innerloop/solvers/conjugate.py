@@ -20,13 +20,13 @@ class _State(NamedTuple):
 
 
 class ConjugateGradient(Solver):
-    """Conjugate gradients for problems whose gradient is linear, two linear maps a step.
+    """Conjugate gradients for problems whose gradient is linear, two linear maps per step.
 
     The gradient is recomputed from the prediction in every step instead of by the usual recursion:
-    it costs nothing more, since the prediction is at hand, and does not drift from the true one.
-    A problem whose gradient has fallen to machine precision relative to its first one rests.
-    Where the Hessian is indefinite the steps go on, along directions of negative curvature too,
-    and reach the point where the gradient vanishes; only a direction without curvature ends them.
+    this costs no more, since the prediction is known, and does not drift from the true gradient. A
+    problem whose gradient has fallen to machine precision, relative to its first one, stays put. If
+    the Hessian is indefinite, the steps continue along directions of negative curvature too, and
+    reach the point where the gradient vanishes; only a direction without curvature ends them.
 
     Args:
         preconditioner: maps a gradient to an approximation of the inverse Hessian times it;
@@ -60,7 +60,7 @@ class ConjugateGradient(Solver):
         keep = safe_quotient(square, state.previous_square)
         direction = trees.add_scaled(trees.negative(slope), keep, state.direction)
         response = problem.respond(params, direction)
-        # Below the floor there is only rounding, in which derivatives of the quotient explode.
+        # Below the floor there is only rounding, where derivatives of the quotient explode.
         curvature = problem.curvature(direction, response).masked_fill(square <= floor, 0.0)
         flat = curvature == 0
         slope_along = -problem.dot(gradient, direction)

@@ -29,7 +29,7 @@ class State(NamedTuple):
     step: int
     memory: Tree
     moved: int | tuple[int, ...] = 0
-    """How many of the steps moved all tensors, or each, where some rested or differ in settings."""
+    """Number of steps that moved all tensors, or each one if some were skipped or differ."""
 
 
 class Proposal(NamedTuple):
@@ -64,10 +64,10 @@ class DirectionSolver(Solver):
     def direction(
         self, problem: Any, params: Tree, gradient: Tree, memory: Tree, step: int
     ) -> tuple[Tree, Tree]:
-        """Where to go from `params`, and the next memory; `step` counts from 0."""
+        """The direction from `params`, and the next memory; `step` counts from 0."""
 
     def memory(self, params: Tree) -> Tree:
-        """What is remembered before the first step. Default: nothing."""
+        """The memory before the first step. Default: None."""
         return None
 
     def init(self, problem: Problem, params: Tree) -> State:
@@ -111,10 +111,10 @@ def take(problem: Problem, params: Tree, proposal: Proposal) -> tuple[Tree, Stat
 
 
 class GradientMethod(DirectionSolver):
-    """A direction solver that sees nothing of the problem but its gradient.
+    """A direction solver that uses only the gradient of the problem.
 
-    As in torch.optim, a tensor on which the loss does not depend rests: it neither decays nor moves
-    on with its momentum, and its steps are not counted.
+    As in torch.optim, a tensor on which the loss does not depend stays as it is: it neither decays
+    nor moves on with its momentum, and its steps are not counted.
 
     Args:
         rate: see `Rate`.
@@ -145,7 +145,7 @@ class GradientMethod(DirectionSolver):
 
     @abstractmethod
     def update(self, gradient: Tree, memory: Tree, step: int) -> tuple[Tree, Tree]:
-        """Map a gradient and what is remembered to a direction and the next memory."""
+        """Map a gradient and the memory to a direction and the next memory."""
 
     def init(self, problem: Problem, params: Tree) -> State:
         each = (0,) * len(trees.leaves(params))
@@ -178,7 +178,7 @@ class GradientMethod(DirectionSolver):
         moved: tuple[int, ...],
         reached: list[bool],
     ) -> tuple[Tree, Tree]:
-        """`direction`, where tensors have settings of their own, or rest, or did."""
+        """`direction`, where tensors have their own settings, or some are or were not updated."""
         leaves, spec = trees.flatten(params)
         count, settings = len(leaves), self._settings_of_leaves(params)
         remembered, memory_spec = trees.flatten(memory)
@@ -188,7 +188,7 @@ class GradientMethod(DirectionSolver):
                 continue
             solver = copy(self)
             vars(solver).update({name: values[i] for name, values in settings.items()})
-            # What is remembered is nothing, or trees like the parameters side by side.
+            # The memory is None, or a group of trees like the parameters.
             own_spec = trees.flatten(solver.memory(leaf))[1]
             own = None if memory is None else trees.unflatten(remembered[i::count], own_spec)
             directions[i], own = solver.direction(problem, leaf, part, own, moved[i])

@@ -1,4 +1,4 @@
-"""Gradient descent, and a learned update in its place."""
+"""Gradient descent, and a learned update that replaces it."""
 
 from typing import Any
 
@@ -84,4 +84,4 @@ class LearnedUpdate(DirectionSolver):
         return state
 
     def check_carried(self, problem: Problem, params: Tree, carried: Any) -> None:
-        pass  # what the network remembers is its own affair
+        pass  # the network defines its own state

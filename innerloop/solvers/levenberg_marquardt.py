@@ -22,54 +22,54 @@ from innerloop.solvers.newton import damped
 from innerloop.trees import Tree
 
 DENSE = 64
-"""Up to this many parameters a problem the Jacobian is dense unless `linear_solver` is given."""
+"""Up to this many parameters per problem the Jacobian is dense unless `linear_solver` is given."""
 
 
 class _Region(NamedTuple):
     """What a dense step remembers."""
 
     scale: Tensor
-    """Greatest norm that each column of J had so far, shape (*batch, N)."""
+    """Max norm that each column of J had so far, shape (*batch, N)."""
     radius: Tensor
-    """Of the trust region in parameters times `scale`, shape (*batch); infinite at first."""
+    """Radius of the trust region in parameters times `scale`, shape (*batch); infinite at first."""
 
 
 class _Damping(NamedTuple):
     """What a matrix-free step remembers, each of shape (*batch)."""
 
     scale: Tensor
-    """Greatest curvature that the gradient's direction had so far, rounded up to a power of 2."""
+    """Max curvature along the gradient so far, rounded up to a power of 2."""
     factor: Tensor
-    """Of that curvature, the damping."""
+    """The damping, as a multiple of that curvature."""
 
 
 class LevenbergMarquardt(Solver):
     """Gauss-Newton steps damped until they decrease the loss.
 
     The damping is μ D², so that a step solves (J'J + μ D²) p = −J'r. A step that fails to decrease
-    the loss, or reaches NaN or infinity, is not taken. How far the loss falls, relative to the
-    model's promise, decides how the damping goes on.
+    the loss, or reaches NaN or infinity, is not taken. The decrease of the loss, relative to the
+    decrease that the model predicts, decides how the damping changes.
 
-    Up to 64 parameters a problem, a `LeastSquares` is solved as MINPACK's lmder does: D holds the
-    greatest norms that the columns of J had so far, so the units of the parameters do not matter; μ
+    Up to 64 parameters per problem, a `LeastSquares` is solved as MINPACK's lmder does: D holds the
+    max norms that the columns of J had so far, so the units of the parameters do not matter; μ
     follows from a trust region; and the step comes from a QR factorisation of [J; √μ D], which
-    loses no digits to J'J. A step costs a forward-mode Jacobian, one more residual, and memory for
-    J. It takes μ from a grid of powers of 2^¼, so that μ is constant nearly everywhere, and
-    the outer gradient of a step is exact though none flows through the choice of μ.
+    avoids the loss of digits in J'J. A step costs a forward-mode Jacobian, one more residual, and
+    memory for J. It takes μ from a grid of powers of 2^¼, so μ is constant nearly everywhere, and
+    the outer gradient of a step is exact although no gradient flows through the choice of μ.
 
-    Otherwise, and with a `linear_solver`, J'J is only multiplied with. Its diagonal is unknown then
-    (products give no more than random estimates of it), and D² is one number: the greatest
-    curvature J'J had so far along a gradient. That makes the steps independent of the loss's scale,
-    though not of the parameters' units.
+    Otherwise, and with a `linear_solver`, only products with J'J are computed. Its diagonal is then
+    unknown (products give only random estimates of it), and D² is one number: the max curvature of
+    J'J so far along a gradient. The steps are then independent of the loss's scale, but not of the
+    parameters' units.
 
     Args:
         damping: μ of the first step without a matrix; a float or a tensor of shape () or
             `batch_shape`. Default 0.001.
-        radius: of the first trust region, as a multiple of |D p| at the first parameters p, or by
-            itself where that is zero. Above 0. Default 100.
+        radius: radius of the first trust region, above 0, as a multiple of |D p| at the first
+            parameters p, or the radius itself if that is zero. Default 100.
         linear_solver: solver of the damped system, matrix-free. Default: dense steps where they are
             possible, `ConjugateGradient()` elsewhere.
-        linear_steps, linear_tolerance: as of `Newton`; of no effect on dense steps.
+        linear_steps, linear_tolerance: see `Newton`; of no effect on dense steps.
 
     Source:
         Marquardt, An Algorithm for Least-Squares Estimation of Nonlinear Parameters, 1963; Moré,
@@ -163,16 +163,18 @@ class LevenbergMarquardt(Solver):
             bend = _times(jacobian, scaled).square().sum(-1) + (weight * scaled**2).sum(-1)
             promised = 0.5 * bend + mu * square
             norm = square.sqrt()
-            rests = norm <= 8 * torch.finfo(norm.dtype).eps * length
-            ratio = torch.where(rests & reached.isfinite(), 1.0, _gain(loss, reached, promised))
-            # Where the loss grew, the minimum along the step of the parabola through both losses.
+            negligible = norm <= 8 * torch.finfo(norm.dtype).eps * length
+            ratio = torch.where(
+                negligible & reached.isfinite(), 1.0, _gain(loss, reached, promised)
+            )
+            # Where the loss grew: the minimum of the parabola through both losses, along the step.
             shrink = 0.5 * (bend + mu * square) / (bend + mu * square + reached - loss)
             shrink = torch.where(reached <= loss, 0.5, shrink.nan_to_num(0.1).clamp(0.1, 0.5))
             radius = torch.where(started, radius, torch.minimum(radius, norm))
             smaller = shrink * torch.minimum(radius, 10 * norm)
             greater = torch.where((ratio >= 0.75) | whole, 2 * norm, radius)
-            # At a solution the steps are rounding, which says nothing of the region.
-            radius = torch.where(rests, radius, torch.where(ratio > 0.25, greater, smaller))
+            # At a solution the steps are rounding, which says nothing about the region.
+            radius = torch.where(negligible, radius, torch.where(ratio > 0.25, greater, smaller))
         moved, taken = _take(params, change, ratio >= 1e-4, loss)
         stats = report(problem, loss, trees.unravel(gradient, params, batch_dims), taken)
         return moved, _Region(scale, radius), stats
@@ -221,39 +223,39 @@ def _root(square: Tensor) -> Tensor:
 def _damping(
     jacobian: Tensor, slope: Tensor, weight: Tensor, radius: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The least μ of a grid whose step stays within the radius, and whether that is the least μ.
+    """The min μ of a grid whose step stays within the radius, and whether it is the grid's min.
 
-    The least is next to nothing, unless J is singular: then it is as small as it may be without
-    drowning the outer gradient in rounding.
+    The grid's min is next to 0, unless J is singular: then it is as small as it can be without
+    losing the outer gradient in rounding.
     """
     matrix = torch.cat([jacobian, weight.sqrt().diag_embed()], -2)
     matrix = factorable(matrix.masked_fill(~matrix.isfinite(), 0.0))
     _, singular, axes = torch.linalg.svd(torch.linalg.qr(matrix, mode="r")[1])
     precision = torch.finfo(singular.dtype).eps
-    greatest = singular.amax(-1).clamp(min=precision)
-    full_rank = singular.amin(-1) > matrix.shape[-2] * precision * greatest
+    largest = singular.amax(-1).clamp(min=precision)
+    full_rank = singular.amin(-1) > matrix.shape[-2] * precision * largest
     slope = _times(axes, slope.to(axes))
 
-    # μ = 2^(k/4). Bisection keeps a k that may be too small and one that is great enough.
-    least = torch.where(full_rank, precision**1.5, precision**0.5) * greatest**2
-    least = (4 * torch.log2(least)).ceil()
-    low = least - 1
+    # μ = 2^(k/4). Bisection keeps a k that may be too small and one that is large enough.
+    lowest = torch.where(full_rank, precision**1.5, precision**0.5) * largest**2
+    lowest = (4 * torch.log2(lowest)).ceil()
+    low = lowest - 1
     enough = 4 * torch.log2(slope.norm(dim=-1) / radius.to(slope))
-    high = torch.maximum(enough.nan_to_num().ceil(), least)
+    high = torch.maximum(enough.nan_to_num().ceil(), lowest)
     for _ in range(12):
         middle = torch.floor((low + high) / 2)
         mu = torch.exp2(middle / 4).unsqueeze(-1)
         short = (slope / (singular**2 + mu)).norm(dim=-1) <= radius
-        short = short & (middle >= least)
+        short = short & (middle >= lowest)
         low, high = torch.where(short, low, middle), torch.where(short, middle, high)
-    return torch.exp2(high / 4).to(jacobian), high <= least
+    return torch.exp2(high / 4).to(jacobian), high <= lowest
 
 
 def _gain(loss: Tensor, reached: Tensor, promised: Tensor) -> Tensor:
-    """How far the loss fell, relative to the model's promise; 1 where all is rounding.
+    """Decrease of the loss, relative to the model's prediction; 1 where all is rounding.
 
-    A step that moves nothing but the last digits is a success: at a solution the losses cannot tell
-    any more, and refusing the step would cut the outer gradient.
+    A step that changes only the last digits is a success: at a solution the losses no longer
+    differ, and refusing the step would cut the outer gradient.
     """
     noise = 4 * torch.finfo(loss.dtype).eps * loss
     fall = loss - reached
@@ -263,7 +265,7 @@ def _gain(loss: Tensor, reached: Tensor, promised: Tensor) -> Tensor:
 
 
 def _take(params: Tree, change: Tree, better: Tensor, loss: Tensor) -> tuple[Tree, Tensor]:
-    """Take the step where it is better, or where the present loss is NaN, to be reported."""
+    """Take the step where it is better, or where the loss is NaN, so that it is reported."""
     better = better | loss.detach().isnan()
     moved = trees.tree_map(
         lambda p, c: p + torch.where(trees.per_problem(better, p).bool(), c, 0.0), params, change

@@ -13,7 +13,7 @@ from innerloop.trees import Tree
 
 
 class Exact(Solver):
-    """Direct solver: the matrix of the quadratic form, assembled column by column, and factorised.
+    """Direct solver: assembles the matrix of the quadratic form column by column and factorises it.
 
     It costs as many products with the Hessian as there are parameters in a problem; the matrix may
     be indefinite.
@@ -53,7 +53,7 @@ class Exact(Solver):
 
 
 class LeastNorm(Exact):
-    """Direct solver of consistent systems that may be singular: the solution of least norm."""
+    """Direct solver of consistent systems that may be singular: the least-norm solution."""
 
     def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
         finite = matrix.isfinite()

@@ -42,9 +42,9 @@ class Outcome(NamedTuple):
     reports: Reports
     """What every step reported."""
     carried: Any = None
-    """What of the solver's state a later solve can go on from."""
+    """The part of the solver's state from which a later solve can continue."""
     linear: LinearSolve | None = None
-    """What comes of the linear systems of the gradient, where there are any."""
+    """The outcome of the linear systems of the gradient, if there are any."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Loop:
     steps: int
     tolerance: float = 0.0
     carried: Any = None
-    """What an earlier solve handed on; None to begin anew."""
+    """The state of an earlier solve; None to start fresh."""
 
     def run(self, init: Tree) -> Outcome:
         """Take all steps from `init`, in the coordinates that suit them."""
@@ -92,7 +92,7 @@ class Loop:
 
     def done(self, reports: Reports) -> bool:
         """Whether every problem is solved to the tolerance."""
-        # Reading a value waits for the device and is impossible under a transform.
+        # Reading a value waits for the device, and is impossible under a transform.
         if self.tolerance == 0 or transforming():
             return False
         return bool(reports.settled(self.tolerance).all())

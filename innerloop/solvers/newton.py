@@ -1,4 +1,4 @@
-"""Second-order methods: a linear system in the curvature at every step."""
+"""Second-order methods: every step solves a linear system in the curvature."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ from innerloop.trees import Tree
 
 
 def damped(operator: Operator, damping: Any) -> Operator:
-    """The operator plus `damping` (a number, or a tensor with one value a problem) times one."""
+    """The operator plus `damping` (a number, or a tensor, one value per problem) times identity."""
     if isinstance(damping, int | float):
         if damping == 0:
             return operator
@@ -32,15 +32,15 @@ def damped(operator: Operator, damping: Any) -> Operator:
 
 
 _DIVERGED = 100.0
-"""Relative residual of a linear system from which on its solution is none, not even a rough one."""
+"""Relative residual above which a linear system's solution is useless, even as a rough one."""
 
 
 class Newton(DirectionSolver):
-    """Newton's method; where the curvature is negative it follows the gradient.
+    """Newton's method; it follows the gradient where the curvature is negative.
 
-    A rough solution of the linear system is a step like others (truncated Newton); how rough it
-    was is kept in `Stats.linear_residuals`. Where the linear solver diverged, which it does if
-    `Neumann` has too great a rate, the step follows the gradient.
+    A rough solution of the linear system still gives a step (truncated Newton); its residual is
+    kept in `Stats.linear_residuals`. Where the linear solver diverged, as `Neumann` does if its
+    rate is too large, the step follows the gradient.
 
     Args:
         rate: multiple of the Newton step. Default 1; `Armijo()` makes it safe far from the minimum.
@@ -48,7 +48,7 @@ class Newton(DirectionSolver):
         linear_solver: solver of the Newton system. Default `ConjugateGradient()`; `Exact()` for few
             parameters.
         linear_steps: steps of the linear solver. Default 20.
-        linear_tolerance: stop it once its residual fell by this factor. Default 1e-8.
+        linear_tolerance: stop it once its residual has fallen by this factor. Default 1e-8.
 
     Source:
         Nocedal and Wright, Numerical Optimization, 2006, section 7.1.
@@ -109,11 +109,11 @@ class Newton(DirectionSolver):
 class GaussNewton(Newton):
     """The Gauss-Newton method for least squares: Newton's, with J'J for the Hessian.
 
-    Where J is singular, conjugate gradients and `Exact()` both take the least step that solves the
-    system: nothing moves along what the residual does not depend on.
+    Where J is singular, conjugate gradients and `Exact()` both take the least-norm step that
+    solves the system: nothing moves along directions that the residual does not depend on.
 
     Args:
-        rate, damping, linear_solver, linear_steps, linear_tolerance: as of `Newton`.
+        rate, damping, linear_solver, linear_steps, linear_tolerance: see `Newton`.
 
     Source:
         Nocedal and Wright, Numerical Optimization, 2006, section 10.3.

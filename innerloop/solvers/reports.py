@@ -1,4 +1,4 @@
-"""What the steps of a solve report, kept in few tensors."""
+"""The reports of the steps of a solve, kept in few tensors."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,11 @@ _TOGETHER = 32
 
 
 class Reports:
-    """The reports of all steps, a row a step.
+    """The reports of all steps, one row per step.
 
-    Every few steps they are written into tensors made once: small tensors that outlive steps would
-    lie between the blocks of memory that these free, and keep the allocator from giving them back.
+    Every few steps they are written into tensors that are made once: small tensors that outlive
+    steps would lie between the memory blocks that steps free, and keep the allocator from returning
+    these.
 
     Args:
         before: reports of earlier steps of the same solve, to which `settled` compares. Default:
@@ -35,7 +36,7 @@ class Reports:
         return self._count
 
     def add(self, report: StepStats) -> None:
-        """Write down what a step reports."""
+        """Record what a step reports."""
         # Without a graph: checkpoints, which are part of graphs, refer to the reports.
         if any(v is not None and v.requires_grad for v in report):
             report = StepStats._make(None if v is None else v.detach() for v in report)
@@ -44,7 +45,7 @@ class Reports:
             self._first = report
         self._latest.append(report)
         self._count += 1
-        # Under a transform, what is batched cannot be written into what is not.
+        # Under a transform, batched values cannot be written into a tensor that is not batched.
         if len(self._latest) == _TOGETHER and not transforming():
             self._write()
 
@@ -57,7 +58,7 @@ class Reports:
         self._latest = []
 
     def extend(self, reports: StepStats) -> None:
-        """Write down what several steps report, each entry of shape (steps, *batch)."""
+        """Record the reports of several steps, each entry of shape (steps, *batch)."""
         for row in range(len(reports.loss)):
             self.add(StepStats._make(None if v is None else v[row] for v in reports))
 
@@ -70,10 +71,10 @@ class Reports:
         return StepStats._make(None if v is None else v[: self._count] for v in self._table)
 
     def resemble(self, losses: Tensor, others: Tensor) -> bool:
-        """Whether losses of the same steps are equal but for rounding.
+        """Whether the losses of the same steps are equal up to rounding.
 
-        The scale is that of the first losses of the solve: what is left at a minimum may be nothing
-        but rounding.
+        The scale is that of the first losses of the solve: at a minimum, the loss may be pure
+        rounding.
         """
         if losses.shape != others.shape:
             return False

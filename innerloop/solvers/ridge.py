@@ -14,7 +14,7 @@ class Ridge(Solver):
 
     With X the rows of features (of a convolution: the patches of all frames, N·H·W rows and C·K²
     columns), the solution is (Xᵀ W² X + λ)⁻¹ Xᵀ W² E in primal form, and Xᵀ W (W X Xᵀ W + λ)⁻¹ W E
-    in dual form, whose system has one row a sample: the smaller one for few samples of many
+    in dual form, whose system has one row per sample: it is smaller for few samples of many
     channels.
 
     Args:
@@ -41,8 +41,8 @@ class Ridge(Solver):
         self, problem: RidgeProblem, params: Tensor, state: None
     ) -> tuple[Tensor, None, StepStats]:
         loss, gradient = problem.value_and_gradient(params)
-        # `init` is where a solution may start from, not what it depends on; the zero term keeps it
-        # in the graph, so that its gradient is zero rather than missing.
+        # The solution does not depend on `init`; the zero term keeps it in the graph, so that its
+        # gradient is zero rather than missing.
         solution = self.solution(problem, params) + 0.0 * params
         return solution, None, report(problem, loss, gradient, torch.ones_like(loss))
 

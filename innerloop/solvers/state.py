@@ -1,4 +1,4 @@
-"""What a solve hands on to the next one, beside the parameters."""
+"""What a solve hands on to the next one, besides the parameters."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ from innerloop.trees import Tree
 class SolverState:
     """Where a solver stopped: its momentum, its averages, its trust region, its prediction.
 
-    It comes in `Solution.state`, and `solve(..., state=...)` goes on from it, with the same kind of
-    solver on the same kind of problem and parameters; the problem's data may be others, unless the
-    solver keeps what follows from them. What is inside is the solver's own affair.
+    `Solution.state` has it, and `solve(..., state=...)` continues from it, with the same kind of
+    solver, problem and parameters. The problem's data may differ, unless the solver keeps values
+    that depend on them. The content is opaque: only the solver reads it.
 
     Attributes:
         inner: a tree of tensors and numbers, carrying the gradient that the adjoint gives.
@@ -36,7 +36,7 @@ class SolverState:
         return detached
 
     def check(self, solver: Solver, problem: Problem, params: Tree) -> None:
-        """Raise TypeError or ValueError unless a solve of these can go on from it."""
+        """Raise TypeError or ValueError unless a solve of these can continue from it."""
         for name, left, now in (
             ("solver", self._solver, type(solver)),
             ("problem", self._problem, type(problem)),
@@ -55,7 +55,7 @@ class SolverState:
 
 
 def check_state(state: object, solver: Solver, problem: Problem, params: Tree) -> Any:
-    """What is inside a state, None for no state; TypeError or ValueError if it does not fit."""
+    """The content of a state, None for no state; TypeError or ValueError if it does not fit."""
     if state is None:
         return None
     check_instance("state", state, SolverState, "solution.state")

@@ -17,9 +17,9 @@ class SteepestDescent(Solver):
 
     The step length is α = |g|² / |J g|²: exact for linear least squares, the Gauss-Newton step for
     nonlinear ones. On linear problems a step costs two applications of the linear map: the gradient
-    g, and its response J g, from which both the step length and the next prediction follow. The
-    state that it hands on is that prediction, so that the next solve of the same problem starts
-    without computing it.
+    g, and its response J g, from which both the step length and the next prediction follow. This
+    prediction is the state that it hands on, so that the next solve of the same problem need not
+    compute it.
 
     Args:
         floor: lower bound of |J g|² in the step length. Default 0: the step length is exact at any
@@ -40,7 +40,7 @@ class SteepestDescent(Solver):
     def coordinates(
         self, problem: CurvedProblem, init: Tree, steps: int, carried: Any
     ) -> Coordinates | None:
-        # A step is made of sums and inner products alone.
+        # A step consists of sums and inner products only.
         if not isinstance(problem, RidgeProblem):
             return None
         return cheapest(problem, init, steps, carried)

@@ -1,4 +1,4 @@
-"""Step sizes, apart from directions: fixed or learned rates, and line searches."""
+"""Step sizes, separate from directions: fixed or learned rates, and line searches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -25,13 +25,13 @@ class StepSize(ABC):
     def __call__(
         self, problem: Any, params: Tree, direction: Tree, loss: Tensor, gradient: Tree
     ) -> Tensor:
-        """Multiple of `direction` to take from `params`, one a problem."""
+        """Multiple of `direction` to take from `params`, one per problem."""
 
 
 Rate: TypeAlias = float | Tensor | Tree | Callable[[int], Tree] | StepSize
-"""A number; a tensor, one for all or one a problem; a tree of numbers or of tensors that broadcast
-over the parameters, structured like them; a function from the number of the step to one of these,
-such as `LearningRates`; or a line search. Tensors receive the outer gradient."""
+"""A number; a tensor, one value for all or one per problem; a tree of numbers or of tensors that
+broadcast over the parameters, structured like them; a function from the number of the step to one
+of these, such as `LearningRates`; or a line search. Tensors receive the outer gradient."""
 
 
 class ExactLineSearch(StepSize):
@@ -48,15 +48,16 @@ class ExactLineSearch(StepSize):
 
 
 class Armijo(StepSize):
-    """Backtracking: the first of a falling sequence of step sizes that decreases the loss enough.
+    """Backtracking: the first of a decreasing sequence of step sizes that lowers the loss enough.
 
-    A problem for which none does takes no step. The outer gradient takes the chosen size as given.
+    If none does, the problem takes no step. The outer gradient treats the chosen size as a
+    constant.
 
     Args:
         initial: the first size tried. Default 1.
         shrink: factor from one size to the next, between 0 and 1. Default 0.5.
-        decrease: least decrease of the loss, as a fraction of what the slope promises. Default
-            1e-4.
+        decrease: min decrease of the loss, as a fraction of the decrease that the slope predicts.
+            Default 1e-4.
         trials: number of sizes tried. Default 20.
 
     Source:
@@ -85,7 +86,7 @@ class Armijo(StepSize):
             loss, params, direction = loss.detach(), trees.detach(params), trees.detach(direction)
             slope = problem.dot(trees.detach(gradient), direction)
             chosen = torch.zeros_like(loss)
-            # Near the minimum the decrease drowns in rounding; full steps are right there.
+            # Near the minimum the decrease is lost in rounding; full steps are right there.
             slack = 10 * torch.finfo(loss.dtype).eps * loss.abs()
             for trial in range(self.trials):
                 if not transforming() and bool((chosen > 0).all()):
@@ -114,10 +115,10 @@ def current_rate(
 
 
 def checked_rate(rate: Rate) -> Rate:
-    """The rate, the numbers in a tree of rates as tensors.
+    """The rate; the numbers in a tree of rates become tensors.
 
     Raises:
-        TypeError, ValueError: it holds something else, or a negative number or NaN.
+        TypeError, ValueError: an entry is no number or tensor, or is negative or NaN.
     """
     if isinstance(rate, Tensor | StepSize) or (callable(rate) and not isinstance(rate, type)):
         return rate
@@ -155,7 +156,7 @@ def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> T
 
 
 def effective_size(rate: Tree, problem: Problem, before: Tree, after: Tree, direction: Tree) -> Any:
-    """One multiple of the direction a problem, for the statistics: norms where rates differ."""
+    """One multiple of the direction per problem, for the statistics: norms where rates differ."""
     if isinstance(rate, int | float):
         return trees.leaves(direction)[0].new_full(problem.batch_shape, rate)
     if isinstance(rate, Tensor) and rate.shape in (torch.Size(), problem.batch_shape):

@@ -17,8 +17,8 @@ class Level:
     """One feature map of a backbone.
 
     Args:
-        channels: Number of channels.
-        stride: Image pixels per feature pixel; the map has ``ceil(H / stride)`` rows.
+        channels: number of channels.
+        stride: image pixels per feature pixel; the map has ``ceil(H / stride)`` rows.
     """
 
     channels: int
@@ -29,12 +29,12 @@ class Backbone(nn.Module, ABC):
     """A network that turns RGB images into feature maps of several levels.
 
     Args:
-        levels: The feature maps that ``forward`` returns, by name, fine to coarse.
-        target_levels: Names of the levels that a target model sees together.
+        levels: the feature maps that ``forward`` returns, by name, fine to coarse.
+        target_levels: names of the levels that a target model sees together.
 
     Attributes:
-        levels: As given.
-        target_levels: As given.
+        levels: see Args.
+        target_levels: see Args.
     """
 
     mean: Tensor

@@ -13,7 +13,7 @@ def fold_norms(network: nn.Module) -> None:
     as before.
 
     Args:
-        network: Is put into evaluation mode.
+        network: network to fold; put into evaluation mode.
     """
     network.eval()
     # A list, for the walk must not follow the changes.

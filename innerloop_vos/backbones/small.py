@@ -20,11 +20,11 @@ class Block(nn.Module):
     """Two 3x3 convolutions with a skip connection, projected where the shape changes.
 
     Args:
-        inputs: Input channels.
-        outputs: Output channels.
-        stride: Stride of the first convolution.
-        dilation: Dilation of both convolutions.
-        norm: Whether batch normalisation follows each convolution.
+        inputs: input channels.
+        outputs: output channels.
+        stride: stride of the first convolution.
+        dilation: dilation of both convolutions.
+        norm: whether batch normalisation follows each convolution.
     """
 
     def __init__(

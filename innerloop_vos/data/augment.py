@@ -19,7 +19,7 @@ class Crop:
     """A rectangle of an image, resized to a fixed number of pixels.
 
     Attributes:
-        box: of the rectangle, whole numbers; it may exceed the image.
+        box: box of the rectangle, whole numbers; it may exceed the image.
         output: height and width that it is resized to.
     """
 
@@ -65,7 +65,7 @@ def target_crop(
     """Place a crop around an object.
 
     Args:
-        box: of the object.
+        box: box of the object.
         size: height and width of the image.
         output: height and width that the crop is resized to.
         factor: side of the crop in units of the object's, in the geometric mean.
@@ -125,7 +125,7 @@ def warp_image(image: Tensor, matrix: Tensor) -> Tensor:
 
     Args:
         image: the image.
-        matrix: from points of the image to points of the result, shape (2, 3).
+        matrix: maps points of the image to points of the result, shape (2, 3).
 
     Returns:
         The result, of the same shape.

@@ -35,11 +35,11 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
     so are polygons of fewer than three points.
 
     Args:
-        root: The folder that holds ``annotations`` and the folders of images.
+        root: the folder that holds ``annotations`` and the folders of images.
         split: ``"train2017"``, ``"val2017"`` ...
 
     Raises:
-        InputError: The folder is not laid out so, its annotations are damaged, no image shows an
+        InputError: the folder is not laid out so, its annotations are damaged, no image shows an
             object, or one is missing; pycocotools is not installed.
 
     Source:

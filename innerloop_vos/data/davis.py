@@ -16,15 +16,15 @@ class DavisDataset(SequenceFolders):
     of a frame.
 
     Args:
-        root: The folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
+        root: the folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
         year: 2016, where every annotated pixel belongs to object 1, or 2017, where objects have
             ids.
-        split: The name of a list in ``ImageSets``: ``"train"``, ``"val"``, ``"test-dev"`` ...
-        sequences: Names of sequences to take instead of a split's.
+        split: the name of a list in ``ImageSets``: ``"train"``, ``"val"``, ``"test-dev"`` ...
+        sequences: names of sequences to take instead of a split's.
         resolution: ``"480p"``, ``"1080p"`` or ``"Full-Resolution"``.
 
     Raises:
-        InputError: The folder is not laid out so; there is no such year, split or sequence.
+        InputError: the folder is not laid out so; there is no such year, split or sequence.
 
     Source:
         Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object

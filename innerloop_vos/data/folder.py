@@ -16,11 +16,11 @@ class FolderDataset(SequenceFolders):
     without a folder of masks, or a data set without ``Annotations``, is not annotated.
 
     Args:
-        root: The folder that holds ``JPEGImages`` and, where there are masks, ``Annotations``.
-        sequences: Names of clips to take instead of all of them in order of their names.
+        root: the folder that holds ``JPEGImages`` and, where there are masks, ``Annotations``.
+        sequences: names of clips to take instead of all of them in order of their names.
 
     Raises:
-        InputError: The folder is not laid out so, holds no clip, or lacks a named one.
+        InputError: the folder is not laid out so, holds no clip, or lacks a named one.
     """
 
     def __init__(self, root: str | Path, sequences: Iterable[str] | None = None) -> None:

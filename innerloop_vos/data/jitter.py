@@ -25,9 +25,9 @@ class Jitter:
     """How far a crop may be from the object.
 
     Args:
-        centre: Greatest distance along x and along y, in units of half the object's side, for crops
+        centre: max distance along x and along y, in units of half the object's side, for crops
             of five times that side; in proportion for others.
-        size: Standard deviation of the logarithm of the object's width and of its height.
+        size: standard deviation of the logarithm of the object's width and of its height.
     """
 
     centre: tuple[float, float]
@@ -59,14 +59,14 @@ class CropSampler:
     """Draws batches of crops.
 
     Args:
-        sampler: Draws the mini-sequences.
-        output: Height and width of the crops in pixels.
-        train_frames: How many frames of each mini-sequence, at least 1, the target model learns
+        sampler: draws the mini-sequences.
+        output: height and width of the crops in pixels.
+        train_frames: how many frames of each mini-sequence, at least 1, the target model learns
             from; these are the first ones, and in them the object is visible in the crop.
-        factor: Side of a crop in units of the object's. Default 5.
-        zoom: Crops are up to so many times smaller than that, or than the frame where that is
+        factor: side of a crop in units of the object's. Default 5.
+        zoom: crops are up to so many times smaller than that, or than the frame where that is
             smaller. Default 1.
-        jitter: Share of the released jitter. Default 1.
+        jitter: share of the released jitter. Default 1.
 
     Source:
         The released LWL: a mini-sequence is grey with probability 0.05 and mirrored with 0.5, a
@@ -101,7 +101,7 @@ class CropSampler:
             ``(B, F, *output)``.
 
         Raises:
-            InputError: A hundred mini-sequences in a row lose their object in cropping.
+            InputError: a hundred mini-sequences in a row lose their object in cropping.
         """
         images, masks = zip(*(self._sample() for _ in range(count)), strict=True)
         return torch.stack(images), torch.stack(masks)

@@ -23,8 +23,8 @@ class PastingSampler:
     has the scene's object as distractor, or, in half of these, as occluder.
 
     Args:
-        sampler: Draws the scenes and the cut-outs.
-        share: Of the mini-sequences that something is pasted into, 0 to 1.
+        sampler: draws the scenes and the cut-outs.
+        share: share of the mini-sequences that something is pasted into, 0 to 1.
     """
 
     def __init__(self, sampler: Sampler, share: float) -> None:
@@ -45,9 +45,9 @@ class Path:
     """A line over a scene.
 
     Attributes:
-        start: Centre (x, y) of what moves in the first frame, in pixels.
-        end: In the last frame.
-        size: Root of the area of its box relative to that of the scene's object.
+        start: centre (x, y) of what moves in the first frame, in pixels.
+        end: centre in the last frame.
+        size: root of the area of its box relative to that of the scene's object.
     """
 
     start: tuple[float, float]
@@ -72,11 +72,11 @@ def paste(
     """Move the object of one mini-sequence over another.
 
     Args:
-        scene: What is pasted into.
-        cutout: Whose object is pasted; of as many frames.
-        path: The way that it takes.
-        target: Whether the pasted object is that of the result, instead of the scene's.
-        behind: Whether it passes behind the scene's object.
+        scene: mini-sequence that is pasted into.
+        cutout: mini-sequence whose object is pasted; of the same length.
+        path: path that the object takes.
+        target: whether the pasted object is that of the result, instead of the scene's.
+        behind: whether it passes behind the scene's object.
 
     Returns:
         The new frames, and what can be seen of the object. Where that is nothing for the frames of

@@ -26,8 +26,8 @@ class MiniSequence:
     """Some frames of a clip, in order, and where one object is in them.
 
     Attributes:
-        frames: Each of shape ``(3, H, W)``, uint8 RGB.
-        masks: Each of shape ``(H, W)``, bool, of one object that is visible in all of them.
+        frames: each of shape ``(3, H, W)``, uint8 RGB.
+        masks: each of shape ``(H, W)``, bool, of one object that is visible in all of them.
     """
 
     frames: list[Tensor]
@@ -50,10 +50,10 @@ class ClipSampler:
     frame, a mini-sequence is copies, which augmentation makes differ.
 
     Args:
-        clips: The clips. One is opened, and all its masks read, when it is first drawn.
-        length: Frames of a mini-sequence.
-        window: Frames of the clip that they come from. Default 100.
-        least: How many frames must show an object; 1 for images. Default 9.
+        clips: the clips. One is opened, and all its masks read, when it is first drawn.
+        length: frames of a mini-sequence.
+        window: frames of the clip that they come from. Default 100.
+        least: how many frames must show an object; 1 for images. Default 9.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.7, and the released system.
@@ -69,7 +69,7 @@ class ClipSampler:
         """Draw a mini-sequence.
 
         Raises:
-            InputError: A hundred clips in a row show no object for long enough.
+            InputError: a hundred clips in a row show no object for long enough.
         """
         for _ in range(_TRIES):
             index = int(torch.randint(len(self.clips), ()))
@@ -106,11 +106,11 @@ class MixedSampler:
     """Draws from several samplers in a given ratio.
 
     Args:
-        samplers: The samplers.
-        ratio: How often each is drawn from, relative to the others.
+        samplers: the samplers.
+        ratio: how often each is drawn from, relative to the others.
 
     Raises:
-        InputError: There is not one positive number a sampler.
+        InputError: there is not one positive number a sampler.
     """
 
     def __init__(self, samplers: Sequence[Sampler], ratio: Sequence[float]) -> None:

@@ -24,12 +24,12 @@ class Annotations(collections.abc.Sequence[Tensor | None]):
     An entry is a map of object ids, ``(H, W)`` uint8, or None where the frame is not annotated.
 
     Args:
-        folder: The folder of PNG or other images, each named like its frame.
-        frames: The frames they belong to.
-        single_object: Whether every nonzero id means object 1.
+        folder: the folder of PNG or other images, each named like its frame.
+        frames: the frames they belong to.
+        single_object: whether every nonzero id means object 1.
 
     Raises:
-        InputError: A file has no frame of its name, or two have the same; on reading, a file cannot
+        InputError: a file has no frame of its name, or two have the same; on reading, a file cannot
             be read or has another size than the frames.
     """
 
@@ -87,13 +87,13 @@ def check_name(name: object) -> str:
     Folders are made and written to by it, so it must not lead out of the one that it is joined to.
 
     Args:
-        name: The name, which should be one part of a path on any system.
+        name: the name, which should be one part of a path on any system.
 
     Returns:
         The name.
 
     Raises:
-        InputError: It is something else.
+        InputError: the name is something else.
     """
     if (
         not isinstance(name, str)
@@ -115,9 +115,9 @@ class Sequence:
     """One clip with what is known of its objects.
 
     Attributes:
-        name: The clip's name in its data set.
-        frames: Its frames.
-        masks: Its annotations, one entry per frame, or None if it has none at all.
+        name: the clip's name in its data set.
+        frames: its frames.
+        masks: its annotations, one entry per frame, or None if it has none at all.
     """
 
     name: str
@@ -129,13 +129,13 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
     """Clips kept as ``frames_root/NAME/*.jpg`` with masks in ``masks_root/NAME/*.png``.
 
     Args:
-        names: The clips' names, in order.
-        frames_root: The folder with a folder of frames for each clip.
-        masks_root: The folder with a folder of masks for each clip.
-        single_object: Whether every nonzero id in a mask means object 1.
+        names: the clips' names, in order.
+        frames_root: the folder with a folder of frames for each clip.
+        masks_root: the folder with a folder of masks for each clip.
+        single_object: whether every nonzero id in a mask means object 1.
 
     Raises:
-        InputError: A name is not that of a folder, or a clip has no folder of frames.
+        InputError: a name is not that of a folder, or a clip has no folder of frames.
     """
 
     def __init__(

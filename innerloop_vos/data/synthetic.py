@@ -30,18 +30,18 @@ def synthetic_clip(
     other around the middle, and are apart again at the end. One of larger id lies in front.
 
     Args:
-        length: Number of frames.
-        size: Height and width in pixels, each at least 16.
-        objects: Number of objects, 1 to 254.
-        late: Whether the last object is absent from the first third of the clip.
-        seed: The same seed gives the same clip.
+        length: number of frames.
+        size: height and width in pixels, each at least 16.
+        objects: number of objects, 1 to 254.
+        late: whether the last object is absent from the first third of the clip.
+        seed: the same seed gives the same clip.
 
     Returns:
         The frames, ``(length, 3, H, W)`` uint8 RGB, and their object ids, ``(length, H, W)``
         uint8. A pixel has the id of the object that covers at least half of it.
 
     Raises:
-        InputError: An argument is out of its range.
+        InputError: an argument is out of its range.
     """
     if length < 1 or min(size) < 16 or not 1 <= objects <= 254:
         raise InputError(
@@ -70,15 +70,15 @@ def synthetic_image(
     """Render one image of textured objects at any moment of their motion.
 
     Args:
-        size: Height and width in pixels, each at least 16.
-        objects: Number of objects, 1 to 254.
-        seed: The same seed gives the same image.
+        size: height and width in pixels, each at least 16.
+        objects: number of objects, 1 to 254.
+        seed: the same seed gives the same image.
 
     Returns:
         The image, ``(3, H, W)`` uint8 RGB, and its object ids, ``(H, W)`` uint8.
 
     Raises:
-        InputError: An argument is out of its range.
+        InputError: an argument is out of its range.
     """
     frames, masks = synthetic_clip(1, size, objects, seed=seed)
     return frames[0], masks[0]

@@ -13,8 +13,8 @@ def texture(size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """Make a random texture: noise, a gradient, stripes or checks, in random colours.
 
     Args:
-        size: Height and width in pixels.
-        generator: The source of randomness.
+        size: height and width in pixels.
+        generator: the source of randomness.
 
     Returns:
         The texture, ``(3, H, W)`` float32 RGB in 0..1.
@@ -52,10 +52,10 @@ def noise(
     """Make fractal noise: octaves of smooth noise, each finer and weaker than the last.
 
     Args:
-        size: Height and width in pixels.
-        generator: The source of randomness.
-        coarsest: Number of cells along the longer side in the first octave.
-        decay: The amplitude of an octave relative to the one before; rougher towards 1.
+        size: height and width in pixels.
+        generator: the source of randomness.
+        coarsest: number of cells along the longer side in the first octave.
+        decay: the amplitude of an octave relative to the one before; rougher towards 1.
 
     Returns:
         The noise, ``(H, W)`` float32, scaled to 0..1.
@@ -75,7 +75,7 @@ def outline(generator: torch.Generator) -> Tensor:
     """Make a random outline: a smooth blob, an ellipse or a polygon, star-shaped about its centre.
 
     Args:
-        generator: The source of randomness.
+        generator: the source of randomness.
 
     Returns:
         The distance from the centre to the edge at equally spaced angles, ``(1024,)`` float32,

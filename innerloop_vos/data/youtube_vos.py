@@ -16,13 +16,13 @@ class YouTubeVOSDataset(SequenceFolders):
     there and annotated; of ``valid`` only the first frames of objects are.
 
     Args:
-        root: The folder that holds the splits.
+        root: the folder that holds the splits.
         split: ``"train"``, ``"valid"`` ...
-        sequences: Names of sequences to take instead of all that ``meta.json`` lists; such as the
+        sequences: names of sequences to take instead of all that ``meta.json`` lists; such as the
             part of ``train`` that a method was trained on.
 
     Raises:
-        InputError: The folder is not laid out so, or lacks a named sequence.
+        InputError: the folder is not laid out so, or lacks a named sequence.
 
     Source:
         Xu et al., "YouTube-VOS: Sequence-to-Sequence Video Object Segmentation", ECCV 2018.

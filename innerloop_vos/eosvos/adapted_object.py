@@ -24,7 +24,7 @@ class AdaptedObject:
     Args:
         network: the network before it is adapted.
         start: the same, with the parameters that learn.
-        rates: of the parameters that learn.
+        rates: learning rates of the parameters that are trained.
         options: settings.
         first: the first frame with the object, through the layers that no object changes.
         mask: where the object is, shape (H, W), bool.

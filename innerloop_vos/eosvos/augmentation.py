@@ -13,14 +13,14 @@ def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tens
     Args:
         image: RGB, shape (3, H, W).
         mask: where the object is, shape (H, W), bool.
-        options: say how far.
+        options: options with the max rotation and the range of scales.
 
     Returns:
         Image and mask, of the same shapes. An object that would leave the image stays in place.
     """
     flip, turn, stretch = torch.rand(3).tolist()
-    least, greatest = options.scale
-    factor = least + (greatest - least) * stretch
+    smallest, largest = options.scale
+    factor = smallest + (largest - smallest) * stretch
     angle = options.rotation * (2 * turn - 1)
     matrix = affine_matrix(angle, (factor, factor), (mask.shape[0], mask.shape[1]))
     # In one: beyond the border, where the image is repeated, an object that touches it goes on too.

@@ -24,7 +24,7 @@ def jittered_boxes(mask: Tensor, count: int, jitter: float) -> Tensor:
     Args:
         mask: where the object is, shape (H, W), bool.
         count: number of boxes.
-        jitter: greatest share of its width or height that each side is moved outward by.
+        jitter: max share of its width or height that each side is moved outward by.
 
     Returns:
         The boxes, shape (count, 4); (0, 4) if the mask is empty.

@@ -35,8 +35,8 @@ def initial_rates(
     """Make learning rates for a network, before they are trained.
 
     Args:
-        network: what they are for.
-        generator: of the random numbers. Default: the global one.
+        network: network that the rates are for.
+        generator: generator of random numbers. Default: the global one.
         per: what has a rate of its own. Default: every neuron.
         rate: mean of the rates. Default 0.001.
 
@@ -62,7 +62,7 @@ def training_loss(model: Callable[..., Any], batch: Batch | Encoded) -> Tensor:
 
     Args:
         model: an `EOSVOS`, adapted or not.
-        batch: what to fit.
+        batch: frames and masks to fit.
 
     Returns:
         The loss, shape ().
@@ -78,8 +78,8 @@ def encode_batch(network: EOSVOS, batch: Batch, depth: int) -> Encoded:
     """Pass a batch through first layers that do not learn, once for all steps.
 
     Args:
-        network: whose layers they are.
-        batch: what to fit.
+        network: network with these layers.
+        batch: frames and masks to fit.
         depth: number of these layers.
 
     Returns:
@@ -134,8 +134,8 @@ def rates_by_name(network: nn.Module, rates: il.LearningRates) -> dict[str, Tens
     """Give every parameter of a network that requires a gradient its learning rates.
 
     Args:
-        network: whose parameters they are.
-        rates: of any kind that is the same in all steps.
+        network: network with these parameters.
+        rates: learning rates of any kind that are the same in all steps.
 
     Returns:
         The rates by the names of the parameters.
@@ -157,8 +157,8 @@ def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
     the first parameter that learns.
 
     Args:
-        network: whose parameters they are; those that require no gradient do not learn.
-        rates: of any kind that is the same in all steps.
+        network: network with these parameters; those that require no gradient are frozen.
+        rates: learning rates of any kind that are the same in all steps.
 
     Returns:
         The rates, detached, by the names of the parameters.

@@ -56,9 +56,9 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         mask_features: width of the mask head. Default 256.
         mask_pooling: side of the grid that the mask head sees of a box; masks have twice as many
             pixels. Default 28.
-        sampled_anchors: anchors an image that the losses are computed on. Default 256.
-        sampled_boxes: boxes an image that the losses are computed on. Default 512.
-        proposals: boxes an image that the network proposes to its heads where it learns, and where
+        sampled_anchors: anchors per image that the losses are computed on. Default 256.
+        sampled_boxes: boxes per image that the losses are computed on. Default 512.
+        proposals: boxes per image that the network proposes to its heads where it learns, and where
             it detects. Default (2000, 1000).
         mask_loss: "lovasz", the paper's, or "cross-entropy", that of Mask R-CNN. Default "lovasz".
         frozen_layers: first layers of the backbone that never learn; their parameters require no
@@ -67,7 +67,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
 
     Attributes:
         sizes: the arguments of the builder that say how large the network is.
-        builder: as given.
+        builder: see Args.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -143,8 +143,8 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         """Pass images through the first layers of the backbone, to use the result several times.
 
         Args:
-            images, targets: As of `forward`.
-            depth: Number of layers.
+            images, targets: see `forward`.
+            depth: number of layers.
 
         Returns:
             What `forward` takes in place of both.
@@ -158,7 +158,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         """Count the first layers of the backbone that are the same whatever is learned.
 
         Args:
-            learning: Names of the parameters that learn.
+            learning: names of the parameters that learn.
 
         Returns:
             A depth for `encode`.
@@ -191,10 +191,10 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
 
         Args:
             images: RGB in 0..1, each of shape (3, H, W); or what `encode` made of them and targets.
-            targets: of every image, of n objects: "boxes" (n, 4) float, (left, top, right, bottom)
+            targets: per image, for its n objects: "boxes" (n, 4) float, (left, top, right, bottom)
                 in pixels; "labels" (n,) int64, all 1; "masks" (n, H, W) uint8. n may be 0.
-            boxes: of every image, further boxes (any number, 4) to look into. Default: none.
-            proposals: greatest number of boxes that the network itself proposes. Default 1000.
+            boxes: per image, further boxes (any number, 4) to look into. Default: none.
+            proposals: max number of boxes that the network itself proposes. Default 1000.
 
         Returns:
             With targets: the five losses by name, each of shape (). Without: for every image the

@@ -9,22 +9,22 @@ class EOSVOSOptions:
 
     Args:
         steps: T, fine-tuning steps on the first frame of an object; the paper has 10, 50 and 100.
-        copies: of the first frame in each of these steps, each augmented in its own way.
+        copies: copies of the first frame in each of these steps, each augmented differently.
         flip: whether copies are mirrored, half of them.
-        rotation: greatest angle that copies are turned by, either way, in degrees.
-        scale: least and greatest factor that copies are scaled by.
+        rotation: max angle by which copies are rotated, either way, in degrees.
+        scale: min and max factor by which copies are scaled.
         online_interval: frames from one online adaptation to the next. None: no adaptation.
         online_steps: fine-tuning steps of an online adaptation.
         online_lags: which predicted frames these steps learn from, counted back from the next
             frame; the first frame is always with them. Frames without the object are left out.
         reset: whether an adaptation starts from the state after the first frame, not from that
             after the previous adaptation.
-        proposals: greatest number of boxes that the network proposes in a frame.
+        proposals: max number of boxes that the network proposes per frame.
         propagated: number of boxes around where the object was in the previous frame. 0: none.
-        box_jitter: greatest share of its width or height that each side of such a box is moved
+        box_jitter: max share of its width or height that each side of such a box is moved
             outward by.
-        min_score: of the best box; the object counts as absent if its score is not above it.
-        seed: of all random choices.
+        min_score: the object counts as absent if the best box's score is not above this.
+        seed: seed of all random choices.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -47,9 +47,9 @@ class EOSVOSOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"steps": 0, "copies": 1, "online_steps": 0, "proposals": 0, "propagated": 0}
-        least["seed"] = 0
-        for name, limit in least.items():
+        minimum = {"steps": 0, "copies": 1, "online_steps": 0, "proposals": 0, "propagated": 0}
+        minimum["seed"] = 0
+        for name, limit in minimum.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
         if self.proposals + self.propagated == 0:
@@ -60,7 +60,7 @@ class EOSVOSOptions:
             raise ValueError(f"online_lags: {self.online_lags}, should each be at least 1")
         if not 0.01 <= self.scale[0] <= self.scale[1] <= 100:
             raise ValueError(
-                f"scale: {self.scale}, should be two factors, the least first, in 0.01..100"
+                f"scale: {self.scale}, should be two factors, the smaller first, in 0.01..100"
             )
         if self.box_jitter < 0 or self.rotation < 0:
             raise ValueError(

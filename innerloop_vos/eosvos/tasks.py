@@ -25,10 +25,10 @@ class TaskSampler:
     its own way.
 
     Args:
-        sampler: Draws mini-sequences.
-        image_size: Frames are resized until their short side has the first number of pixels, or
+        sampler: draws mini-sequences.
+        image_size: frames are resized until their short side has the first number of pixels, or
             their long side the second.
-        settings: Say how far frames are augmented.
+        settings: settings that say how strongly frames are augmented.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class TaskSampler:
         """Draw the frames of a task, in order of time.
 
         Raises:
-            InputError: In a hundred mini-sequences in a row an object is too small to be seen.
+            InputError: in a hundred mini-sequences in a row an object is too small to be seen.
         """
         for _ in range(_TRIES):
             sequence = self.sampler.sample()

@@ -37,14 +37,14 @@ class EOSVOSTraining(Training):
     """Trains e-OSVOS: initialisation and learning rates through fine-tuning, or a plain network.
 
     Args:
-        network: Where fine-tuning starts. Is changed; moved to `device`.
-        rates: Learning rates of fine-tuning, the same in all steps. Are changed and moved alike.
-        sampler: Draws mini-sequences of two frames, to learn from and to be tested on; of one where
+        network: network where fine-tuning starts; changed, and moved to `device`.
+        rates: learning rates of fine-tuning, the same in all steps. Are changed and moved alike.
+        sampler: draws mini-sequences of two frames, to learn from and to be tested on; of one where
             `settings.inner_steps` is 0.
-        validation: See there.
-        settings: See there.
-        options: How the held-out clips are segmented. Default: T = 10, no online adaptation.
-        device: Where to train. Default: the CPU.
+        validation: see `Validation`.
+        settings: see `EOSVOSTrainingSettings`.
+        options: how the held-out clips are segmented. Default: T = 10, no online adaptation.
+        device: where to train. Default: the CPU.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -77,7 +77,7 @@ class EOSVOSTraining(Training):
             or their gradient is not finite.
 
         Raises:
-            InputError: The fine-tuning of all tasks diverged.
+            InputError: the fine-tuning of all tasks diverged.
         """
         settings = self.settings
         factor = 1.0
@@ -157,11 +157,11 @@ class EOSVOSTraining(Training):
         return {"rate/initialisation": self.optimizer.param_groups[0]["lr"]}
 
     def evaluate(self) -> Figures:
-        """Return J and F of the held-out clips, and mean and share at rest of the rates."""
+        """Return J and F of the held-out clips, and the mean and the frozen share of the rates."""
         rates = torch.cat([rate.detach().flatten() for rate in self.inner_rates.parameters()])
         figures = {
             "rates/mean": rates.mean().item(),
-            "at rest/share": (rates == 0).double().mean().item(),
+            "frozen/share": (rates == 0).double().mean().item(),
         }
         segmenter = EOSVOSSegmenter(self.network, self.inner_rates, self.options, self.device)
         return self.validation.figures(segmenter) | figures

@@ -37,11 +37,11 @@ class VideoFrames(Frames):
     decodes each frame once; reading backward starts again from the first.
 
     Args:
-        path: A file that FFmpeg reads and that holds its pictures itself: MP4, MOV, MKV, WebM,
+        path: a file that FFmpeg reads and that holds its pictures itself: MP4, MOV, MKV, WebM,
             AVI, MPEG, FLV, WMV, Ogg, GIF ...
 
     Raises:
-        InputError: It cannot be read, holds no video, is damaged, or is cut short.
+        InputError: the file cannot be read, holds no video, is damaged, or is cut short.
     """
 
     def __init__(self, path: str | Path) -> None:

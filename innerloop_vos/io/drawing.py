@@ -20,15 +20,15 @@ def overlay(frame: Tensor, labels: Tensor, alpha: float = 0.5) -> Tensor:
     """Draw objects over a frame: tinted in the colours of the palette, with a bright contour.
 
     Args:
-        frame: The frame, ``(3, H, W)`` uint8 RGB.
-        labels: Object ids, ``(H, W)`` uint8, 0 for background.
-        alpha: How much of the tint covers the frame, from 0 to 1.
+        frame: the frame, ``(3, H, W)`` uint8 RGB.
+        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        alpha: how much of the tint covers the frame, from 0 to 1.
 
     Returns:
         The picture, ``(3, H, W)`` uint8 RGB; the background is as it was.
 
     Raises:
-        InputError: The labels have another size than the frame.
+        InputError: the labels have another size than the frame.
     """
     if labels.shape != frame.shape[1:]:
         raise InputError(
@@ -57,14 +57,14 @@ def contact_sheet(
     """Write many pictures as one PNG, row by row, whole or not at all.
 
     Args:
-        pictures: Pictures, ``(3, H, W)`` uint8 RGB, all of one size.
-        path: The file to write, ending in ``.png``.
-        columns: Pictures in a row.
-        width: The width of each in pixels; the height keeps its proportion.
-        captions: A line of text above each picture.
+        pictures: pictures, ``(3, H, W)`` uint8 RGB, all of one size.
+        path: the file to write, ending in ``.png``.
+        columns: pictures in a row.
+        width: the width of each in pixels; the height keeps its proportion.
+        captions: a line of text above each picture.
 
     Raises:
-        InputError: There are no pictures, or the file cannot be written.
+        InputError: there are no pictures, or the file cannot be written.
     """
     tiles = [Image.fromarray(picture.permute(1, 2, 0).cpu().numpy()) for picture in pictures]
     if not tiles:

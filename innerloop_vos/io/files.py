@@ -43,14 +43,14 @@ def open_image(path: str | Path, formats: tuple[str, ...] = FRAME_FORMATS) -> It
     """Open an image file, of which only the header is read until its pixels are asked for.
 
     Args:
-        path: The file.
+        path: the file.
         formats: Pillow's names of the formats that it may have.
 
     Yields:
         The image, as it is stored.
 
     Raises:
-        InputError: The file is missing, no regular file, no image of these formats, corrupt, too
+        InputError: the file is missing, no regular file, no image of these formats, corrupt, too
             large (Pillow's limit of pixels) or holds several pictures; also on decoding in the
             block.
     """
@@ -79,15 +79,15 @@ def read_image(
     """Read a whole image file, whatever its mode.
 
     Args:
-        path: The file.
+        path: the file.
         formats: Pillow's names of the formats that it may have.
-        upright: Turn it as its EXIF orientation says, as viewers do. Default True.
+        upright: turn it as its EXIF orientation says, as viewers do. Default True.
 
     Returns:
         The decoded image, independent of the file.
 
     Raises:
-        InputError: See `open_image`.
+        InputError: see `open_image`.
     """
     with open_image(path, formats) as image:
         turn = _UPRIGHT.get(_orientation(image)) if upright else None
@@ -121,14 +121,14 @@ def atomic_folder(folder: str | Path) -> Iterator[Path]:
     """Yield a temporary folder whose files move into `folder` once the block succeeds.
 
     Args:
-        folder: Folder to write to, which exists. Files of the same names in it are replaced, links
+        folder: folder to write to, which exists. Files of the same names in it are replaced, links
             as in `atomic_path`.
 
     Yields:
         A folder inside `folder`. It is removed, with all that is in it, if the block raises.
 
     Raises:
-        InputError: The operating system refused to write.
+        InputError: the operating system refused to write.
     """
     folder = Path(folder)
     try:

@@ -28,9 +28,9 @@ class Frames(Sequence[Tensor]):
     """The frames of one clip, read when asked for; iterating in order is the fast way.
 
     Attributes:
-        names: The name of each frame, which its mask's file takes; for images the file's stem.
-        size: Height and width in pixels, the same for every frame.
-        rate: Frames per second.
+        names: the name of each frame, which its mask's file takes; for images the file's stem.
+        size: height and width in pixels, the same for every frame.
+        rate: frames per second.
     """
 
     names: list[str]
@@ -59,12 +59,12 @@ class ImageFrames(Frames):
     """Frames from image files of one size; where a number is missing between them, it warns.
 
     Args:
-        paths: Image files, in order.
-        rate: Frames per second.
-        upright: Turn each as its EXIF orientation says, as viewers do. Default True.
+        paths: image files, in order.
+        rate: frames per second.
+        upright: turn each as its EXIF orientation says, as viewers do. Default True.
 
     Raises:
-        InputError: There are none; a header cannot be read; or two files differ in size or share a
+        InputError: there are none; a header cannot be read; or two files differ in size or share a
             name.
     """
 
@@ -83,7 +83,9 @@ class ImageFrames(Frames):
         path = self.paths[index]
         image = read_image(path, upright=self.upright)
         if image.mode.startswith(("I", "F")):
-            raise InputError(f"frame {path} has mode {image.mode}; it should have 8 bits a channel")
+            raise InputError(
+                f"frame {path} has mode {image.mode}; it should have 8 bits per channel"
+            )
         if (image.height, image.width) != self.size:
             raise InputError(f"frame {path} changed while it was read")
         try:
@@ -113,14 +115,14 @@ def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
     """List the frames of a folder.
 
     Args:
-        folder: The folder. Hidden files in it are left out, and so are files of other kinds.
-        without: A file that is no frame though it may lie among them, such as their mask.
+        folder: the folder. Hidden files in it are left out, and so are files of other kinds.
+        without: a file that is no frame though it may lie among them, such as their mask.
 
     Returns:
         The frames in the natural order of their names.
 
     Raises:
-        InputError: There are none, or an image among them may not be meant as one: it has no
+        InputError: there are none, or an image among them may not be meant as one: it has no
             number where the others have one, or another format and a name of another form.
     """
     paths = leave_out(image_files(folder), without)
@@ -158,8 +160,8 @@ def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[
     """List the images of a folder in the natural order of their names.
 
     Args:
-        folder: The folder; hidden files in it are left out.
-        suffixes: The endings of the files.
+        folder: the folder; hidden files in it are left out.
+        suffixes: the endings of the files.
 
     Returns:
         The files, ``frame2`` before ``frame10``.
@@ -175,7 +177,7 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
     """Sort paths by name with digits compared as numbers.
 
     Args:
-        paths: Files, in any order.
+        paths: files, in any order.
 
     Returns:
         The same files, sorted.
@@ -193,10 +195,10 @@ def check_names(paths: Sequence[Path]) -> None:
     """Check that no two files have the same name but for its ending, as no two masks may.
 
     Args:
-        paths: The files.
+        paths: the files.
 
     Raises:
-        InputError: Two share a name.
+        InputError: two share a name.
     """
     for stem, count in Counter(path.stem for path in paths).most_common(1):
         if count > 1:

@@ -24,11 +24,11 @@ def read_json(path: str | Path, kind: str) -> Any:
     """Read a JSON file.
 
     Args:
-        path: of the file.
+        path: path of the file.
         kind: what the file is to the user, for the message.
 
     Raises:
-        InputError: it is missing, unreadable or no JSON, or nested too deeply.
+        InputError: the file is missing, unreadable, not JSON, or nested too deeply.
     """
     path = named_file(path, kind)
     try:

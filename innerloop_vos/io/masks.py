@@ -45,15 +45,15 @@ def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = 
     other ids, or its colour, as in DAVIS's own evaluation.
 
     Args:
-        path: The image file, usually a PNG.
-        threshold: Take the pixels brighter than this, 0 to 254, as object 1, whatever the image.
-        binary: Take all pixels that are not black as object 1.
+        path: the image file, usually a PNG.
+        threshold: take the pixels brighter than this, 0 to 254, as object 1, whatever the image.
+        binary: take all pixels that are not black as object 1.
 
     Returns:
         Object ids, ``(H, W)`` uint8, 0 for background; all zero if the mask is empty.
 
     Raises:
-        InputError: The file cannot be read, or its values do not say which object they mean.
+        InputError: the file cannot be read, or its values do not say which object they mean.
     """
     if threshold is not None and not 0 <= threshold <= 254:
         raise InputError(f"threshold: {threshold}, should be 0 to 254")
@@ -105,8 +105,8 @@ def write_mask(path: str | Path, labels: Tensor) -> None:
     """Write object ids as a palette PNG, whole or not at all.
 
     Args:
-        path: The file to write, ending in ``.png``.
-        labels: Object ids, ``(H, W)`` uint8, 0 for background.
+        path: the file to write, ending in ``.png``.
+        labels: object ids, ``(H, W)`` uint8, 0 for background.
 
     Raises:
         InputError: ``labels`` is no map of ids, or the file cannot be written.
@@ -122,12 +122,12 @@ def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> Non
     """Check that a first mask fits its frame and holds an object.
 
     Args:
-        labels: Object ids, ``(H, W)`` uint8, 0 for background.
-        size: Height and width of the frame in pixels.
-        name: What the message calls the mask, for example its file.
+        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        size: height and width of the frame in pixels.
+        name: name of the mask in the message, for example its file.
 
     Raises:
-        InputError: The mask is no map of ids, has another size than the frame, or is empty.
+        InputError: the mask is no map of ids, has another size than the frame, or is empty.
     """
     _check_labels(labels, name)
     if tuple(labels.shape) != tuple(size):
@@ -149,7 +149,7 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
         The four numbers.
 
     Raises:
-        InputError: The text is not four whole numbers.
+        InputError: the text is not four whole numbers.
     """
     try:
         x, y, width, height = (int(part) for part in text.split(","))
@@ -164,14 +164,14 @@ def box_to_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor
     """Fill a box with object 1.
 
     Args:
-        box: Left, top, width and height in pixels.
-        size: Height and width of the frame in pixels.
+        box: left, top, width and height in pixels.
+        size: height and width of the frame in pixels.
 
     Returns:
         Object ids, ``(H, W)`` uint8: 1 inside the box, 0 outside.
 
     Raises:
-        InputError: The box has no area or does not lie inside the frame.
+        InputError: the box has no area or does not lie inside the frame.
     """
     x, y, width, height = box
     if width <= 0 or height <= 0:

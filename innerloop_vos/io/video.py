@@ -33,16 +33,16 @@ def open_frames(source: str | Path, without: str | Path | None = None) -> Frames
     """Open the frames of a clip.
 
     Args:
-        source: A folder of images (JPEG, PNG, BMP, TIFF or WebP), a glob that matches such images,
+        source: a folder of images (JPEG, PNG, BMP, TIFF or WebP), a glob that matches such images,
             or a video file.
-        without: A file that is no frame though it may lie among them, such as their mask.
+        without: a file that is no frame though it may lie among them, such as their mask.
 
     Returns:
         The frames: ``len``, indexing, iteration, ``names``, ``size`` and ``rate``. Images come in
         the natural order of their names; a gap in their zero-padded numbering is warned of.
 
     Raises:
-        InputError: There is nothing there; images differ in size or in a folder one is named
+        InputError: there is nothing there; images differ in size or in a folder one is named
             otherwise; or the video is damaged or cut short.
     """
     path = Path(source)
@@ -66,14 +66,14 @@ def write_video(path: str | Path, frames: Iterable[Tensor], rate: float) -> None
     """Write an H.264 video, whole or not at all.
 
     Args:
-        path: The file to write, ending in ``.mp4``, ``.mov`` or ``.mkv``.
-        frames: Frames, ``(3, H, W)`` uint8 RGB, all of one size; taken one at a time. An odd
+        path: the file to write, ending in ``.mp4``, ``.mov`` or ``.mkv``.
+        frames: frames, ``(3, H, W)`` uint8 RGB, all of one size; taken one at a time. An odd
             height or width, which the format lacks, is made even by repeating the last row or
             column.
-        rate: Frames per second.
+        rate: frames per second.
 
     Raises:
-        InputError: There are no frames, one is no such tensor or of another size, or the file
+        InputError: there are no frames, one is no such tensor or of another size, or the file
             cannot be written.
     """
     check_video_path(path)
@@ -88,10 +88,10 @@ def check_video_path(path: str | Path) -> None:
     """Check that `write_video` knows the format that a path's ending asks for.
 
     Args:
-        path: The file to be written.
+        path: the file to be written.
 
     Raises:
-        InputError: It has another ending than ``.mp4``, ``.mov`` or ``.mkv``.
+        InputError: the path has another ending than ``.mp4``, ``.mov`` or ``.mkv``.
     """
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"video {path} should end in one of {', '.join(VIDEO_SUFFIXES)}")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 _ROUNDS = 5
-_START = 0.6  # of the greatest score, where even that one is low
+_START = 0.6  # share of the max score, where even that is low
 
 
 def calibrate(
@@ -25,9 +25,9 @@ def calibrate(
         fraction: place of the decision between the mean of the background (0) and of the object
             (1); above one half, since classes weighted equally favour the smaller one at the
             boundary.
-        lowest: least decision level, for frames without the object.
-        highest: greatest decision level.
-        apart: least distance of the two means. The scores of a frame that shows one thing alone,
+        lowest: min decision level, for frames without the object.
+        highest: max decision level.
+        apart: min distance of the two means. The scores of a frame that shows one thing alone,
             such as a blank one, fall into two classes as well, close to each other: the decision
             then lies above both.
 

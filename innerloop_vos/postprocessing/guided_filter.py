@@ -16,8 +16,8 @@ def guided_upsample(
     Args:
         scores: shape (O, h, w).
         image: the guide, RGB in 0..1, shape (3, H, W).
-        radius: of the square windows, in subsampled pixels. Default 4.
-        eps: variance of colour below which the scores are smoothed instead. Default 1e-3.
+        radius: radius of the square windows, in subsampled pixels. Default 4.
+        eps: colour variance below which the scores are smoothed instead. Default 1e-3.
         subsampling: image pixels per subsampled pixel. Default 4.
 
     Returns:

@@ -22,11 +22,11 @@ class RidgeOptions:
         update_steps: steps after every later frame.
         kernel: side of the filter in feature pixels, odd.
         regularization: λ of the filter.
-        capacity: greatest number of frames in memory.
+        capacity: max number of frames in memory.
         learning_rate: share of a new frame in the loss.
-        first_weight: least share of the frame that the user annotated.
+        first_weight: min share of the frame that the user annotated.
         sharpness: slope of the logit in the calibrated score.
-        apart: least distance between the mean scores of object and background that is taken for
+        apart: min distance between the mean scores of object and background that is taken for
             one; in a blank frame they lie closer, and nothing is marked.
         min_area: pixels that an object must cover for its frame to be learned from.
     """
@@ -50,11 +50,11 @@ def mask_problem(
     """Least squares whose label is the mask itself, with the classes weighted equally.
 
     Args:
-        features: of the frames, shape (N, C, h, w).
+        features: features of the frames, shape (N, C, h, w).
         masks: share of the object in each feature pixel, 0 to 1, shape (N, h, w); or in each pixel
             of the frames, shape (N, H, W).
         regularization: λ of the filter.
-        shares: of each frame in the loss, shape (N,). Default: one.
+        shares: share of each frame in the loss, shape (N,). Default: one.
 
     Returns:
         The problem of a filter of shape (1, C, K, K).
@@ -82,8 +82,8 @@ class ObjectFilter:
 
     Args:
         options: settings.
-        features: of the first frame, shape (C, h, w).
-        mask: of the object in it, shape (H, W), 0 to 1.
+        features: features of the first frame, shape (C, h, w).
+        mask: mask of the object in it, shape (H, W), 0 to 1.
     """
 
     def __init__(self, options: RidgeOptions, features: Tensor, mask: Tensor) -> None:

@@ -12,12 +12,12 @@ class SampleMemory:
 
     The weights sum to one. A new sample enters with the share `learning_rate`, at the expense of
     all others; the first keeps at least `first_weight`. When the memory is full, the sample of the
-    least weight other than the first makes room.
+    lowest weight, the first one's aside, makes room.
 
     Args:
-        capacity: greatest number of samples, at least 2.
+        capacity: max number of samples, at least 2.
         learning_rate: share of a new sample, in (0, 1).
-        first_weight: least share of the first sample, in [0, 1).
+        first_weight: min share of the first sample, in [0, 1).
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.5.

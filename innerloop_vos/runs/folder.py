@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
     that ends, and is no file. Where the system has no locks, there is none.
 
     Raises:
-        InputError: Another process has the folder.
+        InputError: another process has the folder.
     """
     handle = _lock(folder)
     try:
@@ -81,8 +81,8 @@ def sweep(folder: Path, stem: str | None = None) -> None:
     """Remove the temporary files and folders that a killed process left in a folder.
 
     Args:
-        folder: Where to look, without its subfolders.
-        stem: Only those of the files of this name, without the suffix. Default: all.
+        folder: where to look, without its subfolders.
+        stem: only those of the files of this name, without the suffix. Default: all.
     """
     with suppress(OSError):
         for path in list(folder.iterdir()):
@@ -103,8 +103,8 @@ def describe(arguments: argparse.Namespace, *, without: Iterable[str] = ()) -> R
     how often they are written, is left out.
 
     Args:
-        arguments: What the command's parser has parsed.
-        without: Further options to leave out.
+        arguments: the parsed command line.
+        without: further options to leave out.
 
     Returns:
         The library's version and the options by their names.
@@ -135,12 +135,12 @@ def check_same(before: Any, now: Record, run: str) -> None:
     """Check that a run is gone on with as it was begun.
 
     Args:
-        before: The record of the run.
-        now: That of this process.
-        run: Where the run is, for the message.
+        before: the record of the run.
+        now: the record of this process.
+        run: where the run is, for the message.
 
     Raises:
-        InputError: They differ; it names in what.
+        InputError: the two differ; the message says in what.
     """
     if not isinstance(before, dict):
         raise InputError(f"{run} has a damaged record: it is a {type(before).__name__}")
@@ -172,15 +172,15 @@ def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
     """Tell files by their names and contents.
 
     Args:
-        paths: The files, in order.
-        whole: Read them whole, and not only their sizes, heads and tails, for data sets of many
+        paths: the files, in order.
+        whole: read them whole, and not only their sizes, heads and tails, for data sets of many
             gigabytes. Default True.
 
     Returns:
         The SHA-256 of all, in hexadecimal.
 
     Raises:
-        InputError: A file cannot be read.
+        InputError: a file cannot be read.
     """
     total = hashlib.sha256()
     for path in paths:
@@ -228,11 +228,11 @@ def read_record(path: Path, what: str) -> Mapping[str, Any]:
     """Read a JSON file of a run, which holds an object.
 
     Args:
-        path: The file.
-        what: It should hold, for the message.
+        path: the file.
+        what: what the file should hold, for the message.
 
     Raises:
-        InputError: There is no such file, or it holds something else.
+        InputError: there is no such file, or it holds something else.
     """
     if path.is_symlink():  # which leads out of the folder of the run
         raise InputError(f"{path} is a link; it should be a file")

@@ -37,8 +37,8 @@ def handled(
     """Handle both signals while the block runs; only the main thread can, others change nothing.
 
     Args:
-        handler: What they call in the block.
-        for_good: After the block they end the process at once, and no longer do what they did
+        handler: function that the signals call in the block.
+        for_good: after the block they end the process at once, and no longer do what they did
             before it. Default False.
     """
     if threading.current_thread() is not threading.main_thread():

@@ -20,11 +20,11 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
     The file is one of `torch.save`, which `torch.load` reads, and the digest of that behind it.
 
     Args:
-        path: The file.
-        state: Tensors, numbers, texts, None, and lists and dicts of these.
+        path: the file.
+        state: tensors, numbers, texts, None, and lists and dicts of these.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: the file cannot be written.
     """
     content = io.BytesIO()
     torch.save(state, content)
@@ -38,7 +38,7 @@ def read_state(path: Path) -> dict[str, Any]:
     """Read what `write_state` wrote, with the tensors on the CPU; nothing in the file is run.
 
     Raises:
-        InputError: It is no such file, or not as it was written.
+        InputError: the file is no such archive, or was changed.
     """
     # A pipe would be waited for, and a link leads out of the folder of the run.
     if path.is_symlink() or not path.is_file():

@@ -18,7 +18,7 @@ def contour_accuracy(
     Args:
         prediction: (H, W) mask, boolean or integer; nonzero is the object.
         truth: (H, W) mask, boolean or integer; nonzero is the object.
-        tolerance: Largest distance at which two contour points match: below 1 a fraction of the
+        tolerance: largest distance at which two contour points match: below 1 a fraction of the
             image diagonal (rounded up to whole pixels), from 1 on pixels. Default 0.008.
 
     Returns:
@@ -26,7 +26,7 @@ def contour_accuracy(
         empty or fills the frame has none.
 
     Raises:
-        InputError: A mask is no (H, W) tensor of booleans or integers, the sizes differ, or the
+        InputError: a mask is no (H, W) tensor of booleans or integers, the sizes differ, or the
             tolerance is negative or not finite.
 
     Source:

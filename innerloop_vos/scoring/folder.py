@@ -16,15 +16,15 @@ def score_results(results: str | Path, dataset: SequenceFolders) -> list[Sequenc
     """Score the masks in ``results/SEQ/FRAME.png`` against a data set, with a progress bar.
 
     Args:
-        results: The folder with a folder of masks for every sequence of the data set.
-        dataset: The annotated sequences; its ``single_object`` says whether all nonzero ids of a
+        results: the folder with a folder of masks for every sequence of the data set.
+        dataset: the annotated sequences; its ``single_object`` says whether all nonzero ids of a
             prediction are one object.
 
     Returns:
         The scores of every sequence, in the data set's order.
 
     Raises:
-        InputError: A folder or the mask of a frame that counts is missing (found before any is
+        InputError: a folder or the mask of a frame that counts is missing (found before any is
             read), cannot be read, or has another size than the frames; or a sequence cannot be
             scored.
     """
@@ -50,18 +50,18 @@ def score_folder(
     """Score the masks in ``folder/FRAME.png`` against one annotated sequence.
 
     Args:
-        folder: The folder of masks, named like their frames. Those that do not count, such as the
+        folder: the folder of masks, named like their frames. Those that do not count, such as the
             first and the last, need not be there.
-        sequence: The annotated sequence.
-        single_object: Take all nonzero ids as one object, as DAVIS 2016 does. Default False.
-        seconds: Time that the segmentation took, to be kept with the scores. Default None.
+        sequence: the annotated sequence.
+        single_object: take all nonzero ids as one object, as DAVIS 2016 does. Default False.
+        seconds: time that the segmentation took, to be kept with the scores. Default None.
 
     Returns:
         The scores of the sequence's objects.
 
     Raises:
-        NothingToScoreError: No annotated frame of the sequence is left that counts.
-        InputError: The folder or a mask that counts is missing, a mask cannot be read or has
+        NothingToScoreError: no annotated frame of the sequence is left that counts.
+        InputError: the folder or a mask that counts is missing, a mask cannot be read or has
             another size than the frames; or the sequence cannot be scored.
     """
     if sequence.masks is None:

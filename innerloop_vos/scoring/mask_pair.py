@@ -20,7 +20,7 @@ def binary_pair(
         Both masks as boolean (H, W) arrays.
 
     Raises:
-        InputError: A mask is no (H, W) tensor of booleans or integers, or the sizes differ.
+        InputError: a mask is no (H, W) tensor of booleans or integers, or the sizes differ.
     """
     for name, mask in (("prediction", prediction), ("truth", truth)):
         # A soft mask is refused: nearly all of its pixels would count as the object.

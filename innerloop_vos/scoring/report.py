@@ -27,13 +27,13 @@ def overall_summary(sequences: Iterable[SequenceScores]) -> Summary:
     """Average over all objects of all sequences, as DAVIS does.
 
     Args:
-        sequences: The scores of at least one object.
+        sequences: the scores of at least one object.
 
     Returns:
         The mean of the objects' statistics.
 
     Raises:
-        InputError: There is no object.
+        InputError: there is no object.
     """
     return average([scores.summary for sequence in sequences for scores in sequence.objects])
 
@@ -44,14 +44,14 @@ def table(sequences: Sequence[SequenceScores]) -> Table:
     A sequence without scores has a row of its own, with its speed alone.
 
     Args:
-        sequences: The scores of at least one sequence; the frames per second are shown if the
+        sequences: the scores of at least one sequence; the frames per second are shown if the
             time of one is known.
 
     Returns:
         The table; J and F are in percent.
 
     Raises:
-        InputError: There is no sequence.
+        InputError: there is no sequence.
     """
     rows = _rows(sequences)
     if all(row[SPEED] is None for row in rows):
@@ -77,11 +77,11 @@ def write_csv(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
     """Write one line per object, then their mean; the columns are named as in DAVIS's own files.
 
     Args:
-        path: The file to write, whole or not at all.
-        sequences: The scores of at least one sequence; J and F are written as fractions of 1.
+        path: the file to write, whole or not at all.
+        sequences: the scores of at least one sequence; J and F are written as fractions of 1.
 
     Raises:
-        InputError: There is no sequence, or the file cannot be written.
+        InputError: there is no sequence, or the file cannot be written.
     """
     rows = _rows(sequences)
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
@@ -95,11 +95,11 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
     """Write the statistics and the values of every frame.
 
     Args:
-        path: The file to write, whole or not at all; ``read_json`` reads it back.
-        sequences: The scores of at least one sequence; J and F are written as fractions of 1.
+        path: the file to write, whole or not at all; ``read_json`` reads it back.
+        sequences: the scores of at least one sequence; J and F are written as fractions of 1.
 
     Raises:
-        InputError: There is no sequence, or the file cannot be written.
+        InputError: there is no sequence, or the file cannot be written.
     """
     document = {
         "mean": _mean(sequences),
@@ -113,13 +113,13 @@ def read_json(path: str | Path) -> list[SequenceScores]:
     """Read the scores that ``write_json`` wrote, for example to go on with a longer run.
 
     Args:
-        path: The file.
+        path: the file.
 
     Returns:
         The scores of every sequence in it, exactly as they were written.
 
     Raises:
-        InputError: The file cannot be read, holds something else, or was changed.
+        InputError: the file cannot be read, holds something else, or was changed.
     """
     sequences = read_record(Path(path), "scores as innerloop-vos writes them").get("sequences")
     try:

@@ -16,8 +16,8 @@ class ObjectScores:
     """J and F of one object, frame by frame.
 
     Attributes:
-        id: The object's id in the annotations.
-        frames: Names of the frames that count, in order.
+        id: the object's id in the annotations.
+        frames: names of the frames that count, in order.
         region: J on each of them.
         contour: F on each of them.
     """
@@ -42,12 +42,12 @@ class SequenceScores:
     """The scores of one sequence.
 
     Attributes:
-        name: Name of the sequence.
-        length: Number of its frames, those that do not count included.
-        objects: The scores of its objects, in order of appearance and id; empty where it has no
+        name: name of the sequence.
+        length: number of its frames, those that do not count included.
+        objects: the scores of its objects, in order of appearance and id; empty where it has no
             annotations to score against.
-        seconds: Time that the segmentation of all frames took; None where it was not measured.
-        masks: Digest of the files of the masks that were scored; None where it was not taken.
+        seconds: time that the segmentation of all frames took; None where it was not measured.
+        masks: digest of the files of the masks that were scored; None where it was not taken.
     """
 
     name: str
@@ -73,20 +73,20 @@ def score_sequence(
     and the last frame. Frames without an annotation are left out too.
 
     Args:
-        name: Name of the sequence.
-        frames: Name of every frame.
-        predictions: The (H, W) uint8 mask of object ids predicted for every frame; None where there
+        name: name of the sequence.
+        frames: name of every frame.
+        predictions: the (H, W) uint8 mask of object ids predicted for every frame; None where there
             is none, which only a frame that does not count may have.
-        truths: The annotated (H, W) uint8 mask of every frame, or None where there is none.
-        single_object: Take all nonzero ids as one object, as DAVIS 2016 does. Default False.
-        seconds: Time that the segmentation took, to be kept with the scores. Default None.
+        truths: the annotated (H, W) uint8 mask of every frame, or None where there is none.
+        single_object: take all nonzero ids as one object, as DAVIS 2016 does. Default False.
+        seconds: time that the segmentation took, to be kept with the scores. Default None.
 
     Returns:
         The scores of every annotated object.
 
     Raises:
-        NothingToScoreError: No annotated frame is left that counts.
-        InputError: A prediction is missing or differs in size from its annotation, or holds an
+        NothingToScoreError: no annotated frame is left that counts.
+        InputError: a prediction is missing or differs in size from its annotation, or holds an
             object that the annotations have not shown by then.
     """
     objects: dict[int, ObjectScores] = {}

@@ -17,9 +17,9 @@ class Statistics:
     """Mean, recall and decay of one measure.
 
     Attributes:
-        mean: Average over the frames.
-        recall: Fraction of the frames whose value is above 0.5.
-        decay: Mean of the first quarter of the frames minus mean of the last; negative where the
+        mean: average over the frames.
+        recall: fraction of the frames whose value is above 0.5.
+        decay: mean of the first quarter of the frames minus mean of the last; negative where the
             result gets better over time.
     """
 
@@ -32,14 +32,14 @@ def summarize(values: Sequence[float]) -> Statistics:
     """Summarize the values that a measure takes on the frames of one object.
 
     Args:
-        values: One value per frame, in order of time. As in the benchmark's own code, NaN is left
+        values: one value per frame, in order of time. As in the benchmark's own code, NaN is left
             out of mean and decay and counts as a miss in recall.
 
     Returns:
         Mean, recall and decay.
 
     Raises:
-        InputError: There is no value.
+        InputError: there is no value.
 
     Source:
         Perazzi et al., A Benchmark Dataset and Evaluation Methodology for Video Object
@@ -65,8 +65,8 @@ class Summary:
     """The statistics of both measures, of one object or averaged over several.
 
     Attributes:
-        region: Mean, recall and decay of J.
-        contour: Mean, recall and decay of F.
+        region: mean, recall and decay of J.
+        contour: mean, recall and decay of F.
     """
 
     region: Statistics
@@ -82,13 +82,13 @@ def average(summaries: Sequence[Summary]) -> Summary:
     """Average over objects, each of which counts the same however long its sequence is.
 
     Args:
-        summaries: One summary per object, at least one.
+        summaries: one summary per object, at least one.
 
     Returns:
         Their mean, number by number.
 
     Raises:
-        InputError: There is no summary.
+        InputError: there is no summary.
     """
     if not summaries:
         raise InputError("summaries should hold at least one object")

@@ -22,8 +22,8 @@ class Curve:
     """Figures over the iterations of a training.
 
     Args:
-        folder: For ``curve.json`` and ``curve.png``; it exists.
-        history: Records of the iterations before, each with ``"iteration"`` and figures.
+        folder: existing folder for ``curve.json`` and ``curve.png``.
+        history: records of the iterations before, each with ``"iteration"`` and figures.
         board: TensorBoard's writer, which gets what is added too.
     """
 
@@ -49,7 +49,7 @@ class Curve:
         """Write ``curve.json`` and, a panel a group, ``curve.png``.
 
         Raises:
-            InputError: The folder cannot be written to.
+            InputError: the folder cannot be written to.
         """
         with atomic_path(self.folder / CURVE[0]) as temporary:
             temporary.write_text(json.dumps(self.history, indent=1) + "\n", encoding="utf-8")
@@ -62,8 +62,8 @@ def open_board(folder: Path, first: int) -> "SummaryWriter":
     """Open TensorBoard's log of a training.
 
     Args:
-        folder: For the log, which is added to.
-        first: The iteration that comes next; what an earlier run logged from there on is hidden.
+        folder: folder of the log, which is appended to.
+        first: the iteration that comes next; what an earlier run logged from there on is hidden.
 
     Raises:
         InputError: TensorBoard is not installed.

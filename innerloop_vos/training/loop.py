@@ -76,7 +76,7 @@ class Training(ABC):
         """Continue from a ``state_dict``.
 
         Raises:
-            InputError: It is of a training with other settings; the message names them.
+            InputError: the checkpoint was made with other settings; the message names them.
         """
         for name, settings in self.configuration().items():
             check_settings(settings, state[name])
@@ -100,14 +100,14 @@ def run(
     evaluates and writes.
 
     Args:
-        training: What to train; the same in every process.
-        out: Folder for ``checkpoint.pt``, ``curve.json``, ``curve.png`` and the weights.
-        iterations: Number of steps in all, those before a resumed checkpoint included.
-        every: Steps between two evaluations, each followed by a checkpoint.
-        resume: Continue from the checkpoint in ``out``. The weights come out the same to the bit
+        training: the training to run; the same in every process.
+        out: folder for ``checkpoint.pt``, ``curve.json``, ``curve.png`` and the weights.
+        iterations: number of steps in all, those before a resumed checkpoint included.
+        every: steps between two evaluations, each followed by a checkpoint.
+        resume: continue from the checkpoint in ``out``. The weights come out the same to the bit
             as those of a training that was never interrupted.
-        tensorboard: Log the curve and pictures for TensorBoard too, in ``tensorboard``.
-        record: What the training was started with, see `innerloop_vos.runs.folder.describe`; a
+        tensorboard: log the curve and pictures for TensorBoard too, in ``tensorboard``.
+        record: what the training was started with, see `innerloop_vos.runs.folder.describe`; a
             checkpoint is only resumed with the same. Default: nothing.
 
     Returns:
@@ -182,9 +182,9 @@ def cosine_rate(iteration: int, iterations: int, *, warmup: int) -> float:
     """Return the factor of the learning rate: a linear rise, then half a cosine down to zero.
 
     Args:
-        iteration: The step about to be taken, counted from 0.
-        iterations: Number of steps in all.
-        warmup: Number of steps of the rise.
+        iteration: the step about to be taken, counted from 0.
+        iterations: number of steps in all.
+        warmup: number of steps of the rise.
 
     Source:
         Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
@@ -200,11 +200,11 @@ def check_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Check that a checkpoint is of a training with the same settings.
 
     Args:
-        ours: The settings of this training, by name.
-        theirs: Those in the checkpoint.
+        ours: the settings of this training, by name.
+        theirs: the settings in the checkpoint.
 
     Raises:
-        InputError: Some differ; it names them with what they were.
+        InputError: some differ; it names them with what they were.
     """
     if changed := [name for name in ours if ours[name] != theirs.get(name)]:
         was = ", ".join(f"{name} {theirs.get(name)}" for name in changed)
@@ -222,7 +222,7 @@ def _check(losses: Figures, done: int) -> None:
 
 
 def _save(training: Training, path: Path, progress: dict[str, Any], record: Record) -> None:
-    # The generators, a row a process, are part of the state: a resumed training draws the same
+    # The generators, one row per process, are part of the state: a resumed training draws the same
     # batches.
     generators = processes.gather(torch.get_rng_state())
     if processes.rank() == 0:

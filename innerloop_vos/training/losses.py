@@ -14,7 +14,7 @@ def lovasz_sigmoid(logits: Tensor, masks: Tensor) -> Tensor:
     over calls for the mean of the losses of the images.
 
     Args:
-        logits: of the object, any shape.
+        logits: logits of the object, any shape.
         masks: 1 on the object and 0 elsewhere, same shape.
 
     Returns:
@@ -32,7 +32,7 @@ def lovasz_hinge(logits: Tensor, masks: Tensor) -> Tensor:
     """Lovász hinge loss, averaged over images.
 
     Args:
-        logits: of the object, shape (N, *any).
+        logits: logits of the object, shape (N, *any).
         masks: share of the object in each pixel, 0 to 1, same shape; pixels of 255 are ignored.
 
     Returns:

@@ -23,13 +23,13 @@ def connected(device: torch.device) -> Iterator[torch.device]:
     """Connect the processes that `torchrun` started, if it did, while the block runs.
 
     Args:
-        device: Where to train; `cuda` gives every process of a machine its own GPU.
+        device: where to train; `cuda` gives every process of a machine its own GPU.
 
     Yields:
         The device of this process.
 
     Raises:
-        InputError: There are several processes, but Accelerate is not installed, or `device` is
+        InputError: there are several processes, but Accelerate is not installed, or `device` is
             one GPU for all of them.
     """
     started = int(os.environ.get("WORLD_SIZE", "1"))
@@ -71,7 +71,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     differentiate through gradients.
 
     Args:
-        parameters: All that a step changes, in the same order in every process, of one dtype. One
+        parameters: all that a step changes, in the same order in every process, of one dtype. One
             without a gradient counts as zero where another process has one for it.
     """
     if count() == 1:

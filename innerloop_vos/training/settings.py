@@ -11,13 +11,13 @@ def require(settings: object, names: str, should: str, fine: Callable[[Any], boo
     """Check settings that have the same range.
 
     Args:
-        settings: Has them as attributes.
-        names: Of the settings, between spaces.
-        should: The range in words.
-        fine: Whether a value is in it.
+        settings: object with these settings as attributes.
+        names: names of the settings, separated by spaces.
+        should: the range in words.
+        fine: whether a value is in it.
 
     Raises:
-        InputError: One is not; the message names it.
+        InputError: one is not; the message names it.
     """
     for name in names.split():
         value = getattr(settings, name)

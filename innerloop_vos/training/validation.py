@@ -16,8 +16,8 @@ class Validation:
     """What a training measures itself on.
 
     Args:
-        clips: Annotated clips, which are segmented from their first masks.
-        frames: How many frames of each, from the first.
+        clips: annotated clips, which are segmented from their first masks.
+        frames: how many frames of each, from the first.
     """
 
     clips: Sequence[Clip]
@@ -27,15 +27,15 @@ class Validation:
         """Segment the clips and measure J and F.
 
         Args:
-            segmenter: Starts every clip anew.
-            boxes: Whether it starts from the box around each first mask.
+            segmenter: segmenter that is started anew on every clip.
+            boxes: whether it starts from the box around each first mask.
 
         Returns:
             The means over all objects as "held out/J" and "held out/F", and the J of every clip;
             empty if there are no clips.
 
         Raises:
-            InputError: A clip has no annotation of its first frame.
+            InputError: a clip has no annotation of its first frame.
         """
         scores = [self.score(segmenter, clip, boxes=boxes) for clip in self.clips]
         if not scores:

@@ -1,4 +1,4 @@
-"""The built-in suites, one problem a file; importing this package registers them."""
+"""The built-in suites, one problem per file; importing this package registers them."""
 
 from innerloop.compare.registry import add_suite
 from innerloop.compare.suites import conv, few_shot, hyperparameters, quadratic, ridge, sinusoid

@@ -31,7 +31,7 @@ def conv_suite(kind: str, frames: Frames, steps: int, regularization: float) -> 
     """Fit a filter to a support frame; the outer loss is its squared error on a query frame.
 
     Args:
-        kind: what the features are, for the description.
+        kind: kind of features, for the description.
         frames: support and query frame.
         steps: inner steps.
         regularization: λ as a multiple of the features' mean square summed over pixels, so that
@@ -63,12 +63,12 @@ def random_features(quick: bool) -> Suite:
 
 
 def features_of_file(path: Path, quick: bool) -> Suite:
-    """On features and targets of a user's own.
+    """On the user's own features and targets.
 
     Args:
         path: a NumPy archive (.npz) with `features` (2, C, H, W) and `targets` (2, D, H, W): a
-            frame to fit to and a frame to judge by.
-        quick: few steps.
+            frame for fitting and a frame for testing.
+        quick: take few steps.
 
     Raises:
         InputError: the file cannot be read, or holds something else.

@@ -15,7 +15,7 @@ from innerloop.compare.suites.random import normal
 TASKS, WAYS, SHOTS = 2, 5, 1
 WIDTHS = (8, 32, 64)
 
-# Norm layers of the batch at hand, by the channels and the side of what enters them.
+# Norm layers by the statistics of the batch, given the channels and the side of their input.
 NORMS: dict[str, Callable[[int, int], nn.Module]] = {
     "none": lambda width, side: nn.Identity(),
     "batchnorm": lambda width, side: nn.BatchNorm2d(width, track_running_stats=False),
@@ -29,8 +29,8 @@ NORMS: dict[str, Callable[[int, int], nn.Module]] = {
 def factory(width: int, norm: str) -> Factory:
     """The suite of a net's width and norm layer.
 
-    In single precision, the winner of a max pooling may change with the rounding, and with it the
-    meta-gradient by a jump; in double precision that is rare.
+    In single precision, rounding may change the winner of a max pooling, and the meta-gradient then
+    jumps; in double precision that is rare.
 
     Source:
         Finn et al., Model-Agnostic Meta-Learning, ICML 2017, section 5.2 (the net); their inputs
@@ -68,7 +68,7 @@ def _net(width: int, norm: str, side: int) -> nn.Module:
             ]
             channels, side = width, side // 2
         net = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, WAYS)).double()
-        # As after some training: at their defaults, affine parameters hide errors.
+        # As after some training: the default affine parameters hide errors.
         with torch.no_grad():
             for parameter in net.parameters():
                 parameter.add_(0.1 * torch.randn_like(parameter))
@@ -76,7 +76,7 @@ def _net(width: int, norm: str, side: int) -> nn.Module:
 
 
 def _tasks(side: int) -> tuple[Tensor, ...]:
-    """A pattern a class, seen in noise; support and query have the same number of images."""
+    """One pattern per class, in noise; support and query have the same number of images."""
     patterns = normal(TASKS, 1, WAYS, 1, side, side, seed=1)
     images = patterns + normal(TASKS, 2 * SHOTS, WAYS, 1, side, side, seed=2)
     support, query = images[:, :SHOTS].flatten(1, 2), images[:, SHOTS:].flatten(1, 2)

@@ -15,7 +15,7 @@ CONDITION = 30.0
 def suite(quick: bool) -> Suite:
     """½ p'Hp − b'p, with b the meta-parameter and the outer loss ½ |p − c|²."""
     steps = 10 if quick else 30
-    # The greatest eigenvalue of H is 1.
+    # The max eigenvalue of H is 1.
     momentum = ((CONDITION**0.5 - 1) / (CONDITION**0.5 + 1)) ** 2
     return bilevel_suite(
         f"quadratic of {SIZE} parameters, condition {CONDITION:.0f}",

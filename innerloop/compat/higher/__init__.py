@@ -39,10 +39,10 @@ def innerloop_ctx(
     `torch.backends.cudnn.flags(enabled=False)`.
 
     Args:
-        model: stays as it is, buffers included.
-        opt: an optimizer of (some of) its parameters; stays as it is.
-        device, copy_initial_weights: as of `monkeypatch`.
-        override: as of `DifferentiableOptimizer`.
+        model: not changed, buffers included.
+        opt: an optimizer of all or some of its parameters; not changed.
+        device, copy_initial_weights: see `monkeypatch`.
+        override: see `DifferentiableOptimizer`.
         track_higher_grads: keep the parameters of all steps and the graph between them. Without
             it no gradient reaches the initial ones. Default True.
 

@@ -1,4 +1,4 @@
-"""What every differentiable optimizer does, whatever its update rule."""
+"""The common part of all differentiable optimizers."""
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -24,12 +24,12 @@ class DifferentiableOptimizer(ABC):
     Subclasses implement `_update`; `register_optim` makes them known.
 
     Args:
-        other: the optimizer whose settings and state are taken over; stays as it is.
+        other: the optimizer whose settings and state are copied; not changed.
         reference_params: parameters of the original model, in order.
         fmodel: functional module whose parameters `step` replaces. Default: none, `step` needs
             `params`.
-        device: where the state goes. Default: where it is.
-        override: settings by name: a list of one value, or of one a parameter group. Tensors
+        device: device of the state. Default: unchanged.
+        override: settings by name: a list of one value, or one per parameter group. Tensors
             receive the outer gradient.
         grad_callback: maps the list of gradients (None where the loss does not depend on a
             parameter) to the list used in their place. Default: nothing.
@@ -38,7 +38,7 @@ class DifferentiableOptimizer(ABC):
 
     Attributes:
         param_groups: settings and latest parameters, as of `torch.optim`.
-        state: for every group, what is remembered of each of its parameters by position.
+        state: for every group, the state of each of its parameters, by position.
 
     Raises:
         ValueError: a parameter of the optimizer is sparse, or not among the reference parameters.
@@ -93,15 +93,15 @@ class DifferentiableOptimizer(ABC):
             loss: scalar, computed from the latest parameters.
             params: the parameters that `loss` was computed from. Default: those of the functional
                 module.
-            override: settings from this step on, as of the class.
-            grad_callback: in place of that of the class, for this step.
+            override: settings from this step on; see the class.
+            grad_callback: replaces the callback of the class in this step.
             kwargs: handed to `_update`.
 
         Returns:
             The next parameters, which the functional module has, too.
 
         Raises:
-            ValueError: neither a functional module nor `params` is there.
+            ValueError: there is neither a functional module nor `params`.
         """
         self._apply(override)
         if params is not None:
@@ -138,7 +138,7 @@ class DifferentiableOptimizer(ABC):
 
         Args:
             grouped_grads: gradients of every group's parameters, None where there is none.
-            kwargs: what `step` was given beside its own arguments.
+            kwargs: further arguments that `step` was given.
         """
 
     def state_dict(self) -> dict[str, Any]:

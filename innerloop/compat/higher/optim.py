@@ -1,4 +1,4 @@
-"""Differentiable optimizers and how to get one, as of `higher.optim`."""
+"""Differentiable optimizers and how to get one, like `higher.optim`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -77,7 +77,7 @@ def get_diff_optim(
     """The differentiable version of an optimizer, with its settings and state.
 
     Args:
-        opt: the optimizer; stays as it is.
+        opt: the optimizer; not changed.
         reference_params: parameters of the model that it optimizes, in order.
         fmodel, device, override, grad_callback, track_higher_grads: as of
             `DifferentiableOptimizer`.
@@ -123,7 +123,7 @@ def create_diff_optim(
 
     Args:
         opt_type: a class of `torch.optim`, or one that was registered.
-        opt_kwargs: its settings. Default: its own defaults.
+        opt_kwargs: settings of the optimizer. Default: its own defaults.
         params: tensors shaped like those it will update, or parameter groups of such, in the order
             of the parameters of a step. Default: those of `fmodel`.
         fmodel, device, override, grad_callback, track_higher_grads: as of
@@ -159,11 +159,11 @@ def create_diff_optim(
 def get_trainable_opt_params(
     opt: torch.optim.Optimizer, device: torch.device | None = None
 ) -> Override:
-    """The settings of an optimizer as tensors that train.
+    """The settings of an optimizer as trainable tensors.
 
     Args:
         opt: the optimizer.
-        device: where the tensors go. Default: torch's.
+        device: device of the tensors. Default: torch's.
 
     Returns:
         An `override` of every setting that is a number (not a switch), or a tuple of numbers.
@@ -187,7 +187,7 @@ def apply_trainable_opt_params(opt: torch.optim.Optimizer, override: Override) -
 
     Args:
         opt: the optimizer, whose parameter groups change.
-        override: learned settings, as of `get_trainable_opt_params`.
+        override: learned settings, as `get_trainable_opt_params` returns them.
 
     Raises:
         ValueError: a setting is unknown to the optimizer, or a tuple of another length.
@@ -198,7 +198,7 @@ def apply_trainable_opt_params(opt: torch.optim.Optimizer, override: Override) -
             return tuple(plain(*pair) for pair in zip(value, before, strict=True))
         if not isinstance(value, Tensor):
             return value
-        # What was not learned keeps its type, and its digits beyond single precision.
+        # Settings that were not learned keep their type and their digits beyond single precision.
         unchanged = _is_number(before) and torch.equal(value, value.new_tensor(before))
         return before if unchanged else value.item()
 

@@ -1,4 +1,4 @@
-"""Modules whose parameters are tracked over time, as of `higher.patch`."""
+"""Modules whose parameters are tracked over time, like `higher.patch`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
@@ -15,7 +15,7 @@ class FunctionalModule(nn.Module):
     """A module whose parameters are replaced rather than changed, and remembered over time.
 
     `monkeypatch` makes one. It is an instance of the class of the original module: indexing,
-    submodules, `state_dict` and methods of one's own all see the latest parameters.
+    submodules, `state_dict` and your own methods all see the latest parameters.
     """
 
     _slots: Slots
@@ -38,9 +38,9 @@ class FunctionalModule(nn.Module):
         """The parameters after a number of steps.
 
         Args:
-            recurse: as of `nn.Module.parameters`.
+            recurse: see `nn.Module.parameters`.
             time: 0 for the initial ones, -1 for the latest. Without track_higher_grads only the
-                latest are kept, and are those at time 0, too. Default: the latest.
+                latest are kept, also as those at time 0. Default: the latest.
 
         Raises:
             IndexError: fewer steps were taken.
@@ -79,7 +79,7 @@ class FunctionalModule(nn.Module):
         self._fast_params = [*self._fast_params, latest] if self._tracked else [latest]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        """A functional module of its own, starting from the latest parameters."""
+        """An independent functional module that starts from the latest parameters."""
         original: type[nn.Module] = type(self).__mro__[2]
         plain = original.__new__(original)
         own = ("_slots", "_fast_params", "_tracked")
@@ -88,7 +88,7 @@ class FunctionalModule(nn.Module):
         return _functional(copied, tracked=self._tracked)
 
 
-_MonkeyPatchBase = FunctionalModule  # the name in higher, which public code asks instances for
+_MonkeyPatchBase = FunctionalModule  # the name in higher, which public code checks instances for
 
 
 def monkeypatch(
@@ -100,8 +100,8 @@ def monkeypatch(
     """A functional version of a module; the module itself never changes, buffers included.
 
     Args:
-        module: what to copy.
-        device: where the copy goes. Default: where the module is.
+        module: the module to copy.
+        device: device of the copy. Default: that of the module.
         copy_initial_weights: start from copies that are leaves; otherwise gradients reach the
             parameters of `module`, as MAML needs. Default True.
         track_higher_grads: keep the parameters of all steps, and the graph between them. Default
@@ -138,7 +138,7 @@ def make_functional(
     """A functional version of a module that is given its parameters in every call.
 
     Args:
-        module: what to copy; stays as it is.
+        module: the module to copy; not changed.
         encapsulator: called with the functional module and `module`. Default: nothing.
 
     Returns:

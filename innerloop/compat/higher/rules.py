@@ -28,7 +28,7 @@ class SolverOptimizer(DifferentiableOptimizer):
     """A differentiable optimizer whose rule is that of a solver."""
 
     _names: ClassVar[tuple[str, ...]]
-    """What torch.optim calls the entries of the solver's memory."""
+    """The names in torch.optim of the entries of the solver's memory."""
 
     @abstractmethod
     def _solver(self, group: Group, step: int) -> GradientMethod:
@@ -49,10 +49,10 @@ class SolverOptimizer(DifferentiableOptimizer):
                 group["params"][place] = param + of_dense(rule, gradient)
 
     def _change(self, group: Group, state: dict[str, Any], param: Tensor, gradient: Tensor) -> Any:
-        """What a step adds to a parameter; the state takes what is remembered."""
+        """The change of a parameter in a step; the state is updated."""
         step = int(state.get("step", 0))
         solver = self._solver(group, step)
-        # Without higher gradients all of the direction is a constant, weight decay too.
+        # Without higher gradients the whole direction is a constant, including weight decay.
         at = _real(param if self._track_higher_grads else param.detach())
         first, spec = trees.flatten(solver.memory(at))
         memory = [
@@ -71,7 +71,7 @@ class SolverOptimizer(DifferentiableOptimizer):
         return self._rate(group, step) * _as(param, direction)
 
 
-_UNSEEN: Any = None  # gradient methods see nothing of the problem but its gradient
+_UNSEEN: Any = None  # gradient methods use only the gradient of the problem
 
 
 def _real(tensor: Tensor) -> Tensor:
@@ -106,8 +106,8 @@ class DifferentiableAdam(SolverOptimizer):
 
     @property
     def _names(self) -> tuple[str, ...]:  # type: ignore[override]
-        greatest = any(group["amsgrad"] for group in self.param_groups)
-        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if greatest else ()))
+        amsgrad = any(group["amsgrad"] for group in self.param_groups)
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
 
     def _solver(self, group: Group, step: int) -> GradientMethod:
         kind = AMSGrad if group["amsgrad"] else Adam
@@ -190,8 +190,8 @@ class DifferentiableRprop(SolverOptimizer):
 
     def _solver(self, group: Group, step: int) -> GradientMethod:
         shrink, grow = group["etas"]
-        least, most = group["step_sizes"]
-        return Rprop(group["lr"], shrink=shrink, grow=grow, least=least, most=most)
+        min_step, max_step = group["step_sizes"]
+        return Rprop(group["lr"], shrink=shrink, grow=grow, min_step=min_step, max_step=max_step)
 
     def _rate(self, group: Group, step: int) -> Any:
         return 1.0  # the sizes of the steps are in their directions

@@ -17,8 +17,8 @@ class DampenedDescent(GradientDescent):
     """Gradient descent with dampened momentum, as `torch.optim.SGD`.
 
     Args:
-        rate, momentum, nesterov, weight_decay: as of `GradientDescent`.
-        dampening: what the velocity lacks of each gradient after the first.
+        rate, momentum, nesterov, weight_decay: see `GradientDescent`.
+        dampening: share of each gradient after the first that the velocity leaves out.
     """
 
     def __init__(
@@ -43,34 +43,34 @@ class DampenedDescent(GradientDescent):
         return -ahead, velocity
 
 
-class _GreatestMoments(NamedTuple):
+class _MaxMoments(NamedTuple):
     mean: Tree
     square: Tree
-    greatest: Tree
+    max_square: Tree
 
 
 class AMSGrad(Adam):
-    """Adam that divides by the greatest average square so far.
+    """Adam that divides by the max of the average squares so far.
 
     Source:
         Reddi et al., On the Convergence of Adam and Beyond, ICLR 2018, algorithm 2.
     """
 
-    def memory(self, params: Tree) -> _GreatestMoments:  # type: ignore[override]
-        return _GreatestMoments(*(trees.zeros_like(params) for _ in range(3)))
+    def memory(self, params: Tree) -> _MaxMoments:  # type: ignore[override]
+        return _MaxMoments(*(trees.zeros_like(params) for _ in range(3)))
 
     def update(  # type: ignore[override]
-        self, gradient: Tree, memory: _GreatestMoments, step: int
-    ) -> tuple[Tree, _GreatestMoments]:
+        self, gradient: Tree, memory: _MaxMoments, step: int
+    ) -> tuple[Tree, _MaxMoments]:
         mean = average(memory.mean, gradient, self.beta1)
         square = average_square(memory.square, gradient, self.beta2)
-        greatest = trees.tree_map(torch.maximum, memory.greatest, square)
+        max_square = trees.tree_map(torch.maximum, memory.max_square, square)
         first = 1 - self.beta1 ** (step + 1)
         second = (1 - self.beta2 ** (step + 1)) ** 0.5
         direction = trees.tree_map(
-            lambda m, v: -(m / first) / (smooth_sqrt(v) / second + self.eps), mean, greatest
+            lambda m, v: -(m / first) / (smooth_sqrt(v) / second + self.eps), mean, max_square
         )
-        return direction, _GreatestMoments(mean, square, greatest)
+        return direction, _MaxMoments(mean, square, max_square)
 
 
 class AMSGradW(AdamW, AMSGrad):
@@ -160,11 +160,11 @@ class _Largest(NamedTuple):
 
 
 class Adamax(GradientMethod):
-    """Adam with the largest gradient so far in place of the average square.
+    """Adam with the max gradient so far in place of the average square.
 
     Args:
         rate: step length. Default 0.002.
-        beta1, beta2: factors of the average, and of the largest gradient. Default 0.9, 0.999.
+        beta1, beta2: factors of the average, and of the max gradient. Default 0.9, 0.999.
         eps: added to the absolute gradient. Default 1e-8.
         weight_decay: multiple of the parameters that is added to the gradient. Default 0.
 
@@ -213,7 +213,7 @@ class Rprop(GradientMethod):
         rate: length of the first step. Default 0.01.
         shrink, grow: factors where the sign of the gradient changed, and where it did not.
             Default 0.5, 1.2.
-        least, most: bounds of the step length. Default 1e-6, 50.
+        min_step, max_step: bounds of the step length. Default 1e-6, 50.
 
     Source:
         Riedmiller and Braun, A Direct Adaptive Method for Faster Backpropagation Learning, 1993.
@@ -225,15 +225,15 @@ class Rprop(GradientMethod):
         *,
         shrink: Hyperparameter = 0.5,
         grow: Hyperparameter = 1.2,
-        least: Hyperparameter = 1e-6,
-        most: Hyperparameter = 50.0,
+        min_step: Hyperparameter = 1e-6,
+        max_step: Hyperparameter = 50.0,
     ) -> None:
         super().__init__(rate)
         self.first = rate
         self.shrink = shrink
         self.grow = grow
-        self.least = least
-        self.most = most
+        self.min_step = min_step
+        self.max_step = max_step
 
     def memory(self, params: Tree) -> _Signs:
         first = trees.tree_map(lambda p: torch.ones_like(p) * self.first, params)
@@ -244,8 +244,8 @@ class Rprop(GradientMethod):
         kept_or_shrunk = torch.where(sign < 0, self.shrink, torch.ones_like(gradient))
         size = torch.clamp(
             memory.size * torch.where(sign > 0, self.grow, kept_or_shrunk),
-            torch.as_tensor(self.least, dtype=gradient.dtype, device=gradient.device),
-            torch.as_tensor(self.most, dtype=gradient.dtype, device=gradient.device),
+            torch.as_tensor(self.min_step, dtype=gradient.dtype, device=gradient.device),
+            torch.as_tensor(self.max_step, dtype=gradient.dtype, device=gradient.device),
         )
         kept = torch.where(sign < 0, 0.0, gradient)
         return -kept.sign() * size, _Signs(kept, size)

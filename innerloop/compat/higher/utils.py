@@ -1,4 +1,4 @@
-"""Nested structures and copies of parameters, as of `higher.utils`."""
+"""Nested structures and copies of parameters, like `higher.utils`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,12 +28,12 @@ def get_func_params(
     """Copies of a module's parameters that are leaves.
 
     Args:
-        module: stays as it is.
-        device: where the copies go. Default: where the parameters are.
+        module: not changed.
+        device: device of the copies. Default: that of the parameters.
         safe_copy: copy the memory too; otherwise the copies share it where they can. Default True.
 
     Returns:
-        One tensor a parameter, in order, which requires a gradient if the parameter does.
+        One tensor per parameter, in order, which requires a gradient if the parameter does.
     """
     return [_copy_tensor(param, safe_copy, device) for param in module.parameters()]
 

@@ -1,4 +1,4 @@
-"""Layers that transforms are made of, as of `learn2learn.nn`."""
+"""Layers for transforms, like `learn2learn.nn`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ __all__ = ["Flatten", "KroneckerLinear", "Lambda", "Scale"]
 
 
 class KroneckerLinear(nn.Module):
-    """A linear map of n·m entries with a Kronecker product as its matrix; at first the identity.
+    """A linear map of n·m entries whose matrix is a Kronecker product, initially the identity.
 
     It maps a matrix x to L·x·R + b, so a vector, its columns below each other, to (Rᵀ ⊗ L)·x + b.
 
@@ -20,7 +20,7 @@ class KroneckerLinear(nn.Module):
         bias: add the bias b. Default True.
         psd: use Lᵀ·L and Rᵀ·R in place of the factors, which makes the matrix positive
             semi-definite. Default False.
-        device: where the parameters are. Default: torch's.
+        device: device of the parameters. Default: torch's.
 
     Source:
         Jose et al., Kronecker Recurrent Units, ICML 2018.
@@ -91,8 +91,8 @@ class Scale(nn.Module):
     """Multiply every entry by a factor that is learned.
 
     Args:
-        shape: of the factors. Default: one for all entries.
-        alpha: the factors at first. Default 1.
+        shape: shape of the factors. Default: one for all entries.
+        alpha: initial factors. Default 1.
     """
 
     def __init__(self, shape: int | tuple[int, ...] | None = None, alpha: float = 1.0) -> None:

@@ -1,4 +1,4 @@
-"""Modules whose parameters are results of computations, as of `learn2learn.utils`."""
+"""Modules whose parameters are results of computations, like `learn2learn.utils`."""
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
@@ -21,8 +21,8 @@ def clone_module(module: Module, memo: dict[int, Any] | None = None) -> Module:
     BatchNorm are those of the module, no call of the copy changes the module.
 
     Args:
-        module: what to copy; stays as it is.
-        memo: what earlier calls copied, so that tensors shared between modules stay shared.
+        module: the module to copy; not changed.
+        memo: the copies of earlier calls, so that tensors shared between modules stay shared.
             Default: nothing.
 
     Returns:
@@ -46,8 +46,8 @@ def update_module(
         module: gets the new parameters; an ordinary module is left without `nn.Parameter`s.
         updates: the u of every parameter, ordered as `module.parameters()`; None leaves a
             parameter alone. Default: the attribute `update` of each, where there is one.
-        memo: what took the place of parameters in earlier calls, and does so again, so that
-            parameters shared between modules stay shared. This call adds its own. Default: nothing.
+        memo: the replacements of parameters in earlier calls, which are used again, so that
+            parameters shared between modules stay shared. This call adds its own. Default: none.
 
     Returns:
         The module itself.
@@ -72,11 +72,11 @@ def update_module(
 
 
 def detach_module(module: nn.Module, keep_requires_grad: bool = False) -> None:
-    """Cut a clone's parameters and buffers off their history, in place.
+    """Detach a clone's parameters and buffers from their history, in place.
 
     Args:
         module: the clone.
-        keep_requires_grad: let those that required a gradient do so again, as leaves. Default
+        keep_requires_grad: those that required a gradient require it again, as leaves. Default
             False.
     """
     for tensor in (*module.parameters(), *module.buffers()):
@@ -100,7 +100,7 @@ def clone_distribution(dist: Dist) -> Dist:
     """A copy of a distribution whose parameters are clones: gradients of it reach the original.
 
     Args:
-        dist: of `torch.distributions`; stays as it is.
+        dist: a distribution of `torch.distributions`; not changed.
 
     Returns:
         The copy.
@@ -110,10 +110,10 @@ def clone_distribution(dist: Dist) -> Dist:
 
 
 def detach_distribution(dist: Dist) -> Dist:
-    """Cut the parameters of a distribution off their history, in place.
+    """Detach the parameters of a distribution from their history, in place.
 
     Args:
-        dist: of `torch.distributions`; its parameters become constants.
+        dist: a distribution of `torch.distributions`; its parameters become constants.
 
     Returns:
         The distribution itself.
@@ -123,7 +123,7 @@ def detach_distribution(dist: Dist) -> Dist:
 
 
 def _changed(value: Any, change: Callable[[Tensor], Tensor], memo: dict[int, Any]) -> Any:
-    """A copy of what a distribution is made of, with other tensors, each made once."""
+    """A copy of a distribution's parts with other tensors, each made once."""
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, list):
@@ -131,7 +131,7 @@ def _changed(value: Any, change: Callable[[Tensor], Tensor], memo: dict[int, Any
     if isinstance(value, Tensor):
         memo[id(value)] = change(value)
     elif isinstance(value, Distribution | Transform):
-        # Known before its parts are: a transform and its inverse refer to each other.
+        # Registered before its parts: a transform and its inverse refer to each other.
         copied = memo[id(value)] = copy(value)
         parts = vars(value).items()
         copied.__dict__.update({name: _changed(part, change, memo) for name, part in parts})
@@ -142,7 +142,7 @@ def magic_box(x: Any) -> Any:
     """One, with the gradient of x: makes a surrogate loss of log-probabilities.
 
     Args:
-        x: log-probabilities; what is no tensor is returned as it is.
+        x: log-probabilities; anything but a tensor is returned as it is.
 
     Source:
         Foerster et al., DiCE: The Infinitely Differentiable Monte Carlo Estimator, ICML 2018.

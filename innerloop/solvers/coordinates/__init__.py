@@ -1,4 +1,4 @@
-"""Coordinates in which steps along gradients of linear least squares cost least."""
+"""Coordinates in which steps along gradients of linear least squares are cheapest."""
 
 from torch import Tensor
 
@@ -12,13 +12,13 @@ from innerloop.solvers.coordinates.primal import PrimalCoordinates
 def cheapest(
     problem: RidgeProblem, init: Tensor, steps: int, prediction: Tensor | None = None
 ) -> Coordinates:
-    """The coordinates in which that many steps along gradients cost least.
+    """The coordinates in which that many steps along gradients are cheapest.
 
     Args:
         problem: what is minimised.
         init: parameters to start from.
         steps: how many steps will be taken.
-        prediction: what the problem predicts at `init`, if that is known. Default: it is computed.
+        prediction: prediction at `init`, if that is known. Default: it is computed.
     """
     gram = problem.dual_gram(init, steps)
     if gram is not None and isinstance(problem, ConvLeastSquares):

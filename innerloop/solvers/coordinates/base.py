@@ -1,8 +1,8 @@
 """Linear least squares in coordinates that suit steps along gradients.
 
-Every vector goes together with its prediction here: sums of vectors then have theirs for nothing,
-and a gradient comes with the response along it. A solver that
-takes nothing but sums and inner products sees a problem like any other.
+Every vector carries its prediction here: sums of vectors then have their predictions for free, and
+a gradient comes with its response. A solver that only takes sums and inner products sees an
+ordinary problem.
 """
 
 from abc import abstractmethod
@@ -33,7 +33,7 @@ class Coordinates(QuadraticProblem, TransformedProblem):
 
         Args:
             response: r, in the form that `residual` and `response` give.
-            vector: in these coordinates.
+            vector: vector in these coordinates.
         """
 
     @abstractmethod

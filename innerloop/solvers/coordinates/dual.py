@@ -1,6 +1,6 @@
 """Linear least squares in the span of the start and the rows of the linear map.
 
-Responses are rows of pixels here, one column an output: the Gram matrix multiplies these fastest.
+Responses are rows of pixels here, one column per output, which the Gram matrix multiplies fastest.
 """
 
 from typing import NamedTuple
@@ -26,15 +26,15 @@ class DualVector(NamedTuple):
 class DualCoordinates(Coordinates):
     """The span of the start and the rows of the linear map A, which no gradient leaves.
 
-    The gradient at a · init + A'β is λ a · init + A'(W² residual + λ β), and its prediction takes
-    but the Gram matrix AA': for fewer rows than columns the cheaper one to multiply with. `pull`
-    takes r in the form W² r.
+    The gradient at a · init + A'β is λ a · init + A'(W² residual + λ β), and its prediction needs
+    only the Gram matrix AA', which is cheaper to multiply with if there are fewer rows than
+    columns. `pull` takes r in the form W² r.
 
     Args:
         problem: the problem.
         gram: AA' of one output, shape (*batch, rows, rows).
         init: parameters to start from.
-        prediction: of `init`. Default: it is computed.
+        prediction: prediction at `init`. Default: it is computed.
 
     Source:
         Schölkopf et al., A Generalized Representer Theorem, COLT 2001.
@@ -77,7 +77,7 @@ class DualCoordinates(Coordinates):
 
     def dot(self, a: DualVector, b: DualVector) -> Tensor:
         product = self.problem.dot(a.dual, b.prediction) + a.share * b.along_init
-        # Rounding must not make a square negative.
+        # Rounding must not make a squared norm negative.
         return product.clamp(min=0.0) if a is b else product
 
     def residual(self, params: DualVector) -> tuple[Tensor, Tensor]:

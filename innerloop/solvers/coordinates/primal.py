@@ -22,7 +22,7 @@ class PrimalCoordinates(Coordinates):
     Args:
         problem: the problem.
         init: parameters to start from.
-        prediction: of `init`. Default: it is computed.
+        prediction: prediction at `init`. Default: it is computed.
     """
 
     def __init__(

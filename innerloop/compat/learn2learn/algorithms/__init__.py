@@ -1,4 +1,4 @@
-"""Wrappers that adapt a clone of a module, as of `learn2learn.algorithms`."""
+"""Wrappers that adapt a clone of a module, like `learn2learn.algorithms`."""
 
 from innerloop.compat.learn2learn.algorithms.base_learner import BaseLearner
 from innerloop.compat.learn2learn.algorithms.gbml import GBML

@@ -1,4 +1,4 @@
-"""What every wrapper does, as of `learn2learn.algorithms.base_learner`."""
+"""The common part of the wrappers, like `learn2learn.algorithms.base_learner`."""
 
 from typing import Any, Self
 
@@ -9,14 +9,15 @@ from innerloop.compat.gradients import check_dense, gradients
 
 
 class BaseLearner(nn.Module):
-    """A module in a wrapper that is called as the module is and has its attributes.
+    """A wrapper of a module that is called like the module and has its attributes.
 
     `copy.deepcopy` of an adapted clone gives one that starts from the values it has reached.
 
     Args:
         module: the module.
         first_order: take the gradients of adaptation as constants. Default False.
-        allow_unused: let losses not depend on some parameters, which then stay. Default False.
+        allow_unused: allow losses that do not depend on some parameters, which then stay as they
+            are. Default False.
 
     Raises:
         ValueError: a parameter is sparse.
@@ -48,7 +49,7 @@ class BaseLearner(nn.Module):
         return self.module(*args, **kwargs)
 
     def _clone(self, **settings: Any) -> Self:
-        """A clone, with those settings that are not None in place of one's own."""
+        """A clone; settings that are not None replace its own."""
         cloned = copy_module(self, clone, clone)
         for name, value in settings.items():
             if value is not None:

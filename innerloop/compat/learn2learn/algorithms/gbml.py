@@ -1,4 +1,4 @@
-"""Meta-learning with learned updates, as of `learn2learn.algorithms.gbml`."""
+"""Meta-learning with learned updates, like `learn2learn.algorithms.gbml`."""
 
 from typing import Self
 
@@ -21,7 +21,8 @@ class GBML(BaseLearner):
         lr: multiple of the updates. Default 1.
         adapt_transform: let `adapt` take a gradient step on the transforms first. Default False.
         first_order: take the gradients of adaptation as constants. Default False.
-        allow_unused: let losses not depend on some parameters, which then stay. Default False.
+        allow_unused: allow losses that do not depend on some parameters, which then stay as they
+            are. Default False.
         allow_nograd: accepted for compatibility: parameters that do not require a gradient stay as
             they are in any case.
 
@@ -56,7 +57,7 @@ class GBML(BaseLearner):
 
         Args:
             loss: scalar, computed with this clone.
-            first_order, allow_nograd, allow_unused: as of the class. Default: those of the clone.
+            first_order, allow_nograd, allow_unused: see the class. Default: those of the clone.
         """
         second = not chosen(first_order, self.first_order)
         if self.adapt_transform:
@@ -89,7 +90,7 @@ class GBML(BaseLearner):
         """A copy to adapt; gradients of its losses reach the parameters of this one.
 
         Args:
-            first_order, allow_unused, allow_nograd, adapt_transform: as of the class. Default:
+            first_order, allow_unused, allow_nograd, adapt_transform: see the class. Default:
                 those of this one.
         """
         return self._clone(

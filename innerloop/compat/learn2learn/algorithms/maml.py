@@ -1,4 +1,4 @@
-"""Model-agnostic meta-learning, as of `learn2learn.algorithms.maml`."""
+"""Model-agnostic meta-learning, like `learn2learn.algorithms.maml`."""
 
 from collections.abc import Iterable
 from typing import Self
@@ -19,8 +19,8 @@ class MAML(BaseLearner):
         model: the module to adapt.
         lr: length of the steps; a number or a tensor.
         first_order: take the gradients of adaptation as constants. Default False.
-        allow_unused: let losses not depend on some parameters, which then stay. Default: as
-            `allow_nograd`.
+        allow_unused: allow losses that do not depend on some parameters, which then stay as they
+            are. Default: `allow_nograd`.
         allow_nograd: sets the default of `allow_unused`. Parameters that do not require a gradient
             stay as they are in any case; learn2learn 0.2.0 fails on them unless it is set.
 
@@ -51,7 +51,7 @@ class MAML(BaseLearner):
 
         Args:
             loss: scalar, computed with this clone.
-            first_order, allow_unused, allow_nograd: as of the class. Default: those of the clone.
+            first_order, allow_unused, allow_nograd: see the class. Default: those of the clone.
         """
         if allow_unused is None and allow_nograd:
             allow_unused = True
@@ -67,7 +67,7 @@ class MAML(BaseLearner):
         """A copy to adapt; gradients of its losses reach the parameters of this one.
 
         Args:
-            first_order, allow_unused, allow_nograd: as of the class. Default: those of this one.
+            first_order, allow_unused, allow_nograd: see the class. Default: those of this one.
         """
         return self._clone(
             first_order=first_order, allow_unused=allow_unused, allow_nograd=allow_nograd

@@ -1,4 +1,4 @@
-"""Meta-SGD, as of `learn2learn.algorithms.meta_sgd`."""
+"""Meta-SGD, like `learn2learn.algorithms.meta_sgd`."""
 
 from collections.abc import Iterable
 from typing import Any, Self
@@ -18,9 +18,9 @@ class MetaSGD(BaseLearner):
 
     Args:
         model: the module to adapt.
-        lr: value of all rates at first. Default 1.
+        lr: initial value of all rates. Default 1.
         first_order: take the gradients of adaptation as constants. Default False.
-        lrs: the rates, one tensor a parameter. Default: new ones.
+        lrs: the rates, one tensor per parameter. Default: new ones.
 
     Source:
         Li et al., Meta-SGD: Learning to Learn Quickly for Few-Shot Learning, 2017, algorithm 1.
@@ -43,7 +43,7 @@ class MetaSGD(BaseLearner):
 
         Args:
             loss: scalar, computed with this clone.
-            first_order: as of the class. Default: that of the clone.
+            first_order: see the class. Default: that of the clone.
         """
         found = self._gradients(loss, first_order)
         meta_sgd_update(self.module, self.lrs, found)

@@ -1,4 +1,4 @@
-"""Learned updates, as of `learn2learn.optim`."""
+"""Learned updates, like `learn2learn.optim`."""
 
 from innerloop.compat.learn2learn.optim import transforms
 from innerloop.compat.learn2learn.optim.learnable_optimizer import LearnableOptimizer

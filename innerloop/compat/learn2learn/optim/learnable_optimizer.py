@@ -1,4 +1,4 @@
-"""An optimizer that learns while it optimizes, as of `learn2learn.optim.learnable_optimizer`."""
+"""An optimizer that learns while it optimizes, like `learn2learn.optim.learnable_optimizer`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from innerloop.compat.learn2learn.optim.transforms import Transform
 class LearnableOptimizer(nn.Module):
     """Steps of transformed gradients, whose transforms get the gradient of the next loss.
 
-    Its `parameters()` are those of the transforms; hand them to an optimizer of their own.
+    Its `parameters()` are those of the transforms; give them to a separate optimizer.
 
     Args:
         model: gets the steps. After the first its parameters are results of computations.
@@ -40,8 +40,8 @@ class LearnableOptimizer(nn.Module):
         """Take a step with the attributes `grad` of the model's parameters.
 
         Args:
-            closure: computes the loss and the gradients again, as of `torch.optim`. Default: they
-                are there.
+            closure: computes the loss and the gradients again, as in `torch.optim`. Default: the
+                gradients exist already.
 
         Returns:
             What the closure returns.

@@ -1,4 +1,4 @@
-"""Gradients that pass through transforms, as of `learn2learn.optim`."""
+"""Gradients that pass through transforms, like `learn2learn.optim`."""
 
 from collections.abc import Iterable
 
@@ -34,7 +34,7 @@ class ParameterUpdate(nn.Module):
         """The update of every parameter, None where there is no gradient.
 
         Args:
-            loss, create_graph, retain_graph, allow_unused: as of `torch.autograd.grad`.
+            loss, create_graph, retain_graph, allow_unused: see `torch.autograd.grad`.
             parameters: ordered as those that the object was made for.
             allow_nograd: accepted for compatibility: parameters that do not require a gradient
                 have no update in any case.

@@ -1,4 +1,4 @@
-"""Transforms of gradients into updates, as of `learn2learn.optim.transforms`."""
+"""Transforms of gradients into updates, like `learn2learn.optim.transforms`."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,9 +44,9 @@ class ModuleTransform:
 
 
 class KroneckerTransform:
-    """Make a transform with factors for rows and columns, which are much smaller than one for all.
+    """Make a transform with factors for rows and columns, much smaller than one full matrix.
 
-    A weight of a convolution is a batch of matrices, one an output channel: input channels by
+    A weight of a convolution is a batch of matrices, one per output channel: input channels by
     entries of the kernel.
 
     Args:
@@ -74,10 +74,10 @@ class KroneckerTransform:
 
 
 class MetaCurvatureTransform(nn.Module):
-    """Multiply a gradient by a matrix along every axis; at first the identity.
+    """Multiply a gradient by a matrix along every axis, initially the identity.
 
     A gradient with fewer than two axes is multiplied entry by entry. All axes of a convolution's
-    kernel are one.
+    kernel count as one axis.
 
     Args:
         param: the parameter whose gradients it is for.
@@ -114,11 +114,11 @@ class MetaCurvatureTransform(nn.Module):
 
 
 class TransformDictionary:
-    """Make a transform of its own for each parameter.
+    """Make a separate transform for each parameter.
 
     Args:
-        dictionary: what makes the transform, by parameter. The gradients of others stay as they
-            are.
+        dictionary: the factory of the transform, by parameter. Gradients of other parameters are
+            not changed.
     """
 
     def __init__(self, dictionary: Mapping[Tensor, Callable[..., nn.Module]]) -> None:

@@ -1,4 +1,4 @@
-"""Updates of modules that can be differentiated, as of `learn2learn.optim.update_rules`."""
+"""Updates of modules that can be differentiated, like `learn2learn.optim.update_rules`."""
 
 from collections.abc import Iterable
 
