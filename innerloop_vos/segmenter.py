@@ -65,6 +65,7 @@ class Segmenter(ABC):
         probabilities: of the background and the objects in the latest frame, shape (1 + O, H, W).
         observation: what the method found there, before the objects were merged; None in the first
             frame.
+        from_boxes: whether the video's first masks were found in boxes.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -72,15 +73,18 @@ class Segmenter(ABC):
         self.ids: list[int] = []
         self.probabilities = torch.empty(0)
         self.observation: Observation | None = None
+        self.from_boxes = False
         self._size: tuple[int, int] | None = None
 
     @torch.no_grad()
-    def start(self, frame: Tensor, masks: Tensor) -> Tensor:
+    def start(self, frame: Tensor, masks: Tensor, *, from_boxes: bool = False) -> Tensor:
         """Begin a video.
 
         Args:
             frame: RGB, shape (3, H, W), uint8.
             masks: object ids (1 to 254, any of them), 0 for background, shape (H, W), uint8.
+            from_boxes: whether `mask_from_box` found them, so that they are less certain. Default
+                False.
 
         Returns:
             The masks as given.
@@ -93,6 +97,7 @@ class Segmenter(ABC):
         _check_tensor(masks, "masks", "(H, W)")
         check_mask(masks, (frame.shape[1], frame.shape[2]))
         self._size = (frame.shape[1], frame.shape[2])
+        self.from_boxes = from_boxes
         self.reset()
         return self._finish(self.encode(frame.to(self.device)), None, masks)
 
@@ -158,7 +163,12 @@ class Segmenter(ABC):
         Raises:
             NotImplementedError: the method has no such state.
         """
-        video = {"size": self._size, "ids": self.ids, "probabilities": self.probabilities}
+        video = {
+            "size": self._size,
+            "ids": self.ids,
+            "probabilities": self.probabilities,
+            "from_boxes": self.from_boxes,
+        }
         return video | {"learned": self.learned()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -167,6 +177,7 @@ class Segmenter(ABC):
         Args:
             state: of a segmenter with the same network and options.
         """
+        self.from_boxes = state["from_boxes"]
         self.reset()
         self._size, self.ids = state["size"], state["ids"]
         self.probabilities = state["probabilities"].to(self.device)

@@ -5,7 +5,7 @@ import torch
 from innerloop_vos.runs.states import read_state, write_state
 
 
-def check_goes_on(make, frames, masks, folder):
+def check_goes_on(make, frames, masks, folder, from_boxes=False):
     """Segment a clip, and again by new segmenters that go on behind each of its frames.
 
     Args:
@@ -13,6 +13,7 @@ def check_goes_on(make, frames, masks, folder):
         frames: frames (3, H, W).
         masks: masks (H, W) that are given, by the index of their frame.
         folder: for the states.
+        from_boxes: whether the first masks were found in boxes.
 
     Returns:
         The masks of all frames.
@@ -20,7 +21,10 @@ def check_goes_on(make, frames, masks, folder):
     whole, found = make(), []
     for index, frame in enumerate(frames):
         given = masks.get(index)
-        labels = whole.step(frame, given) if index else whole.start(frame, given)
+        if index:
+            labels = whole.step(frame, given)
+        else:
+            labels = whole.start(frame, given, from_boxes=from_boxes)
         found.append((labels, whole.probabilities))
         write_state(folder / f"{index}.pt", whole.state_dict())
     for begin in range(1, len(frames)):

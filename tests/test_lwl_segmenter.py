@@ -138,7 +138,7 @@ def test_a_box_gives_a_mask_and_the_settings_that_follow_it(clip):
     mask = segmenter.mask_from_box(frames[0], (40, 20, 60, 40))
     assert mask.shape == (90, 150)
     assert set(mask.unique().tolist()) <= {0, 1}
-    segmenter.start(frames[0], masks[0])
+    segmenter.start(frames[0], masks[0], from_boxes=True)
     learned = []
     for t in range(1, 5):
         before = segmenter.filters
@@ -404,26 +404,20 @@ def test_bad_options_are_named(options, name):
         changed(LWLOptions(), **options)
 
 
-def after_a_box(segmenter, frame):
-    """A segmenter that is about to begin from the mask found in a box."""
-    segmenter.mask_from_box(frame, (40, 20, 60, 40))
-    return segmenter
-
-
 @pytest.mark.parametrize(
-    "make",
+    ("make", "from_boxes"),
     [
-        lambda frame: small(),
-        lambda frame: small(search_factor=None, mirror=True),
-        lambda frame: small(first_weight=None, reach=1.0),
-        lambda frame: after_a_box(small(box=True), frame),
-        lambda frame: coloured(consensus=True),
-        lambda frame: coloured(consensus=True, presence=0.5),
+        (lambda: small(), False),
+        (lambda: small(search_factor=None, mirror=True), False),
+        (lambda: small(first_weight=None, reach=1.0), False),
+        (lambda: small(box=True), True),
+        (lambda: coloured(consensus=True), False),
+        (lambda: coloured(consensus=True, presence=0.5), False),
     ],
     ids=["released", "whole frame", "reach", "box", "consensus", "presence"],
 )
-def test_another_process_goes_on_to_the_same_bits(clip, tmp_path, make):
+def test_another_process_goes_on_to_the_same_bits(clip, tmp_path, make, from_boxes):
     frames, masks = clip
     given = {0: masks[0] * (masks[0] == 2), 2: masks[2]}  # the other object appears later
-    found = check_goes_on(lambda: make(frames[0]), frames, given, tmp_path)
+    found = check_goes_on(make, frames, given, tmp_path, from_boxes)
     assert len({labels.numpy().tobytes() for labels in found}) > 1

@@ -59,7 +59,7 @@ def test_a_ratio_of_zero_is_refused(davis, own):
 class FirstMask(Segmenter):
     """Gives the first mask for every frame."""
 
-    def start(self, frame, masks):
+    def start(self, frame, masks, *, from_boxes=False):
         self.first = masks
         return masks
 

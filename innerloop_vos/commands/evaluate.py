@@ -184,7 +184,7 @@ def _evaluate(
         raise InputError(f"sequence {sequence.name} has no annotation of its first frame")
     if boxes:
         mask = _from_boxes(segmenter, sequence.frames[0], mask)
-    clock = _Clock(segment_frames(segmenter, sequence.frames, {0: mask}))
+    clock = _Clock(segment_frames(segmenter, sequence.frames, {0: mask}, from_boxes=boxes))
     labels = tqdm(clock, sequence.name, len(sequence.frames), unit="frame")
     if folder.is_symlink():
         raise InputError(f"--out: {folder} is a link; take another folder")

@@ -77,15 +77,15 @@ def run(arguments: argparse.Namespace) -> None:
     segmenter = build_segmenter(arguments)
     out = prepare_output(arguments.out)
 
-    def first() -> Tensor:
-        labels = _from_boxes(segmenter, frames[0], boxes) if boxes else mask
+    def start(frame: Tensor) -> Tensor:
+        labels = _from_boxes(segmenter, frame, boxes) if boxes else mask
         print(describe(labels))
-        return labels
+        return segmenter.start(frame, labels, from_boxes=bool(boxes))
 
     record = describe_run(arguments, without=("input", "overlay"))
     record |= {"input": frames_digest(frames)}
     with locked(out):
-        segment_to(out, segmenter, frames, first, record)
+        segment_to(out, segmenter, frames, start, record)
         print(f"{len(frames)} masks in {out}")
         if arguments.overlay:
             pictures = tqdm(overlays(frames, out), "drawing", len(frames), unit="frame")

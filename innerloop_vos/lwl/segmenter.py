@@ -63,7 +63,7 @@ class LWLSegmenter(Segmenter):
     Args:
         network: the networks; moved to `device`.
         options: settings for videos that start from a mask. Default: the network's preset.
-        box_options: settings for the video that follows on `mask_from_box`. Default: likewise.
+        box_options: settings for videos whose first masks were found in boxes. Default: likewise.
         device: where the work is done. Default: the CPU.
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
             `torch.float16`. Default: that of the weights. The label encoder and the solver always
@@ -93,11 +93,9 @@ class LWLSegmenter(Segmenter):
         self._autocast = torch.autocast(
             self.device.type, dtype=autocast, enabled=autocast is not None
         )
-        self._from_box = False
 
     def reset(self) -> None:
-        self.options = self.box_options if self._from_box else self.mask_options
-        self._from_box = False
+        self.options = self.box_options if self.from_boxes else self.mask_options
         options = self.options
         memory = options.memory
         self.memory = TargetMemory(memory.capacity, memory.learning_rate, memory.first_weight)
@@ -109,7 +107,6 @@ class LWLSegmenter(Segmenter):
 
     def learned(self) -> dict[str, Any]:
         return {
-            "from_box": self.options is self.box_options,
             "memory": self.memory.state_dict(),
             "motions": [motion.state_dict() for motion in self.motions],
             "filters": self.filters,
@@ -117,8 +114,6 @@ class LWLSegmenter(Segmenter):
         }
 
     def relearn(self, state: dict[str, Any]) -> None:
-        self._from_box = state["from_box"]
-        self.reset()
         self.memory.load_state_dict(state["memory"], self.device)
         self.motions = [Motion.from_state(self.options, each) for each in state["motions"]]
         self.filters = state["filters"].to(self.device)
@@ -244,7 +239,6 @@ class LWLSegmenter(Segmenter):
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-        """Find the mask of the object in a box; the next video is tracked with `box_options`."""
         inside = mask_of_box(frame, box).to(self.device)
         if self.network.box_label_encoder is None:
             raise InputError("box: these weights have no box encoder; start from a mask instead")
@@ -254,7 +248,6 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             logits = self.network.segment_box(patch[None], there[None])
         mask = (region.paste(logits[0], (frame.shape[1], frame.shape[2])) > 0).byte()
-        self._from_box = True
         return (mask if mask.any() else inside).cpu()
 
 

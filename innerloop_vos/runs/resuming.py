@@ -28,7 +28,11 @@ _OFTEN = 20.0
 
 
 def segment_to(
-    out: Path, segmenter: Segmenter, frames: Frames, first: Callable[[], Tensor], record: Record
+    out: Path,
+    segmenter: Segmenter,
+    frames: Frames,
+    start: Callable[[Tensor], Tensor],
+    record: Record,
 ) -> None:
     """Segment a clip into one palette PNG a frame, `out/NAME.png`; all of them, or none.
 
@@ -40,7 +44,8 @@ def segment_to(
         out: The folder, which exists and no other process writes to.
         segmenter: The method.
         frames: The clip.
-        first: Returns the mask of its first frame, object ids of shape (H, W), uint8.
+        start: begins with the first frame, (3, H, W) uint8, and returns its mask, object ids of
+            shape (H, W), uint8.
         record: What this was started with, see `innerloop_vos.runs.folder.describe`.
 
     Raises:
@@ -61,7 +66,7 @@ def segment_to(
     sweep(folder)
     try:
         with signals.remembered() as interrupted:
-            _segment(folder, segmenter, frames, first, record, digests, interrupted)
+            _segment(folder, segmenter, frames, start, record, digests, interrupted)
             for name in frames.names:
                 path = folder / f"{name}.png"
                 if path.exists():  # or it was moved by a process that was killed then
@@ -78,7 +83,7 @@ def _segment(
     folder: Path,
     segmenter: Segmenter,
     frames: Frames,
-    first: Callable[[], Tensor],
+    start: Callable[[Tensor], Tensor],
     record: Record,
     digests: list[str],
     interrupted: Callable[[], bool],
@@ -89,7 +94,7 @@ def _segment(
     with bar:
         for index in range(len(digests), len(frames)):
             frame = frames[index]
-            labels = segmenter.step(frame) if index else segmenter.start(frame, first())
+            labels = segmenter.step(frame) if index else start(frame)
             path = folder / f"{frames.names[index]}.png"
             write_mask(path, labels)
             digests.append(digest([path]))

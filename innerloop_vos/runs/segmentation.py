@@ -14,7 +14,7 @@ from innerloop_vos.segmenter import Segmenter
 
 
 def segment_frames(
-    segmenter: Segmenter, frames: Frames, given: Mapping[int, Tensor]
+    segmenter: Segmenter, frames: Frames, given: Mapping[int, Tensor], *, from_boxes: bool = False
 ) -> Iterator[Tensor]:
     """Segment a clip frame by frame.
 
@@ -23,6 +23,7 @@ def segment_frames(
         frames: the clip.
         given: masks that the user drew, object ids of shape (H, W), uint8, by frame index; frames
             before the first of them have no object.
+        from_boxes: whether the first of them were found in boxes. Default False.
 
     Yields:
         Object ids of every frame, shape (H, W), uint8.
@@ -32,7 +33,7 @@ def segment_frames(
         if index < first:
             yield torch.zeros(frames.size, dtype=torch.uint8)
         elif index == first:
-            yield segmenter.start(frame, given[index])
+            yield segmenter.start(frame, given[index], from_boxes=from_boxes)
         else:
             yield segmenter.step(frame, given.get(index))
 

@@ -55,6 +55,6 @@ class Validation:
         frames = clip.frames[:count]
         if boxes:
             first = segmenter.mask_from_box(frames[0], mask_to_box(first))
-        found = [segmenter.start(frames[0], first)]
+        found = [segmenter.start(frames[0], first, from_boxes=boxes)]
         found += [segmenter.step(frame) for frame in frames[1:]]
         return score_sequence(clip.name, clip.frames.names[:count], found, truths)
