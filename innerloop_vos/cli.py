@@ -25,9 +25,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     # Importing torch takes seconds, and a signal would end it with a traceback.
     with signals.handled(signals.leave, for_good=argv is None):
+        from innerloop_vos.commands.parser import parse
+
+        arguments = parse(argv)
         from innerloop_vos.commands import program
 
-        return program.run(argv)
+        return program.run(arguments)
 
 
 if __name__ == "__main__":

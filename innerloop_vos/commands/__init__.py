@@ -1,1 +1,1 @@
-"""One module a command: `add_parser` declares its arguments, `run` does its work."""
+"""One module a command: `declare` declares its arguments, `run` does its work."""

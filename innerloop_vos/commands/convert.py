@@ -1,7 +1,6 @@
 """`innerloop-vos convert`: weights of other systems in the files of this one."""
 
 import argparse
-from typing import Any
 
 from torch import nn
 
@@ -10,10 +9,11 @@ from innerloop_vos.commands.outputs import check_outputs
 from innerloop_vos.lwl import load_released, save_lwl
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command, with a command of its own for every method."""
-    parser = commands.add_parser("convert", help="convert weights of a released system")
-    methods = parser.add_subparsers(title="methods", metavar="METHOD", required=True)
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare a command of its own for every method."""
+    methods = parser.add_subparsers(
+        title="methods", metavar="METHOD", required=True, parser_class=argparse.ArgumentParser
+    )
     lwl = methods.add_parser(
         "lwl",
         help="Learning What to Learn, for masks or for boxes",

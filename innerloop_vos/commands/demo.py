@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -29,13 +28,11 @@ _SHEET = "contact_sheet.png"
 _SHEET_FRAMES = 8
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command and its arguments."""
-    parser = commands.add_parser(
-        "demo",
-        help="segment and score a synthetic clip; needs no data",
-        description="Make a short clip of several moving objects, segment it from its first masks, "
-        "score the result, and draw it. Needs no network and no data.",
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.description = (
+        "Make a short clip of several moving objects, segment it from its first masks, "
+        "score the result, and draw it. Needs no network and no data."
     )
     parser.add_argument("--out", metavar="DIR", default="demo", help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another clip")

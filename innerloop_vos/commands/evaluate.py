@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,15 +45,13 @@ SETTINGS = "settings.json"
 SCORES = "scores.json"
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command and its arguments."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="segment a split of DAVIS and score it",
-        description="Segment every sequence from its first annotation into DIR/SEQ/00000.png, and "
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.description = (
+        "Segment every sequence from its first annotation into DIR/SEQ/00000.png, and "
         "print J, F and the speed; of sequences with only their first frame annotated, the speed "
         "alone. Run again with the same DIR, it goes on with the sequences that are not done yet; "
-        "DIR/scores.json keeps what is.",
+        "DIR/scores.json keeps what is."
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for masks and scores")
     add_dataset_arguments(parser)

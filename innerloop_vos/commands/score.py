@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 
@@ -14,13 +13,11 @@ from innerloop_vos.scoring import SequenceScores, score_results, table, write_cs
 _YEARS = {"davis2016": 2016, "davis2017": 2017}
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command and its arguments."""
-    parser = commands.add_parser(
-        "score",
-        help="measure J and F of masks",
-        description="Measure region similarity J and contour accuracy F of RESULTS/SEQ/00000.png "
-        "as the DAVIS benchmark does: without the first and the last frame.",
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.description = (
+        "Measure region similarity J and contour accuracy F of RESULTS/SEQ/00000.png "
+        "as the DAVIS benchmark does: without the first and the last frame."
     )
     parser.add_argument("results", metavar="RESULTS", help="folder with a folder per sequence")
     add_dataset_arguments(parser)

@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,14 +21,12 @@ from innerloop_vos.runs.segmentation import overlays
 from innerloop_vos.segmenter import Segmenter
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command and its arguments."""
-    parser = commands.add_parser(
-        "segment",
-        help="segment a video from its first mask or box",
-        description="Segment one video. The mask of every frame is written to DIR as a palette PNG "
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.description = (
+        "Segment one video. The mask of every frame is written to DIR as a palette PNG "
         "named like the frame. Run again with the same arguments, it goes on where it was stopped; "
-        "until it is done, the masks lie in DIR/.unfinished.",
+        "until it is done, the masks lie in DIR/.unfinished."
     )
     parser.add_argument(
         "input", metavar="INPUT", help="folder of image files, quoted glob, or video file"

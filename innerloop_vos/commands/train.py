@@ -107,9 +107,8 @@ _NETWORKS = {
 }
 
 
-def add_parser(commands: Any) -> None:
-    """Declare the command, with a command of its own for everything that can be trained."""
-    parser = commands.add_parser("train", help="train a network")
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Declare a command of its own for everything that can be trained."""
     networks = parser.add_subparsers(
         title="networks", metavar="NETWORK", required=True, parser_class=TrainingParser
     )
