@@ -41,13 +41,11 @@ class Observation:
         logits: of being each object, shape (O, H, W).
         learn_mask: probabilities to learn from in place of the merged ones, shape (O, H, W).
             Default: the merged ones.
-        trust: how far each pixel of these is trusted, 0 to 1, shape (O, H, W). Default: wholly.
         present: whether each object is in the frame, shape (O,), boolean. Default: all are.
     """
 
     logits: Tensor
     learn_mask: Tensor | None = None
-    trust: Tensor | None = None
     present: Tensor | None = None
 
 

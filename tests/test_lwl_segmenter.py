@@ -10,7 +10,7 @@ from innerloop_vos.configuration.options import changed, flat
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.masks import box_to_mask
 from innerloop_vos.lwl import LWLOptions, LWLSegmenter, lwl_mobilenet_v2, lwl_small
-from innerloop_vos.lwl.tracking.consensus import consensus
+from innerloop_vos.lwl.tracking.trust import consensus
 
 
 def small(box=False, **options):

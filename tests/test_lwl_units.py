@@ -9,12 +9,11 @@ from shared import needs_shared
 
 from innerloop_vos.configuration.options import changed
 from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl.tracking.consensus import consensus
-from innerloop_vos.lwl.tracking.continuity import far_parts
 from innerloop_vos.lwl.tracking.memory import SampleWeights, TargetMemory
 from innerloop_vos.lwl.tracking.moments import target_state
 from innerloop_vos.lwl.tracking.motion import Motion
 from innerloop_vos.lwl.tracking.region import first_sample, paste, search_region
+from innerloop_vos.lwl.tracking.trust import consensus, far_parts
 from innerloop_vos.segmenter import soft_aggregate
 
 

@@ -12,12 +12,11 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones.joining import check_finite
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl.tracking.consensus import consensus
-from innerloop_vos.lwl.tracking.continuity import far_parts
 from innerloop_vos.lwl.tracking.memory import TargetMemory
 from innerloop_vos.lwl.tracking.moments import target_state
 from innerloop_vos.lwl.tracking.motion import Motion, box_region
 from innerloop_vos.lwl.tracking.region import SearchRegion
+from innerloop_vos.lwl.tracking.trust import appears, consensus, far_parts
 from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 _ABSENT = -6.0
@@ -170,7 +169,7 @@ class LWLSegmenter(Segmenter):
             logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
         found = _paste(logits, regions, size)
-        present = self._appears(learned)
+        present = appears(learned, self.options.trust.presence)
         nowhere = ~present[:, None, None].expand_as(found)
         if self.options.trust.reach is not None:
             before = self.probabilities[1:] > 0.5
@@ -193,12 +192,6 @@ class LWLSegmenter(Segmenter):
             features=seen,
             filter_scores=filter_scores,
         )
-
-    def _appears(self, scores: Tensor) -> Tensor:
-        """Whether each object is anywhere in its target scores (O, D, h, w)."""
-        if self.options.trust.presence is None:
-            return torch.ones(len(scores), dtype=torch.bool, device=scores.device)
-        return scores[:, 0].amax((1, 2)) >= self.options.trust.presence
 
     def _seen(self, features: Tensor) -> Tensor:
         """Features (O, ..., C, h, w) as each filter sees them, (O * views, ..., C, h, w)."""

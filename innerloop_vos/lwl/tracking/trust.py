@@ -1,4 +1,7 @@
-"""Parts of a mask that lie too far from where the object was to be of it."""
+"""How far what is found in a frame is trusted: what is shown of it, and what is learned from it.
+
+A filter that learns from its own doubtful masks drifts. These functions say what is doubtful.
+"""
 
 import numpy as np
 import torch
@@ -52,3 +55,37 @@ def _far(found: np.ndarray, before: np.ndarray, reach: float, least: float) -> n
     around: np.ndarray = ndimage.binary_dilation(far, iterations=_MARGIN)
     around &= ~ndimage.binary_dilation(near)
     return around
+
+
+def appears(scores: Tensor, presence: float | None) -> Tensor:
+    """Whether each object is anywhere in its target scores.
+
+    Args:
+        scores: of which the first is about 1 where the object is, shape (O, D, h, w).
+        presence: what that score must reach somewhere. None: objects are always there.
+
+    Returns:
+        Shape (O,), boolean.
+    """
+    if presence is None:
+        return torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+    return scores[:, 0].amax((1, 2)) >= presence
+
+
+def consensus(coloured: Tensor, plain: Tensor) -> tuple[Tensor, Tensor]:
+    """Merge the target scores of a filter that sees colours and of one that does not.
+
+    Colours tell the outline of an object best, but what has its colours need not be the object.
+    Where the first filter has more of the mask than the second, the scores thus go over to the
+    second's by as much: d more becomes d - d² more, and nothing from 1. A filter that learns from
+    such a mask still comes to see whatever has the object's colours; so it learns the lower ones.
+
+    Args:
+        coloured: scores of which the first is the mask's, shape (O, D, h, w).
+        plain: the same of the filter that does not see colours.
+
+    Returns:
+        The scores to segment by, and those to learn from, each of shape (O, D, h, w).
+    """
+    excess = (coloured[:, :1] - plain[:, :1]).clamp(0, 1)
+    return coloured.lerp(plain, excess), torch.minimum(coloured, plain)
