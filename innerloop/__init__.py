@@ -1,4 +1,8 @@
-"""Differentiable inner solvers: problem, solver and adjoint are independent choices."""
+"""Differentiable inner solvers: problem, solver and adjoint are independent choices.
+
+What this module exports is public, and so are `innerloop.trees`, `innerloop.compat` and
+`innerloop.compare`. All else may change.
+"""
 
 from innerloop.adjoints import (
     Adjoint,

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
+from innerloop._autodiff import ordinary, outside_inference_mode, transforming
 from innerloop.adjoints import Adjoint, Unroll
-from innerloop.autodiff import ordinary, outside_inference_mode, transforming
 from innerloop.compile._torch import pytree
 from innerloop.problems import Problem, as_problem
 from innerloop.solvers.base import (

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from innerloop import trees
+from innerloop._autodiff import ordinary, outside_inference_mode
+from innerloop._threads import thread_map
 from innerloop.adjoints.base import check_count
-from innerloop.autodiff import ordinary, outside_inference_mode
 from innerloop.problems.checks import check_parameter, named
 from innerloop.solvers.base import check_instance
-from innerloop.threads import thread_map
 from innerloop.trees import Tree
 
 TaskLoss = Callable[[Any, Any], Tensor]

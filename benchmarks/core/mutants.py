@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 FILES: dict[str, list[str]] = {
     "innerloop/solving.py": ["solvers", "robust", "problems", "solver_state", "pairs"],
-    "innerloop/autodiff.py": ["inner_losses", "pairs", "transforms"],
+    "innerloop/_autodiff.py": ["inner_losses", "pairs", "transforms"],
     "innerloop/adjoints/unrolled.py": ["pairs", "checkpoints_of_steps", "solver_state"],
     "innerloop/adjoints/implicit.py": ["linear_systems", "pairs", "checkpoints_of_steps"],
     "innerloop/adjoints/checkpoint.py": ["checkpoints_of_steps", "pairs", "collect"],

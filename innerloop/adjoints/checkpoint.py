@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from innerloop import trees
+from innerloop._primitive import Primitive
 from innerloop.adjoints.circumstances import Circumstances, without_autocast_cache
 from innerloop.compile._torch import is_wrapped
-from innerloop.primitive import Primitive
 from innerloop.trees import Tree
 
 

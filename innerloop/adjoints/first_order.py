@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
+from innerloop._primitive import Primitive
 from innerloop.adjoints.base import Adjoint, constant
-from innerloop.primitive import Primitive
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take

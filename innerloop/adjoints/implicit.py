@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
+from innerloop._autodiff import differentiated_around, transforming
+from innerloop._primitive import Primitive
 from innerloop.adjoints.base import Adjoint, check_count, constant
-from innerloop.autodiff import differentiated_around, transforming
-from innerloop.primitive import Primitive
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient

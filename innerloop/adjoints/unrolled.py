@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from innerloop import trees
+from innerloop._autodiff import transforming
 from innerloop.adjoints.base import Adjoint, check_count
 from innerloop.adjoints.checkpoint import checkpoint
-from innerloop.autodiff import transforming
 from innerloop.solvers.base import StepStats
 from innerloop.solvers.loop import Loop, Outcome, Progress
 from innerloop.solvers.reports import Reports

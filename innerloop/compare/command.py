@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from innerloop._files import atomic_path, prepare_output
 from innerloop.compare import registry
 from innerloop.compare.results import SuiteResult, write_csv, write_json
 from innerloop.compare.runner import run_suite
 from innerloop.errors import InputError
-from innerloop.files import atomic_path, prepare_output
 
 _MOST = 10_000
 

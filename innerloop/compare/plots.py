@@ -5,8 +5,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from innerloop._files import atomic_path
 from innerloop.compare.results import RowResult, SuiteResult
-from innerloop.files import atomic_path
 
 _MARKERS = {"solver": "o", "adjoint": "s", "batching": "^", "peer": "D"}
 _FLOOR = 1e-16

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from innerloop.files import atomic_path
+from innerloop._files import atomic_path
 
 Verdict = Literal["exact", "wrong", "approximate", "failed", "not installed"]
 """Whether a row's claim to give the exact meta-gradient holds ("approximate": it claims none), or

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from innerloop import trees
-from innerloop.autodiff import transforming, value_and_gradient
+from innerloop._autodiff import transforming, value_and_gradient
 from innerloop.compile._torch import lookup_backend
 from innerloop.compile.joint_graph import JointGraphPass
 from innerloop.compile.rewriting import rewrite_for_processors

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
+from innerloop._primitive import Primitive
 from innerloop.compile._torch import current_backward_pass
 from innerloop.maps.convolution import patches, taps
-from innerloop.primitive import Primitive
 
 
 class Collector:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+from innerloop._primitive import Primitive
 from innerloop.maps.weighting import SquareWeighted, square_weighted_gradients
-from innerloop.primitive import Primitive
 
 
 def channels_last(features: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from innerloop.primitive import Primitive
+from innerloop._primitive import Primitive
 
 _BLOCKS = 10
 """Number of parts in which a matrix is processed."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from innerloop.primitive import Primitive
+from innerloop._primitive import Primitive
 
 
 def weighted_square(weights: Tensor, residual: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from innerloop import trees
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
 from innerloop.compile._torch import BatchNorm
 from innerloop.compile.functions import (
     CompiledObjective,

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
+from innerloop._primitive import Primitive
 from innerloop.compile._torch import BatchNorm
-from innerloop.primitive import Primitive
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

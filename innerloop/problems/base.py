@@ -5,8 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from innerloop import autodiff, trees
-from innerloop.autodiff import Operator
+from innerloop import _autodiff as autodiff
+from innerloop import trees
+from innerloop._autodiff import Operator
 from innerloop.problems.checks import check_parameter
 from innerloop.trees import Tree
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
 
 
 def named(value: object) -> str:

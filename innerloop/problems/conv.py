@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
 from innerloop.maps.collect import Collector
 from innerloop.maps.convolution import Convolve, Correlate, CorrelateWeighed, channels_last
 from innerloop.maps.gram import patch_gram

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator, transforming, value_and_pullback
+from innerloop._autodiff import Operator, transforming, value_and_pullback
 from innerloop.problems.base import CurvedProblem
 from innerloop.problems.checks import check_regularization
 from innerloop.trees import Tree

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator, transforming
+from innerloop._autodiff import Operator, transforming
 from innerloop.maps.weighting import square_weighted, weighted_square
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from innerloop import autodiff
+from innerloop import _autodiff as autodiff
 from innerloop.problems.base import Problem
 from innerloop.problems.checks import named
 from innerloop.trees import Tree

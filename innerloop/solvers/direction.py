@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import filled
+from innerloop._autodiff import filled
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats, check_not_negative, public_names, report
 from innerloop.solvers.step_sizes import (

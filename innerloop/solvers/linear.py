@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator
+from innerloop._autodiff import Operator
 from innerloop.problems.base import Quadratic, QuadraticProblem
 from innerloop.solvers.base import Solver, StepStats, factorable, report
 from innerloop.solvers.gradient import GradientDescent

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.reports import Reports

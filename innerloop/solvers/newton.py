@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import Operator
+from innerloop._autodiff import Operator
 from innerloop.problems.base import CurvedProblem, Problem
 from innerloop.solvers.base import Solver, StepStats, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
 from innerloop.solvers.base import StepStats
 
 _ROWS = 256

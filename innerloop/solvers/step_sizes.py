@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.autodiff import transforming
+from innerloop._autodiff import transforming
 from innerloop.problems.base import CurvedProblem, Problem
 from innerloop.solvers.base import check_not_negative, safe_quotient
 from innerloop.trees import Tree

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from innerloop._files import atomic_path, prepare_output, regular_file
 from innerloop.errors import InputError
-from innerloop.files import atomic_path, prepare_output, regular_file
 
 __all__ = [
     "FRAME_FORMATS",

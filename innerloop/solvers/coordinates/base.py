@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from innerloop.autodiff import Operator
+from innerloop._autodiff import Operator
 from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.linear import RidgeProblem
 from innerloop.solvers.base import TransformedProblem

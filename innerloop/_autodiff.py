@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from innerloop import trees
-from innerloop.attention import attention_with_second_derivatives
+from innerloop._attention import attention_with_second_derivatives
 from innerloop.compile._torch import inside_transform, pytree, without_torch_function
 from innerloop.trees import Tree
 
