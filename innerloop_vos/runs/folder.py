@@ -23,7 +23,7 @@ if sys.platform != "win32":
     import fcntl
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)-[0-9a-f]{32}(\.[^.]*)?|\.partial-.+")
-_PATHS = ("mask", "weights", "init", "teacher", "backbone_weights")
+_PATHS = ("mask", "weights", "init", "init_heads", "teacher", "backbone_weights")
 _FOLDERS = ("root", "davis", "youtube_vos", "clips", "coco")
 _NOT_OF_THE_RUN = ("run", "out", "config", "resume", "tensorboard", "every", "csv", "json")
 _SOME = 4096
