@@ -25,6 +25,7 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import Backbone, Level
 from innerloop_vos.configuration.options import read_options
 from innerloop_vos.ridge import RidgeSegmenter
+from innerloop_vos.segmenter import Observation
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,9 @@ class Still(RidgeSegmenter):
         self.scores = 20 * masks.float() - 10
 
     def track(self, encoded):
-        return self.scores.roll(self.shift, 2)
+        return Observation(self.scores.roll(self.shift, 2))
 
-    def update(self, encoded, probabilities):
+    def update(self, observation, merged):
         pass
 
 
