@@ -75,7 +75,7 @@ def test_a_glob(tmp_path):
     with pytest.raises(InputError, match="no file matches"):
         open_frames(f"{tmp_path}/c*.png")
     (tmp_path / "a3.txt").write_text("text")
-    with pytest.raises(InputError, match=r"a3\.txt, which is no JPEG"):
+    with pytest.raises(InputError, match=r"a3\.txt, which is not a JPEG"):
         open_frames(f"{tmp_path}/a*")
 
 

@@ -1,4 +1,4 @@
-"""What every backbone has in common: image normalisation and named feature levels."""
+"""The common part of backbones: image normalisation and named feature levels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.levels = dict(levels)
         self.target_levels = target_levels
-        # Not persistent: the weight files of torchvision do not hold them.
+        # Not persistent, as the weight files of torchvision do not contain them.
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
 

@@ -1,6 +1,6 @@
 """Synthetic clips with exact masks: textured shapes that move, turn, scale and occlude each other.
 
-No two clips look alike, so that they serve to train on as well as to try things out.
+No two clips look alike, so they can be used for training as well as for experiments.
 """
 
 import math

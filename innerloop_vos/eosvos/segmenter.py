@@ -15,14 +15,14 @@ from innerloop_vos.segmenter import Segmenter, mask_of_box
 
 
 class EOSVOSSegmenter(Segmenter):
-    """e-OSVOS on video: every object has a network of its own, fine-tuned to it.
+    """e-OSVOS on video: every object has its own fine-tuned network.
 
-    A fine-tuning that diverges is left out, with a warning: the object keeps what came before.
+    A fine-tuning that diverges is skipped, with a warning: the object keeps its previous network.
 
     Args:
-        network: where fine-tuning starts; it stays as it is.
-        rates: learning rates of its parameters, one a neuron or of any other kind that is the same
-            in all steps.
+        network: network where fine-tuning starts; not changed.
+        rates: learning rates of its parameters, one per neuron or of any other kind that is the
+            same in all steps.
         options: settings. Default: the released system's.
         device: where the work is done. Default: the CPU.
 
@@ -63,7 +63,7 @@ class EOSVOSSegmenter(Segmenter):
         self._targets = [Target.from_state(*made, _moved(each, self.device)) for each in state]
 
     def encode(self, frame: Tensor) -> Encoded:
-        # From the first layer that learns on, every object has features of its own.
+        # From the first trained layer on, every object has its own features.
         return self._frozen.encode([frame.float() / 255], depth=self._depth)
 
     def add(self, encoded: Encoded, masks: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop_vos.io.files import FRAME_FORMATS, atomic_path, read_image
 
-# A grey image holds ids only up to here: larger values are shades, and no id can be read off them.
+# A grey image holds ids only up to this: larger values are shades, which name no id.
 LARGEST_GREY_ID = 32
 _BLENDED = 0.12  # share of the edges; interpolation of one object makes it a third
 _WAY_ON = (
@@ -38,11 +38,11 @@ PALETTE = _palette()
 def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = False) -> Tensor:
     """Read a mask image as a map of object ids.
 
-    Accepted are palette images (the index is the id) whose palette is DAVIS's or grey, or has
-    black for index 0 alone; black and white (1 bit, 0/255, 0/1); grey images that hold small ids,
-    of 16 or 32 bits too; colour images drawn in the DAVIS palette; and any of these with an alpha
-    channel, whose transparent pixels are background. So is void: 255 in a palette image that holds
-    other ids, or its colour, as in DAVIS's own evaluation.
+    Accepted are palette images (the index is the id) whose palette is DAVIS's or grey, or has black
+    only at index 0; black and white images (1 bit, 0/255, 0/1); grey images with small ids, also of
+    16 or 32 bits; colour images drawn in the DAVIS palette; and any of these with an alpha channel,
+    whose transparent pixels are background. Void is background too, as in DAVIS's own evaluation:
+    255 in a palette image that holds other ids, or its colour.
 
     Args:
         path: the image file, usually a PNG.
@@ -109,7 +109,7 @@ def write_mask(path: str | Path, labels: Tensor) -> None:
         labels: object ids, ``(H, W)`` uint8, 0 for background.
 
     Raises:
-        InputError: ``labels`` is no map of ids, or the file cannot be written.
+        InputError: ``labels`` is not a map of ids, or the file cannot be written.
     """
     _check_labels(labels, "labels")
     image = Image.fromarray(labels.cpu().numpy())
@@ -127,7 +127,7 @@ def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> Non
         name: name of the mask in the message, for example its file.
 
     Raises:
-        InputError: the mask is no map of ids, has another size than the frame, or is empty.
+        InputError: the mask is not a map of ids, has another size than the frame, or is empty.
     """
     _check_labels(labels, name)
     if tuple(labels.shape) != tuple(size):
@@ -207,11 +207,11 @@ def _check_labels(labels: Tensor, name: str) -> None:
             f"got {tuple(labels.shape)} {str(labels.dtype).removeprefix('torch.')}"
         )
     if (labels == 255).any():
-        raise InputError(f"{name} holds the value 255, which is no object id (1 to 254)")
+        raise InputError(f"{name} holds the value 255, which is not an object id (1 to 254)")
 
 
 def _above(image: Image.Image, threshold: int) -> Tensor:
-    """Object 1 where the brightest channel is above a threshold, and the image opaque."""
+    """Object 1 where the brightest channel is above a threshold and the image is opaque."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image).astype(np.float64)
         values = values / (257 if values.max() > 255 else 1)  # 65535 is white, too
@@ -256,7 +256,7 @@ def _from_grey(grey: NDArray[np.integer[Any]], path: str | Path) -> NDArray[np.u
 
 
 def _is_blended(ids: NDArray[np.integer[Any]]) -> bool:
-    """Whether many pixels at the edges have values that only interpolation or noise makes.
+    """Whether many pixels at edges have values that only come from interpolation or noise.
 
     Such a pixel lies in no 3x3 block of its own value, and beside at least two others. Where two
     objects meet before the background there are few of them.

@@ -1,4 +1,4 @@
-"""Scoring of masks that lie in folders, one per sequence."""
+"""Scoring of masks in folders, one per sequence."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -34,7 +34,7 @@ class ObjectScores:
 
 
 class NothingToScoreError(InputError):
-    """No frame of a sequence is annotated but those that are not scored."""
+    """Only frames that are not scored are annotated in a sequence."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def score_sequence(
     Raises:
         NothingToScoreError: no annotated frame is left that counts.
         InputError: a prediction is missing or differs in size from its annotation, or holds an
-            object that the annotations have not shown by then.
+            object that the annotations have not shown up to then.
     """
     objects: dict[int, ObjectScores] = {}
     for frame, prediction, truth in zip(frames, predictions, truths, strict=True):

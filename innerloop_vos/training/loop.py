@@ -45,7 +45,7 @@ class Training(ABC):
 
     @abstractmethod
     def evaluate(self) -> Figures:
-        """Return figures on held-out data."""
+        """Return measurements on held-out data."""
 
     def rates(self) -> Figures:
         """Return the learning rates of the last step, for the curve. Default: none."""
@@ -61,11 +61,11 @@ class Training(ABC):
 
     @abstractmethod
     def configuration(self) -> dict[str, dict[str, Any]]:
-        """Return groups of settings that a training to resume must have had too, by name."""
+        """Return the groups of settings, by name, that a resumed training must share."""
 
     @abstractmethod
     def parts(self) -> dict[str, Stateful]:
-        """Return all whose state the next step depends on, by name."""
+        """Return all objects, by name, whose state the next step depends on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, as tensors and plain values."""
@@ -96,8 +96,8 @@ def run(
 ) -> bool:
     """Train until done or interrupted (Ctrl-C, SIGTERM), writing checkpoints, weights and a curve.
 
-    In several processes (see `processes`) each draws batches of its own; the first one alone
-    evaluates and writes.
+    In several processes (see `processes`) each draws its own batches; only the first evaluates and
+    writes.
 
     Args:
         training: the training to run; the same in every process.
@@ -137,7 +137,7 @@ def _run(
     tensorboard: bool,
     record: Record,
 ) -> bool:
-    """Do what `run` does, in a folder that no other process writes to."""
+    """`run`, in a folder that no other process writes to."""
     path, first = out / CHECKPOINT, processes.rank() == 0
     progress: dict[str, Any] = {"iteration": 0, "pending": [], "history": []}
     if resume:
@@ -204,7 +204,7 @@ def check_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         theirs: the settings in the checkpoint.
 
     Raises:
-        InputError: some differ; it names them with what they were.
+        InputError: some differ; the message names them with their earlier values.
     """
     if changed := [name for name in ours if ours[name] != theirs.get(name)]:
         was = ", ".join(f"{name} {theirs.get(name)}" for name in changed)
@@ -245,11 +245,11 @@ def _restore(training: Training, path: Path, record: Record) -> dict[str, Any]:
             raise InputError(
                 f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
             )
-        # A copy, for torch 2.14 crashes on a view that does not start where its storage does.
+        # A copy: torch 2.14 crashes on a view that does not start where its storage does.
         torch.set_rng_state(generators[processes.rank()].clone())
     except InputError:
         raise
-    except Exception as error:  # parts of a state that is none raise almost anything
+    except Exception as error:  # parts of a malformed state raise almost anything
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"{path} is not a checkpoint of this training: {type(error).__name__}: {reason}"
