@@ -1,4 +1,4 @@
-"""Synthetic clips with exact masks: textured shapes that move, turn, scale and occlude each other.
+"""Synthetic clips with exact masks: textured shapes that move, rotate, scale and overlap.
 
 No two clips look alike, so they can be used for training as well as for experiments.
 """
@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop_vos.data.texture import outline, texture
 
 _MARGIN = 1.3
-"""The background's size over the frame's: room for the camera to move."""
+"""Size of the background relative to the frame: room for the camera to move."""
 
 
 def synthetic_clip(
@@ -27,7 +27,7 @@ def synthetic_clip(
     """Render a clip of textured objects before a moving, cluttered background.
 
     The objects (up to three; more get crowded) are apart in the first frame, meet and occlude each
-    other around the middle, and are apart again at the end. One of larger id lies in front.
+    other around the middle, and are apart again at the end. The one with the larger id is in front.
 
     Args:
         length: number of frames.
@@ -54,7 +54,7 @@ def synthetic_clip(
     frames = torch.empty(length, 3, *size, dtype=torch.uint8)
     masks = torch.zeros(length, *size, dtype=torch.uint8)
     for index in range(length):
-        # A lone frame shows any moment.
+        # A single frame shows any moment.
         time = index / (length - 1) if length > 1 else _uniform(0, 1, generator)
         picture = camera.view(time)
         for id_, sprite in enumerate(sprites, start=1):
@@ -110,7 +110,7 @@ class _Sprite:
         left, right = max(0, int(x - radius) - 1), min(width, int(x + radius) + 2)
         if top >= bottom or left >= right:
             return
-        # Everything is looked up in the object's own coordinates, where its radius is 1.
+        # Everything is sampled in the object's own coordinates, where its radius is 1.
         dy = (torch.arange(top, bottom) - y)[:, None] / radius
         dx = (torch.arange(left, right) - x)[None, :] / radius
         angle = self.angle + self.spin * time
@@ -159,7 +159,7 @@ class _Camera:
 
 
 def _sprites(size: tuple[int, int], count: int, generator: torch.Generator) -> list[_Sprite]:
-    """Make objects whose ways start around the frame and cross at its centre."""
+    """Make objects whose paths start around the frame and cross at its centre."""
     height, width = size
     first = _uniform(0, 2 * math.pi, generator)
     sprites = []

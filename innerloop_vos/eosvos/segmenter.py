@@ -45,7 +45,7 @@ class EOSVOSSegmenter(Segmenter):
         self.options = options or EOSVOSOptions()
         chosen = learning(network, rates)
         self.rates = {name: rate.to(self.device) for name, rate in chosen.items()}
-        # What has no rate needs no gradient either.
+        # Parameters without a rate need no gradient.
         frozen: EOSVOS = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.network = il.Adapted(frozen, list(self.rates))
         self._frozen = frozen

@@ -20,8 +20,8 @@ from innerloop.errors import InputError
 from innerloop_vos.io.files import regular_file
 from innerloop_vos.io.frames import IMAGE_RATE, Frames
 
-# Formats that hold their pictures themselves. Playlists, whatever their name, lead to other files
-# or to the network.
+# Formats that contain their pictures. Playlists, whatever their name, lead to other files or to the
+# network.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,"
     "ogg,gif,yuv4mpegpipe,mxf,m4v,h264,hevc,ivf",
@@ -30,14 +30,14 @@ _OPTIONS = {
 
 
 class VideoFrames(Frames):
-    """Frames of a video file, turned and mirrored as its metadata says, to the nearest quarter.
+    """Frames of a video file, rotated (by quarter turns) and mirrored as its metadata says.
 
-    Opening decodes the whole stream once without keeping a frame. Only that gives the exact number
-    of frames, and it finds damage before any work is done on the first one. Reading forward
-    decodes each frame once; reading backward starts again from the first.
+    Opening decodes the whole stream once without keeping a frame: only this gives the exact number
+    of frames, and finds damage before any work is done on the first one. Reading forward decodes
+    each frame once; reading backward starts again from the first.
 
     Args:
-        path: a file that FFmpeg reads and that holds its pictures itself: MP4, MOV, MKV, WebM,
+        path: a file that FFmpeg reads and that contains its pictures: MP4, MOV, MKV, WebM,
             AVI, MPEG, FLV, WMV, Ogg, GIF ...
 
     Raises:
@@ -133,7 +133,7 @@ def _whole_stream(
 
 
 def _declared_packets(container: InputContainer, stream: VideoStream) -> int:
-    """Return how many packets the header promises, 0 if it does not say."""
+    """Return the number of packets that the header declares, 0 if it does not say."""
     if stream.frames and "mp4" in container.format.name.split(","):
         # An edit list can leave out samples that the header counts; the index has the played ones.
         return min(stream.frames, len(stream.index_entries))

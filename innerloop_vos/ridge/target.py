@@ -95,7 +95,7 @@ class Target:
     def from_state(
         cls, options: RidgeOptions, state: Mapping[str, Any], device: torch.device
     ) -> "Target":
-        """Make the target of a `state_dict`, on a device."""
+        """Make the target that a `state_dict` is of, on a device."""
         target = cls.__new__(cls)
         target._begin(options)
         target.filter = state["filter"].to(device)

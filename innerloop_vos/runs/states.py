@@ -17,11 +17,11 @@ _TAIL = len(_MARK) + 64
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all.
 
-    The file is one of `torch.save`, which `torch.load` reads, and the digest of that behind it.
+    The file has the content of `torch.save`, which `torch.load` reads, followed by its digest.
 
     Args:
         path: the file.
-        state: tensors, numbers, texts, None, and lists and dicts of these.
+        state: tensors, numbers, strings, None, and lists and dicts of these.
 
     Raises:
         InputError: the file cannot be written.
