@@ -43,7 +43,7 @@ SOLVERS = [
 @pytest.mark.parametrize("loss", CUT_OFF.values(), ids=CUT_OFF)
 @pytest.mark.parametrize("adjoint", [il.Unroll(), il.Detach()], ids=["unroll", "detach"])
 def test_a_loss_without_the_model_is_an_error(loss, solver, adjoint):
-    with pytest.raises(ValueError, match="loss: does not depend on the parameters"):
+    with pytest.raises(ValueError, match="loss: does not depend on the adapting parameters"):
         il.adapt(linear(), loss, solver, adjoint=adjoint)
 
 

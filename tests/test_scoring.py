@@ -201,7 +201,7 @@ def test_frames_without_annotation_do_not_count() -> None:
 
 
 def test_sequence_without_a_frame_that_counts_is_refused() -> None:
-    with pytest.raises(InputError, match="sequence short has 2 frames and none that counts"):
+    with pytest.raises(InputError, match="sequence short has 2 frames and none that is scored"):
         score_sequence("short", FRAMES[:2], [TRUTH] * 2, [TRUTH] * 2)
 
 

@@ -53,7 +53,7 @@ class EOSVOSOptions:
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
         if self.proposals + self.propagated == 0:
-            raise ValueError("proposals: 0, as propagated; one of them should be more")
+            raise ValueError("proposals: 0, and propagated too; one of them should be above 0")
         if self.online_interval is not None and self.online_interval < 1:
             raise ValueError(f"online_interval: {self.online_interval}, should be at least 1")
         if any(lag < 1 for lag in self.online_lags):

@@ -87,7 +87,7 @@ class VideoFrames(Frames):
                 yield from _whole_stream(self.path, container, stream, self.rate)
         except av.FFmpegError as error:
             raise InputError(
-                f"video {self.path} cannot be decoded; it is damaged, cut short or no video: "
+                f"video {self.path} cannot be decoded; it is damaged, cut short or not a video: "
                 f"{error.strerror}"
             ) from error
 

@@ -136,7 +136,7 @@ def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
         unnumbered = "#" in usual[0] and "#" not in name
         if unnumbered or (name != usual[0] and suffix != usual[1]):
             raise InputError(
-                f"folder {folder} holds {path.name} among frames that are named otherwise; if it "
+                f"folder {folder} holds {path.name} among frames that are named differently; if it "
                 f"is one of them, give the frames as a glob, such as '{folder}/*', or move it away"
             )
     return paths

@@ -65,7 +65,7 @@ def _lock(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         raise InputError(
-            f"--out: another process is writing to {folder}; wait for its end, or take another "
+            f"--out: another process is writing to {folder}; wait for its end, or use another "
             "folder"
         ) from None
     except OSError:  # a file system without locks
@@ -154,7 +154,7 @@ def check_same(before: Any, now: Record, run: str) -> None:
                 f"{is_}; continue with that one (pip install innerloop=={was}), or use another folder"
             )
         raise InputError(
-            f"{run} holds a run with {name} {_short(was)}, not {_short(is_)}; take another "
+            f"{run} holds a run with {name} {_short(was)}, not {_short(is_)}; use another "
             "folder, or remove it"
         )
 

@@ -100,8 +100,8 @@ def score_sequence(
     scored = [scores for scores in objects.values() if scores.frames]
     if not scored:
         raise NothingToScoreError(
-            f"sequence {name} has {len(frames)} frames and none that counts; it needs an annotated "
-            "one between the first that shows an object and the last"
+            f"sequence {name} has {len(frames)} frames and none that is scored; it needs an "
+            "annotated one between the first that shows an object and the last"
         )
     return SequenceScores(name, len(frames), scored, seconds)
 

@@ -138,7 +138,7 @@ def create_diff_optim(
     """
     if params is None:
         if fmodel is None:
-            raise ValueError("params: should be given where fmodel is not")
+            raise ValueError("params: should be given if fmodel is not")
         params = fmodel.fast_params
     listed = list(params)
     groups = listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
