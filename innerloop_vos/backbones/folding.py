@@ -7,7 +7,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def fold_norms(network: nn.Module) -> None:
-    """Fold, in place, every normalisation that follows a convolution in an ``nn.Sequential``.
+    """Fold, in place, every normalisation that follows a convolution in an `nn.Sequential`.
 
     The network computes the same in evaluation mode, to rounding, and can no longer be trained
     as before.

@@ -29,21 +29,21 @@ _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, 
 class CocoDataset(collections.abc.Sequence[Sequence]):
     """The images of a COCO split that show objects, each as a clip of one frame.
 
-    The layout is the original one: ``annotations/instances_train2017.json`` and
-    ``train2017/000000000009.jpg``. The objects of an image are numbered from the largest to the
+    The layout is the original one: `annotations/instances_train2017.json` and
+    `train2017/000000000009.jpg`. The objects of an image are numbered from the largest to the
     smallest; pixels that two objects share belong to the smaller one. Crowds are background, and so
     are polygons of fewer than three points.
 
     Args:
-        root: the folder that holds ``annotations`` and the folders of images.
-        split: ``"train2017"``, ``"val2017"`` ...
+        root: the folder that holds `annotations` and the folders of images.
+        split: `"train2017"`, `"val2017"` ...
 
     Raises:
         InputError: the folder is not laid out so, its annotations are damaged, no image shows an
             object, or one is missing; pycocotools is not installed.
 
     Source:
-        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
+        Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
     """
 
     def __init__(self, root: str | Path, split: str = "train2017") -> None:
@@ -157,7 +157,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _labels(image: dict[str, Any]) -> Tensor:
-    """Object ids, ``(H, W)`` uint8."""
+    """Object ids, `(H, W)` uint8."""
     height, width = image["height"], image["width"]
     labels = np.zeros((height, width), np.uint8)
     masks = [_mask(segmentation, height, width) for segmentation in image["objects"]]

@@ -11,12 +11,12 @@ from innerloop_vos.io.frames import natural_order
 class FolderDataset(SequenceFolders):
     """The user's own clips, in the layout of YouTube-VOS.
 
-    Frames are ``JPEGImages/SEQ/*.jpg`` (or PNG) and masks ``Annotations/SEQ/*.png``, named like
+    Frames are `JPEGImages/SEQ/*.jpg` (or PNG) and masks `Annotations/SEQ/*.png`, named like
     their frames. Any frame may lack a mask, and an object may first appear in a later one; a clip
-    without a folder of masks, or a data set without ``Annotations``, is not annotated.
+    without a folder of masks, or a data set without `Annotations`, is not annotated.
 
     Args:
-        root: the folder that holds ``JPEGImages`` and, where there are masks, ``Annotations``.
+        root: the folder that holds `JPEGImages` and, where there are masks, `Annotations`.
         sequences: names of clips to take instead of all of them in order of their names.
 
     Raises:

@@ -97,8 +97,8 @@ class CropSampler:
             count: B, number of mini-sequences.
 
         Returns:
-            Images, RGB in 0..1, shape ``(B, F, 3, *output)``, and masks, 0 or 1, float32, shape
-            ``(B, F, *output)``.
+            Images, RGB in 0..1, shape `(B, F, 3, *output)`, and masks, 0 or 1, float32, shape
+            `(B, F, *output)`.
 
         Raises:
             InputError: a hundred mini-sequences in a row lost their object in cropping.

@@ -26,8 +26,8 @@ class MiniSequence:
     """Some frames of a clip, in order, and where one object is in them.
 
     Attributes:
-        frames: each of shape ``(3, H, W)``, uint8 RGB.
-        masks: each of shape ``(H, W)``, bool, of one object that is visible in all of them.
+        frames: each of shape `(3, H, W)`, uint8 RGB.
+        masks: each of shape `(H, W)`, bool, of one object that is visible in all of them.
     """
 
     frames: list[Tensor]

@@ -21,7 +21,7 @@ _LONGEST = 255  # max bytes of a name on the usual file systems
 class Annotations(collections.abc.Sequence[Tensor | None]):
     """The masks of a clip, one entry per frame, read on demand.
 
-    An entry is a map of object ids, ``(H, W)`` uint8, or None where the frame is not annotated.
+    An entry is a map of object ids, `(H, W)` uint8, or None where the frame is not annotated.
 
     Args:
         folder: the folder of PNG or other images, each named like its frame.
@@ -126,7 +126,7 @@ class Sequence:
 
 
 class SequenceFolders(collections.abc.Sequence[Sequence]):
-    """Clips stored as ``frames_root/NAME/*.jpg`` with masks in ``masks_root/NAME/*.png``.
+    """Clips stored as `frames_root/NAME/*.jpg` with masks in `masks_root/NAME/*.png`.
 
     Args:
         names: the clips' names, in order.

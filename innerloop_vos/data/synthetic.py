@@ -37,7 +37,7 @@ def synthetic_clip(
         seed: the same seed gives the same clip.
 
     Returns:
-        The frames, ``(length, 3, H, W)`` uint8 RGB, and their object ids, ``(length, H, W)``
+        The frames, `(length, 3, H, W)` uint8 RGB, and their object ids, `(length, H, W)`
         uint8. A pixel has the id of the object that covers at least half of it.
 
     Raises:
@@ -75,7 +75,7 @@ def synthetic_image(
         seed: the same seed gives the same image.
 
     Returns:
-        The image, ``(3, H, W)`` uint8 RGB, and its object ids, ``(H, W)`` uint8.
+        The image, `(3, H, W)` uint8 RGB, and its object ids, `(H, W)` uint8.
 
     Raises:
         InputError: an argument is out of its range.
@@ -88,7 +88,7 @@ def synthetic_image(
 class _Sprite:
     """One object: its outline, its texture and its motion over a clip, where time runs 0 to 1.
 
-    The centre is ``meeting + swing * cos(pi * time)``, so that time 1/2 is at the meeting point.
+    The centre is `meeting + swing * cos(pi * time)`, so that time 1/2 is at the meeting point.
     """
 
     outline: Tensor  # (A,) distance from the centre to the edge by angle, at most 1
@@ -101,7 +101,7 @@ class _Sprite:
     growth: float  # relative change of the radius, there and back
 
     def paint(self, time: float, picture: Tensor, mask: Tensor, id_: int) -> None:
-        """Draw over ``picture``, ``(3, H, W)`` in 0..1, and ``mask``, ``(H, W)``, in place."""
+        """Draw over `picture`, `(3, H, W)` in 0..1, and `mask`, `(H, W)`, in place."""
         x = self.meeting[0] + self.swing[0] * math.cos(math.pi * time)
         y = self.meeting[1] + self.swing[1] * math.cos(math.pi * time)
         radius = self.radius * (1 + self.growth * math.sin(math.pi * time))
@@ -145,7 +145,7 @@ class _Camera:
         self.zoom = _uniform(-0.05, 0.05, generator)
 
     def view(self, time: float) -> Tensor:
-        """Return the background that the camera sees, ``(3, H, W)`` in 0..1."""
+        """Return the background that the camera sees, `(3, H, W)` in 0..1."""
         scale = (1 + self.zoom * time) / _MARGIN
         cos, sin = math.cos(self.turn * time) * scale, math.sin(self.turn * time) * scale
         x, y = ((1 - time) * a + time * b for a, b in zip(self.start, self.end, strict=True))

@@ -17,7 +17,7 @@ def texture(size: tuple[int, int], generator: torch.Generator) -> Tensor:
         generator: the source of randomness.
 
     Returns:
-        The texture, ``(3, H, W)`` float32 RGB in 0..1.
+        The texture, `(3, H, W)` float32 RGB in 0..1.
     """
     kind = int(torch.randint(4, (), generator=generator))
     angle, frequency, phase, sharpness, roughness = torch.rand(5, generator=generator).tolist()
@@ -58,7 +58,7 @@ def noise(
         decay: the amplitude of an octave relative to the one before; rougher towards 1.
 
     Returns:
-        The noise, ``(H, W)`` float32, scaled to 0..1.
+        The noise, `(H, W)` float32, scaled to 0..1.
     """
     octaves = max(1, round(math.log2(max(size) / coarsest)))
     total = torch.zeros(1, 1, 1, 1)
@@ -78,7 +78,7 @@ def outline(generator: torch.Generator) -> Tensor:
         generator: the source of randomness.
 
     Returns:
-        The distance from the centre to the edge at equally spaced angles, ``(1024,)`` float32,
+        The distance from the centre to the edge at equally spaced angles, `(1024,)` float32,
         at most 1.
     """
     kind = int(torch.randint(3, (), generator=generator))

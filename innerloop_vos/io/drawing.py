@@ -20,12 +20,12 @@ def overlay(frame: Tensor, labels: Tensor, alpha: float = 0.5) -> Tensor:
     """Draw objects over a frame: tinted in the palette's colours, with a bright contour.
 
     Args:
-        frame: the frame, ``(3, H, W)`` uint8 RGB.
-        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        frame: the frame, `(3, H, W)` uint8 RGB.
+        labels: object ids, `(H, W)` uint8, 0 for background.
         alpha: opacity of the tint, from 0 to 1.
 
     Returns:
-        The picture, ``(3, H, W)`` uint8 RGB; the background is as it was.
+        The picture, `(3, H, W)` uint8 RGB; the background is as it was.
 
     Raises:
         InputError: the labels have another size than the frame.
@@ -57,8 +57,8 @@ def contact_sheet(
     """Write many pictures as one PNG, row by row, whole or not at all.
 
     Args:
-        pictures: pictures, ``(3, H, W)`` uint8 RGB, all of one size.
-        path: the file to write, ending in ``.png``.
+        pictures: pictures, `(3, H, W)` uint8 RGB, all of one size.
+        path: the file to write, ending in `.png`.
         columns: number of pictures per row.
         width: the width of each in pixels; the height keeps its proportion.
         captions: a line of text above each picture.

@@ -45,7 +45,7 @@ class Frames(Sequence[Tensor]):
     @overload
     def __getitem__(self, index: slice) -> list[Tensor]: ...
     def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        """Read one frame, ``(3, H, W)`` uint8 RGB, or a list of them for a slice."""
+        """Read one frame, `(3, H, W)` uint8 RGB, or a list of them for a slice."""
         indices = range(len(self))[index]
         if isinstance(indices, range):
             return [self._read(i) for i in indices]
@@ -164,7 +164,7 @@ def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[
         suffixes: the suffixes of the files.
 
     Returns:
-        The files, ``frame2`` before ``frame10``.
+        The files, `frame2` before `frame10`.
     """
     return natural_order(
         path

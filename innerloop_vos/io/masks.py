@@ -32,7 +32,7 @@ def _palette() -> Tensor:
 
 
 PALETTE = _palette()
-"""The colour of every id, ``(256, 3)`` uint8 RGB, as in the masks of DAVIS and VOC."""
+"""The colour of every id, `(256, 3)` uint8 RGB, as in the masks of DAVIS and VOC."""
 
 
 def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = False) -> Tensor:
@@ -50,7 +50,7 @@ def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = 
         binary: take all pixels that are not black as object 1.
 
     Returns:
-        Object ids, ``(H, W)`` uint8, 0 for background; all zero if the mask is empty.
+        Object ids, `(H, W)` uint8, 0 for background; all zero if the mask is empty.
 
     Raises:
         InputError: the file cannot be read, or its values do not say which object they mean.
@@ -93,7 +93,7 @@ def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = 
 
 
 def describe(labels: Tensor) -> str:
-    """Say how many objects a mask holds, such as ``2 objects: 1 (1,005 pixels), 2 (330)``."""
+    """Say how many objects a mask holds, such as `2 objects: 1 (1,005 pixels), 2 (330)`."""
     areas = dict(enumerate(labels.flatten().bincount().tolist()))
     sizes = {id_: area for id_, area in areas.items() if id_ and area}
     unit = dict.fromkeys(list(sizes)[:1], " pixels")
@@ -105,11 +105,11 @@ def write_mask(path: str | Path, labels: Tensor) -> None:
     """Write object ids as a palette PNG, whole or not at all.
 
     Args:
-        path: the file to write, ending in ``.png``.
-        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        path: the file to write, ending in `.png`.
+        labels: object ids, `(H, W)` uint8, 0 for background.
 
     Raises:
-        InputError: ``labels`` is not a map of ids, or the file cannot be written.
+        InputError: `labels` is not a map of ids, or the file cannot be written.
     """
     _check_labels(labels, "labels")
     image = Image.fromarray(labels.cpu().numpy())
@@ -122,7 +122,7 @@ def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> Non
     """Check that a first mask fits its frame and holds an object.
 
     Args:
-        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        labels: object ids, `(H, W)` uint8, 0 for background.
         size: height and width of the frame in pixels.
         name: name of the mask in the message, for example its file.
 
@@ -143,7 +143,7 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
     """Parse a box from the command line.
 
     Args:
-        text: ``"X,Y,W,H"``: left, top, width and height in whole pixels.
+        text: `"X,Y,W,H"`: left, top, width and height in whole pixels.
 
     Returns:
         The four numbers.
@@ -168,7 +168,7 @@ def box_to_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor
         size: height and width of the frame in pixels.
 
     Returns:
-        Object ids, ``(H, W)`` uint8: 1 inside the box, 0 outside.
+        Object ids, `(H, W)` uint8: 1 inside the box, 0 outside.
 
     Raises:
         InputError: the box has no area or does not lie inside the frame.
@@ -190,7 +190,7 @@ def mask_to_box(mask: Tensor) -> tuple[int, int, int, int]:
     """Find the smallest box around a mask.
 
     Args:
-        mask: True or not zero on the object, ``(H, W)``; not empty.
+        mask: True or not zero on the object, `(H, W)`; not empty.
 
     Returns:
         Left, top, width and height in pixels.

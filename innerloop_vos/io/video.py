@@ -38,7 +38,7 @@ def open_frames(source: str | Path, without: str | Path | None = None) -> Frames
         without: a file among them that is not a frame, such as their mask.
 
     Returns:
-        The frames: ``len``, indexing, iteration, ``names``, ``size`` and ``rate``. Images come in
+        The frames: `len`, indexing, iteration, `names`, `size` and `rate`. Images come in
         the natural order of their names; a gap in their zero-padded numbering gives a warning.
 
     Raises:
@@ -66,8 +66,8 @@ def write_video(path: str | Path, frames: Iterable[Tensor], rate: float) -> None
     """Write an H.264 video, whole or not at all.
 
     Args:
-        path: the file to write, ending in ``.mp4``, ``.mov`` or ``.mkv``.
-        frames: frames, ``(3, H, W)`` uint8 RGB, all of one size; taken one at a time. An odd height
+        path: the file to write, ending in `.mp4`, `.mov` or `.mkv`.
+        frames: frames, `(3, H, W)` uint8 RGB, all of one size; taken one at a time. An odd height
             or width, which the format does not support, is made even by repeating the last row or
             column.
         rate: frames per second.
@@ -91,7 +91,7 @@ def check_video_path(path: str | Path) -> None:
         path: the file to be written.
 
     Raises:
-        InputError: the path has another suffix than ``.mp4``, ``.mov`` or ``.mkv``.
+        InputError: the path has another suffix than `.mp4`, `.mov` or `.mkv`.
     """
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"video {path} should end in one of {', '.join(VIDEO_SUFFIXES)}")

@@ -1,4 +1,4 @@
-"""Segmenting a clip so that another process can continue where one was stopped."""
+"""Segmenting a clip so that a process which is stopped can be followed by another that goes on."""
 
 import shutil
 import time
@@ -20,33 +20,33 @@ from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.runs.states import read_state, write_state
 
 UNFINISHED = ".unfinished"
-"""Folder inside that of the masks, which holds finished work until all is finished."""
+"""Folder in that of the masks, which holds what is done until all is."""
 
 _STATE = "state.pt"
 _OFTEN = 20.0
-"""Seconds between two states per second of writing one: at most a twentieth of the time."""
+"""Seconds between two states, for each that writing one takes: a twentieth of the time at most."""
 
 
 def segment_to(
     out: Path, segmenter: Segmenter, frames: Frames, first: Callable[[], Tensor], record: Record
 ) -> None:
-    """Segment a clip into one palette PNG per frame, `out/NAME.png`; all of them, or none.
+    """Segment a clip into one palette PNG a frame, `out/NAME.png`; all of them, or none.
 
-    Finished work is in `out/.unfinished` until all is finished: the masks, and the state of the
-    segmenter, written from time to time and when a signal comes. Another call continues from there;
-    the masks are the same, bit for bit, as if it had not been stopped.
+    What is done lies in `out/.unfinished` until all is: the masks, and the state of the segmenter,
+    written every so often and when a signal comes. A further call goes on from there, and the masks
+    are the same to the bit as if it had not been stopped.
 
     Args:
-        out: existing folder that no other process writes to.
-        segmenter: the method.
-        frames: the clip.
-        first: returns the mask of its first frame, object ids of shape (H, W), uint8.
-        record: what this was started with, see `innerloop_vos.runs.folder.describe`.
+        out: The folder, which exists and no other process writes to.
+        segmenter: The method.
+        frames: The clip.
+        first: Returns the mask of its first frame, object ids of shape (H, W), uint8.
+        record: What this was started with, see `innerloop_vos.runs.folder.describe`.
 
     Raises:
-        InputError: the finished work was started with something else, or is damaged; or the clip
-            cannot be segmented, and then nothing of it is left.
-        KeyboardInterrupt: a signal came; finished work is kept.
+        InputError: What is done was started with something else, or is damaged; or the clip cannot
+            be segmented, and then nothing of it is left.
+        KeyboardInterrupt: A signal came; what is done is kept.
     """
     folder = out / UNFINISHED
     if folder.is_symlink():
@@ -70,7 +70,7 @@ def segment_to(
     except Exception:
         shutil.rmtree(folder)
         raise
-    state_path.unlink()  # without it the rest is useless
+    state_path.unlink()  # the rest counts for nothing without it
     shutil.rmtree(folder)
 
 
@@ -83,7 +83,7 @@ def _segment(
     digests: list[str],
     interrupted: Callable[[], bool],
 ) -> None:
-    """Write the missing masks, and add their digests to those of the finished ones."""
+    """Write the masks that are not done yet, and add their digests to those that are."""
     saved, cost = time.monotonic(), 1 / _OFTEN
     bar = tqdm(total=len(frames), initial=len(digests), desc="segmenting", unit="frame")
     with bar:
@@ -106,7 +106,7 @@ def _segment(
 
 def _state(segmenter: Segmenter, digests: list[str], record: Record, done: bool) -> dict[str, Any]:
     state: dict[str, Any] = {"record": record, "masks": digests}
-    # When all is finished, only the masks have to be moved.
+    # When all is done, only the masks are to be moved.
     return state | {
         "segmenter": None if done else segmenter.state_dict(),
         "generator": torch.get_rng_state(),
@@ -116,7 +116,7 @@ def _state(segmenter: Segmenter, digests: list[str], record: Record, done: bool)
 def _restore(
     segmenter: Segmenter, path: Path, frames: Frames, out: Path, record: Record
 ) -> list[str]:
-    """Continue from a state, and return the digests of the finished masks."""
+    """Continue from a state, and return the digests of the masks that are done."""
     how = f"; remove {path.parent} to start from the first frame"
     try:
         state = read_state(path)

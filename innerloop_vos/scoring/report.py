@@ -95,7 +95,7 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
     """Write the statistics and the values of every frame.
 
     Args:
-        path: the file to write, whole or not at all; ``read_json`` reads it back.
+        path: the file to write, whole or not at all; `read_json` reads it back.
         sequences: the scores of at least one sequence; J and F are written as fractions of 1.
 
     Raises:
@@ -110,7 +110,7 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
 
 
 def read_json(path: str | Path) -> list[SequenceScores]:
-    """Read the scores that ``write_json`` wrote, for example to continue a longer run.
+    """Read the scores that `write_json` wrote, for example to continue a longer run.
 
     Args:
         path: the file.

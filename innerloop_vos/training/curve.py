@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 CURVE = ("curve.json", "curve.png")
 
 Figures = dict[str, float]
-"""Figures by name; ``"group/name"`` puts those of a group into one panel of the curve."""
+"""Figures by name; `"group/name"` puts those of a group into one panel of the curve."""
 
 
 class Curve:
     """Figures over the iterations of a training.
 
     Args:
-        folder: existing folder for ``curve.json`` and ``curve.png``.
-        history: records of the iterations before, each with ``"iteration"`` and figures.
+        folder: existing folder for `curve.json` and `curve.png`.
+        history: records of the iterations before, each with `"iteration"` and figures.
         board: writer of TensorBoard, which gets the same figures.
     """
 
@@ -40,13 +40,13 @@ class Curve:
                 self.board.add_scalar(name, value, iteration)
 
     def show(self, iteration: int, pictures: dict[str, Tensor]) -> None:
-        """Show pictures, RGB in 0..1, ``(3, H, W)``, in TensorBoard."""
+        """Show pictures, RGB in 0..1, `(3, H, W)`, in TensorBoard."""
         if self.board is not None:
             for name, picture in pictures.items():
                 self.board.add_image(name, picture, iteration)
 
     def write(self) -> None:
-        """Write ``curve.json`` and ``curve.png``, with a panel per group.
+        """Write `curve.json` and `curve.png`, with a panel per group.
 
         Raises:
             InputError: the folder cannot be written to.

@@ -33,11 +33,11 @@ class Stateful(Protocol):
 
 
 class Training(ABC):
-    """One training: its step, its figures and its state. ``run`` does the rest."""
+    """One training: its step, its figures and its state. `run` does the rest."""
 
     @abstractmethod
     def step(self, iteration: int) -> Figures:
-        """Take optimizer step ``iteration``, counted from 0, and return its losses.
+        """Take optimizer step `iteration`, counted from 0, and return its losses.
 
         Draws come from torch's global generator, and `processes.average_gradients` stands before
         the optimizer.
@@ -52,7 +52,7 @@ class Training(ABC):
         return {}
 
     def pictures(self) -> dict[str, Tensor]:
-        """Return pictures for TensorBoard, RGB in 0..1, ``(3, H, W)``. Default: none."""
+        """Return pictures for TensorBoard, RGB in 0..1, `(3, H, W)`. Default: none."""
         return {}
 
     @abstractmethod
@@ -73,7 +73,7 @@ class Training(ABC):
         return self.configuration() | states
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict``.
+        """Continue from a `state_dict`.
 
         Raises:
             InputError: the checkpoint was made with other settings; the message names them.
@@ -101,12 +101,12 @@ def run(
 
     Args:
         training: the training to run; the same in every process.
-        out: folder for ``checkpoint.pt``, ``curve.json``, ``curve.png`` and the weights.
+        out: folder for `checkpoint.pt`, `curve.json`, `curve.png` and the weights.
         iterations: number of steps in all, those before a resumed checkpoint included.
         every: steps between two evaluations, each followed by a checkpoint.
-        resume: continue from the checkpoint in ``out``. The weights come out the same to the bit
+        resume: continue from the checkpoint in `out`. The weights come out the same to the bit
             as those of a training that was never interrupted.
-        tensorboard: log the curve and pictures for TensorBoard too, in ``tensorboard``.
+        tensorboard: log the curve and pictures for TensorBoard too, in `tensorboard`.
         record: what the training was started with, see `innerloop_vos.runs.folder.describe`; a
             checkpoint is only resumed with the same. Default: nothing.
 
@@ -114,9 +114,9 @@ def run(
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: ``every`` is not positive; ``out`` cannot be written to, holds no checkpoint to
-            resume from, or holds one while ``resume`` is False, or one that is damaged, of another
-            training or of another number of processes; another process trains in ``out``;
+        InputError: `every` is not positive; `out` cannot be written to, holds no checkpoint to
+            resume from, or holds one while `resume` is False, or one that is damaged, of another
+            training or of another number of processes; another process trains in `out`;
             TensorBoard is not installed; or a loss became infinite or not a number.
     """
     if every < 1:
@@ -187,7 +187,7 @@ def cosine_rate(iteration: int, iterations: int, *, warmup: int) -> float:
         warmup: number of steps of the rise.
 
     Source:
-        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
+        Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017,
         eq. 5, without restarts.
     """
     if iteration < warmup:
