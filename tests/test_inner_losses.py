@@ -161,7 +161,7 @@ OPTIMIZERS = {
 
 
 class InTurn:
-    """A loss of two tensors, the second of which takes part in some steps alone."""
+    """A loss of two tensors, the second of which is used in some steps only."""
 
     def __init__(self, steps):
         self.steps, self.step = steps, 0

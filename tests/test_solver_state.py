@@ -1,4 +1,4 @@
-"""A solve that goes on where another stopped: with its momentum, averages and trust region."""
+"""A solve that continues where another stopped, with its momentum, averages and trust region."""
 
 import copy
 import pickle
