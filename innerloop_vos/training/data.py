@@ -30,7 +30,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options that say which clips are trained on and which are held out.
 
     Args:
-        parser: Receives the options; `open_data` takes what it parses.
+        parser: receives the options; `open_data` takes what it parses.
     """
     group = parser.add_argument_group("data")
     group.add_argument("--davis", metavar="ROOT", help="folder of DAVIS, whose train split is used")
@@ -73,16 +73,16 @@ def open_data(
     """Open the clips that the command line names, and COCO's images.
 
     Args:
-        arguments: What a parser with `add_data_arguments` parsed.
-        length: Frames of a mini-sequence.
-        window: Frames of the clip that they come from.
-        paste: Share of the mini-sequences that an object of another clip is pasted into.
+        arguments: what a parser with `add_data_arguments` parsed.
+        length: frames of a mini-sequence.
+        window: frames of the clip that they come from.
+        paste: share of the mini-sequences that an object of another clip is pasted into.
 
     Returns:
         What draws mini-sequences of the clips to train on, and the held-out clips.
 
     Raises:
-        InputError: A folder is not laid out so, a held-out sequence is not there, or nothing is
+        InputError: a folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
     given, validation = _open(arguments)
@@ -102,13 +102,13 @@ def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validatio
     """Open the clips that the command line names, to train on each as a whole.
 
     Args:
-        arguments: What a parser with `add_data_arguments` parsed.
+        arguments: what a parser with `add_data_arguments` parsed.
 
     Returns:
         The clips to train on, each opened when it is asked for, and the held-out clips.
 
     Raises:
-        InputError: As `open_data`, or COCO was given.
+        InputError: as `open_data`, or COCO was given.
     """
     if arguments.coco:
         raise InputError("--coco: this training follows objects through clips, not images")
