@@ -1,4 +1,4 @@
-"""Tasks for the examples: sinusoids to regress, and handwritten digits to tell apart."""
+"""Tasks for the examples: regression of sinusoids, and classification of handwritten digits."""
 
 import math
 import sys
@@ -33,11 +33,12 @@ def sinusoids(tasks: int, shots: int = 10) -> Tasks:
 def few_shot(
     classes: Sequence[Tensor], tasks: int, ways: int = 5, shots: int = 1, queries: int = 10
 ) -> Tasks:
-    """Tasks to tell drawn classes apart; a class turned by a multiple of 90 degrees is another.
+    """Classification tasks of random classes; a class rotated by a multiple of 90 degrees is
+    another one.
 
     Args:
         classes: the images of each class, (count, C, H, H); at least `shots + queries`.
-        tasks, ways, shots, queries: number of tasks, of classes in each, and of images a class.
+        tasks, ways, shots, queries: number of tasks, of classes per task, and of images per class.
 
     Returns:
         Images (tasks, ways * shots or queries, C, H, H) and labels.
@@ -66,7 +67,7 @@ def few_shot(
 
 
 class Digits:
-    """5-way 1-shot tasks on 8 x 8 images of digits: as they are to train, mirrored to test."""
+    """5-way 1-shot tasks on 8 x 8 digits: unchanged for training, mirrored for testing."""
 
     def __init__(self) -> None:
         data = load_digits()

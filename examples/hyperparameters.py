@@ -1,4 +1,4 @@
-"""Hyperparameter learning: a weight for every training sample, where half the labels are wrong."""
+"""Hyperparameter learning: a weight per training sample, with half of the labels wrong."""
 
 import torch
 from data import iterations

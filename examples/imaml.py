@@ -1,4 +1,4 @@
-"""iMAML: the outer gradient of a regularised minimum, however many steps led there; sinusoids."""
+"""iMAML: the outer gradient of a regularised minimum, for any number of steps; sinusoids."""
 
 import math
 
@@ -21,7 +21,7 @@ def task_loss(init, task, adjoint=None):
     def moved(change):
         return {name: init[name] + change[name] for name in init}
 
-    # What is solved for is the change from the start, so that the regularization ties to the start.
+    # The unknown is the change from the initialisation, so the regularization pulls towards it.
     problem = il.LeastSquares(
         lambda change: functional_call(net, moved(change), support_x) - support_y,
         regularization=1.0,
@@ -31,7 +31,7 @@ def task_loss(init, task, adjoint=None):
         {name: torch.zeros_like(value) for name, value in init.items()},
         il.SteepestDescent(),
         steps=16,
-        # Five steps on the linear system, as in the paper, are rough: accept what they reach.
+        # Five steps on the linear system, as in the paper, are rough: accept their result.
         adjoint=adjoint or il.Implicit(il.ConjugateGradient(), steps=5, accept=math.inf),
     ).value
     return F.mse_loss(functional_call(net, moved(change), query_x), query_y)

@@ -1,4 +1,4 @@
-"""MAML and first-order MAML: learn where gradient descent should start, on sinusoids."""
+"""MAML and first-order MAML: learn the initialisation of gradient descent, on sinusoids."""
 
 import torch
 from data import iterations, sinusoids

@@ -1,4 +1,4 @@
-"""MAML++: rates of every layer and step, batch normalisation of every step; 5-way digits."""
+"""MAML++: rates per layer and step, batch normalisation per step; 5-way digits."""
 
 import copy
 
@@ -18,8 +18,8 @@ net = nn.Sequential(
     *(nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2)),
     *(nn.Flatten(), nn.Linear(64, 5)),
 )
-# A net for every step and one for the queries. What adapts passes through all of them; statistics,
-# scales and shifts of batch normalisation are each one's own.
+# A net for every step and one for the queries. The adapting parameters pass through all of them;
+# each has its own statistics, scales and shifts of batch normalisation.
 nets = [copy.deepcopy(net) for _ in range(STEPS + 1)]
 frozen = [il.Adapted(each, ADAPTING, buffers="frozen") for each in nets]
 per_task = [il.Adapted(each, ADAPTING, buffers="per_task") for each in nets]

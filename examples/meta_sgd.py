@@ -1,4 +1,4 @@
-"""Meta-SGD: learn the start together with a learning rate for every parameter, on sinusoids."""
+"""Meta-SGD: learn the initialisation and a learning rate per parameter, on sinusoids."""
 
 import torch
 from data import iterations, sinusoids

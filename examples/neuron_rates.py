@@ -1,4 +1,4 @@
-"""A learning rate for every neuron, as in e-OSVOS: first order, memory flat in the steps."""
+"""A learning rate per neuron, as in e-OSVOS: first order, memory constant in the steps."""
 
 import torch
 from data import Digits, iterations

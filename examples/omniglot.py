@@ -2,7 +2,7 @@
 
     python examples/omniglot.py --root FOLDER [--iterations 500]
 
-Downloads Omniglot (10 MB) into the folder unless it is there.
+Downloads Omniglot (10 MB) into the folder if it is missing.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Reptile: move the start toward where adapting leads, on sinusoids."""
+"""Reptile: move the initialisation towards the adapted parameters, on sinusoids."""
 
 import torch
 from data import iterations, sinusoids
@@ -23,7 +23,7 @@ def adapt(init, task, steps, adjoint):
 
 
 def task_loss(init, task):
-    # Reptile has no query set, and any loss of the adapted parameters will do.
+    # Reptile has no query set; any loss of the adapted parameters works.
     adapted = adapt(init, task, steps=10, adjoint=il.Reptile())
     return sum(value.sum() for value in adapted.values.values())
 

@@ -1,4 +1,4 @@
-"""R2D2: features learned for a ridge regression in closed form; 5-way digits."""
+"""R2D2: features for a ridge regression in closed form; 5-way digits."""
 
 import torch
 from data import Digits, iterations

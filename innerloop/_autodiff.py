@@ -174,7 +174,7 @@ def _watched(params: Tree, reached: set[int]) -> Tree:
 def _check_reached(reached: bool) -> None:
     if not reached:
         raise ValueError(
-            "loss: does not depend on the parameters that adapt, should be computed from the model "
+            "loss: does not depend on the adapting parameters, should be computed from the model "
             "or the parameters that it is given; it depends on none of them if it uses another "
             "model, or if detach(), item(), no_grad, inference_mode or parametrize.cached() cut it "
             "off"

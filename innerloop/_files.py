@@ -52,14 +52,14 @@ def regular_file(path: str | Path, kind: str = "file") -> Path:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path whose content ``path`` has once the block succeeds.
+    """Yield a temporary path whose content `path` has once the block succeeds.
 
     A link is kept, and the file that it leads to gets the content. A replaced file keeps its
     permissions; other hard links to it keep the old content. A device or a pipe is written to.
 
     Args:
         path: the file to write. The temporary path has the same suffix, so that writers that choose
-            a format by suffix choose the same one as for ``path``.
+            a format by suffix choose the same one as for `path`.
 
     Yields:
         A path in the folder of the file, or in one for temporary files if the content goes to a

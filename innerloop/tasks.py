@@ -197,7 +197,7 @@ def meta_tensors(meta_parameters: Any) -> Tree:
     """The meta-parameters, with the dict of its trained parameters in place of every module.
 
     Raises:
-        TypeError, ValueError: they hold something else, or nothing.
+        TypeError, ValueError: they hold something else, or are empty.
     """
 
     def tensors(node: Any) -> Tree:
@@ -217,7 +217,7 @@ def _trained(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, tensors: Tree) -> None:
-    """Raise unless the optimizer holds what is trained, and nothing else that wants a gradient."""
+    """Raise unless the optimizer holds exactly the trained tensors."""
     check_instance("optimizer", optimizer, torch.optim.Optimizer, "torch.optim.Adam(parameters)")
     held = [tensor for group in optimizer.param_groups for tensor in group["params"]]
     named_tensors = trees.named_leaves(tensors)
@@ -276,8 +276,8 @@ def _vmapped(task_loss: TaskLoss, randomness: str) -> Callable[[Tree, Any], tupl
     each = torch.func.vmap(torch.func.grad_and_value(task_loss), randomness=randomness)
 
     def differentiate(meta_parameters: Tree, group: Any) -> tuple[Tree, Tensor]:
-        # Every task has its (expanded) copy: the recurrent layers of torch write in place what is
-        # batched only if their parameters are.
+        # Every task has its (expanded) copy: torch's recurrent layers write in place, which works
+        # under vmap only if their parameters are batched.
         count = trees.leaves(group)[0].shape[0]
         copies = trees.tree_map(lambda leaf: leaf.expand(count, *leaf.shape), meta_parameters)
         gradients, losses = each(copies, group)
@@ -287,7 +287,7 @@ def _vmapped(task_loss: TaskLoss, randomness: str) -> Callable[[Tree, Any], tupl
 
 
 class _Modules(nn.Module):
-    """Meta-parameters with modules, so that `functional_call` puts other tensors into them."""
+    """Meta-parameters with modules, so that `functional_call` can replace their tensors."""
 
     def __init__(self, task_loss: TaskLoss, nodes: list[Any], spec: Any) -> None:
         super().__init__()
@@ -304,7 +304,7 @@ class _Modules(nn.Module):
 
 
 def _of_tensors(task_loss: TaskLoss, meta_parameters: Any) -> TaskLoss:
-    """The loss as a function of tensors alone, which are put into modules during the call."""
+    """The loss as a function of tensors only, which are put into modules during the call."""
     nodes, spec = trees.flatten(meta_parameters)
     if not any(isinstance(node, nn.Module) for node in nodes):
         return task_loss
@@ -334,7 +334,7 @@ def _eager(task_loss: TaskLoss, meta_parameters: Any) -> Callable[[Tree, Any], t
                 node if isinstance(node, nn.Module) else ordinary(part).detach().requires_grad_()
                 for node, part in zip(nodes, parts, strict=True)
             ]
-            # Modules stay themselves: threads share them.
+            # Modules are kept, as threads share them.
             given = [_trained(x) if isinstance(x, nn.Module) else x for x in fresh]
             leaves, structure = trees.flatten(trees.unflatten(given, spec))
             loss = task_loss(trees.unflatten(fresh, spec), task)

@@ -208,8 +208,8 @@ def table() -> str:
         [
             "# What goes together",
             "",
-            "Written by `python tests/pairs.py` from the list that the tests run through: every",
-            "combination marked here has its gradient tested, every other one is refused at once.",
+            "Written by `python tests/pairs.py` from the list of the tests: the gradient of every",
+            'combination marked "yes" is tested; every other one is refused with an error.',
             "",
             "## Solvers and problems",
             "",

@@ -1,4 +1,4 @@
-"""Where tests find data and weights that are kept beside the repository, not in it."""
+"""Where tests find data and weights, which are stored beside the repository."""
 
 from pathlib import Path
 

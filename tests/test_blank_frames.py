@@ -1,4 +1,4 @@
-"""Frames that show nothing: ridge marks about nothing in them, and goes on behind them."""
+"""Blank frames: ridge marks next to nothing in them, and continues after them."""
 
 import pytest
 import torch

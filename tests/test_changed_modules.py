@@ -100,7 +100,7 @@ def test_what_was_frozen_stays_where_it_was_adapted_to():
     [
         (nn.Linear(4, 5), r"^values: '3.weight' has the shape \(2, 4\), should have \(5, 4\)"),
         (nn.Linear(4, 2).double(), "^values: '3.weight' has the dtype torch.float32, should have"),
-        (nn.Linear(4, 2, bias=False), "^values: '3.bias' is no parameter of the module"),
+        (nn.Linear(4, 2, bias=False), "^values: '3.bias' is not a parameter of the module"),
     ],
 )
 @pytest.mark.parametrize(

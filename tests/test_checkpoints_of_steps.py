@@ -1,4 +1,4 @@
-"""Checkpointed steps: the gradient of what ran, in whatever circumstances, or an error."""
+"""Checkpointed steps: the gradient of the code that ran, under any circumstances, or an error."""
 
 import itertools
 import random

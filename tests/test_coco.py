@@ -165,7 +165,7 @@ def test_images_outside_the_folder_are_refused(root, name):
         content["images"][0]["file_name"] = name
 
     edit(root, change)
-    with pytest.raises(InputError, match=f"{name} is no file inside"):
+    with pytest.raises(InputError, match=f"{name} is not a file inside"):
         CocoDataset(root)
 
 

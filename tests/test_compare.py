@@ -246,7 +246,7 @@ def test_a_users_file_joins(tmp_path):
         ("from innerloop import compare; compare.add_adjoint('a', 3)", "adjoint 'a': 3, should be"),
         (
             "from innerloop import compare; compare.add_suite('ridge', None)",
-            "suite 'ridge' is there already",
+            "suite 'ridge' exists already",
         ),
         (
             "from innerloop import compare; compare.add_problem('a', None, steps=0)",

@@ -240,7 +240,7 @@ def test_memory_returns_after_a_hundred_steps():
 
     held = memory_after(outer_step)
     assert all(reference() is None for reference in alive)
-    assert max(held[1:]) - held[0] < 30, held  # a kept graph would be at least 36 a step
+    assert max(held[1:]) - held[0] < 30, held  # a kept graph would be at least 36 per step
     assert gc.isenabled()
 
 

@@ -59,7 +59,7 @@ def test_the_teacher_stays_as_it_is() -> None:
 
 
 def weights_after(folder: Path, stops: list[int]) -> dict[str, Tensor]:
-    """Return the exported weights of a training saved and set up anew after each stop."""
+    """Return the exported weights of a training that is saved and built again after each stop."""
     for place, stop in enumerate([*stops, TINY.iterations]):
         run(distillation(), folder, stop, every=100, resume=place > 0)
     return load_file(folder / "small.safetensors")

@@ -179,7 +179,7 @@ def test_layers_that_do_not_learn_are_passed_once_for_all_objects(network, rates
 def test_a_fine_tuning_that_diverges_is_left_out_with_a_warning(network):
     scenes = [scene((4 + t, 4, 16, 14), seed=t) for t in range(6)]
     wild = il.LearningRates(network, per="model", init=1e30)
-    with pytest.warns(UserWarning, match="fine-tuning diverged and is left out, in frame 1 of an"):
+    with pytest.warns(UserWarning, match="fine-tuning diverged and is skipped, in frame 1 of an"):
         found = run(EOSVOSSegmenter(network, wild, QUICK), scenes)
     still = EOSVOSOptions(steps=0, online_interval=None, proposals=50, propagated=20)
     as_it_was = run(EOSVOSSegmenter(network, wild, still), scenes)

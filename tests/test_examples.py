@@ -1,4 +1,4 @@
-"""Every example runs by itself and prints what it reached."""
+"""Every example runs on its own and prints its result."""
 
 import hashlib
 import shutil

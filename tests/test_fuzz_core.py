@@ -153,7 +153,7 @@ def objective(draw):
     losses = [
         lambda p: (x @ p[0] - p[1]).square().mean(),
         lambda p: F.softplus(x @ p[0]).sum() + p[1].square().sum(),
-        lambda p: (x @ p[0] - 1).pow(4).sum(),  # p[1] rests
+        lambda p: (x @ p[0] - 1).pow(4).sum(),  # p[1] is unused
         lambda p: F.relu(x @ p[0]).sum() + p[1].abs().sum(),
         lambda p: (x @ w.detach()).square().sum(),  # of no parameter
     ]

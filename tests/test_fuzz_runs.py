@@ -159,7 +159,7 @@ def extra(path, draw):
 
 
 def read(folder):
-    """Read all that a run which goes on reads."""
+    """Read everything that a continued run reads."""
     _keep_settings(folder, RECORD, DATA)
     done = _read_scores(folder, [Clip("cat"), Clip("dog")])
     return done, _restore(Plain(), folder / CHECKPOINT, RECORD)

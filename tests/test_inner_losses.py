@@ -43,7 +43,7 @@ SOLVERS = [
 @pytest.mark.parametrize("loss", CUT_OFF.values(), ids=CUT_OFF)
 @pytest.mark.parametrize("adjoint", [il.Unroll(), il.Detach()], ids=["unroll", "detach"])
 def test_a_loss_without_the_model_is_an_error(loss, solver, adjoint):
-    with pytest.raises(ValueError, match="loss: does not depend on the parameters"):
+    with pytest.raises(ValueError, match="loss: does not depend on the adapting parameters"):
         il.adapt(linear(), loss, solver, adjoint=adjoint)
 
 
@@ -161,7 +161,7 @@ OPTIMIZERS = {
 
 
 class InTurn:
-    """A loss of two tensors, the second of which takes part in some steps alone."""
+    """A loss of two tensors, the second of which is used in some steps only."""
 
     def __init__(self, steps):
         self.steps, self.step = steps, 0

@@ -1,4 +1,4 @@
-"""The ablations of LWL: what each row trains, and that a call goes on where it was."""
+"""The ablations of LWL: what each row trains, and that a call continues where it stopped."""
 
 import json
 from argparse import Namespace

@@ -139,7 +139,7 @@ def test_values_to_start_from_may_be_handed_in():
         ("^parameters: 'head.*' matches none", {"parameters": "head.*"}),
         ("^parameters: none is selected", {"parameters": lambda n, p: False}),
         ("^buffers: 'mine'", {"buffers": "mine"}),
-        ("^init: 'x' is no parameter", {"init": {"x": torch.ones(2)}}),
+        ("^init: 'x' is not a parameter", {"init": {"x": torch.ones(2)}}),
     ],
 )
 def test_bad_arguments_are_named(message, options):

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on the test problems of Moré, Garbow and Hillstrom, beside MINPACK's."""
+"""Levenberg-Marquardt on the test problems of Moré, Garbow and Hillstrom, against MINPACK's."""
 
 import math
 

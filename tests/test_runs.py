@@ -1,4 +1,4 @@
-"""Runs that go on: what they were, who writes, signals, and states to the bit."""
+"""Continued runs: their records, locks, signals, and states equal to the bit."""
 
 import argparse
 import json

@@ -120,7 +120,7 @@ def test_statistics_of_hand_computed_values() -> None:
     values = [0.9, 0.8, 0.7, 0.7, 0.6, 0.6, 0.5, 0.4, 0.3, 0.2]
     result = summarize(values)
     assert result.mean == pytest.approx(0.57)
-    assert result.recall == pytest.approx(0.6)  # 0.5 itself is no success
+    assert result.recall == pytest.approx(0.6)  # 0.5 itself is not a success
     assert result.decay == pytest.approx(0.8 - 0.3)
 
 
@@ -201,7 +201,7 @@ def test_frames_without_annotation_do_not_count() -> None:
 
 
 def test_sequence_without_a_frame_that_counts_is_refused() -> None:
-    with pytest.raises(InputError, match="sequence short has 2 frames and none that counts"):
+    with pytest.raises(InputError, match="sequence short has 2 frames and none that is scored"):
         score_sequence("short", FRAMES[:2], [TRUTH] * 2, [TRUTH] * 2)
 
 

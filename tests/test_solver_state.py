@@ -1,4 +1,4 @@
-"""A solve that goes on where another stopped: with its momentum, averages and trust region."""
+"""A solve that continues where another stopped, with its momentum, averages and trust region."""
 
 import copy
 import pickle
@@ -126,12 +126,12 @@ def test_what_does_not_fit_is_refused():
             state=state,
         )
     plain = il.solve(task, init, il.GradientDescent(0.1), steps=2).state
-    with pytest.raises(ValueError, match=r"^state: .* same settings, as momentum"):
+    with pytest.raises(ValueError, match=r"^state: .* same settings, such as momentum"):
         il.solve(task, init, momentum, state=plain)
     with pytest.raises(TypeError, match=r"^state: Tensor, should be a SolverState"):
         il.solve(task, init, adam, state=init)
     ridge = il.Ridge()
     nothing = il.SolverState(ridge, task, init, None)
-    with pytest.raises(TypeError, match=r"^state: Ridge starts from its parameters alone"):
+    with pytest.raises(TypeError, match=r"^state: Ridge starts from its parameters only"):
         il.solve(task, init, ridge, state=nothing)
     assert il.solve(task, init, il.Ridge()).state is None

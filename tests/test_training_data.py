@@ -20,7 +20,7 @@ def davis(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def own(davis, tmp_path_factory):
-    """Clips of one's own: the folders of DAVIS without that of its resolution, other names."""
+    """The user's own clips: the folders of DAVIS without that of its resolution, other names."""
     root = tmp_path_factory.mktemp("own")
     for kind in ("JPEGImages", "Annotations"):
         shutil.copytree(davis / kind / "480p" / "cow", root / kind / "mine")

@@ -75,7 +75,7 @@ def test_a_glob(tmp_path):
     with pytest.raises(InputError, match="no file matches"):
         open_frames(f"{tmp_path}/c*.png")
     (tmp_path / "a3.txt").write_text("text")
-    with pytest.raises(InputError, match=r"a3\.txt, which is no JPEG"):
+    with pytest.raises(InputError, match=r"a3\.txt, which is not a JPEG"):
         open_frames(f"{tmp_path}/a*")
 
 
@@ -205,7 +205,9 @@ def test_images_are_decoded_only_as_what_frames_may_be(tmp_path, kind):
 def test_a_mask_among_the_frames_is_left_out(tmp_path):
     for name in ("00000", "00001", "mask"):
         save(tmp_path / f"{name}.png", picture(0))
-    with pytest.raises(InputError, match=r"holds mask\.png among frames that are named otherwise"):
+    with pytest.raises(
+        InputError, match=r"holds mask\.png among frames that are named differently"
+    ):
         open_frames(tmp_path)
     for source in (tmp_path, f"{tmp_path}/*.png"):
         assert open_frames(source, without=tmp_path / "mask.png").names == ["00000", "00001"]

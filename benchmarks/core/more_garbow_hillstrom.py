@@ -421,14 +421,20 @@ def main() -> None:
 
     with atomic_path(out / "evaluations.json") as path:
         path.write_text(json.dumps([row._asdict() for row in rows], indent=1) + "\n")
+    plot(rows, out / "evaluations.png")
+    console.print(f"plot in {out / 'evaluations.png'}")
+
+
+def plot(rows: list[Row], path: Path) -> None:
+    """A dot for every case that both solve."""
+    solved = [row for row in rows if row.ours is not None]
     figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
     axes.loglog([row.minpack for row in solved], [row.ours for row in solved], "o", alpha=0.6)
     ends = [1, 2 * max(max(row.minpack, row.ours or 0) for row in solved)]
     axes.plot(ends, ends, color="grey", linewidth=0.8)
     axes.set(xlabel="evaluations, MINPACK", ylabel="evaluations, LevenbergMarquardt")
-    with atomic_path(out / "evaluations.png") as path:
-        figure.savefig(path, dpi=100)
-    console.print(f"plot in {out / 'evaluations.png'}")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     with atomic_path(arguments.output / "rates.json") as temporary:
         temporary.write_text(json.dumps({"parts": rows, "layers": layers}, indent=1))
-    plot(rates, arguments.output / "rates.png")
+    plot(layers, arguments.output / "rates.png")
 
 
 def summary(rates: Tensor) -> dict[str, float]:
@@ -65,17 +65,17 @@ def summary(rates: Tensor) -> dict[str, float]:
     }
 
 
-def plot(rates: dict[str, Tensor], path: Path) -> None:
+def plot(layers: dict[str, float], path: Path) -> None:
     """The mean rate of every tensor in the order of the network, weights apart from the rest."""
     try:
         import matplotlib.pyplot as plt
     except ImportError:
         return
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
-    names = list(rates)
+    names = list(layers)
     for kind, marker in (("weight", "o"), ("bias", "x")):
         places = [i for i, name in enumerate(names) if name.endswith(kind)]
-        axes.plot(places, [rates[names[i]].mean().item() for i in places], marker, label=kind)
+        axes.plot(places, [layers[names[i]] for i in places], marker, label=kind)
     starts = {
         part: next((i for i, name in enumerate(names) if re.match(pattern, name)), None)
         for part, pattern in PARTS.items()

@@ -197,8 +197,8 @@ class Implicit(Adjoint):
         setting = solver.biased_by()
         if setting is not None:
             raise ValueError(
-                f"{setting}: where it is not zero the solution is no minimum of the problem, as "
-                "Implicit() needs; write the penalty into the problem, or use Unroll()"
+                f"{setting}: if it is not zero, the solution is not a minimum of the problem, "
+                "which Implicit() needs; write the penalty into the problem, or use Unroll()"
             )
 
     def run(self, loop: Loop, init: Tree) -> Outcome:

@@ -70,7 +70,7 @@ def add_adjoint(name: str, adjoint: Adjoint) -> None:
 
 def _add(entries: dict[str, _Entry], what: str, name: str, entry: _Entry) -> None:
     if name in entries:
-        raise InputError(f"{what} {name!r} is there already; choose another name")
+        raise InputError(f"{what} {name!r} exists already; choose another name")
     entries[name] = entry
 
 

@@ -61,7 +61,7 @@ def fitting(
     for name, tensor in tensors.items():
         own = first.get(name) or name
         if own not in known:
-            raise ValueError(f"{argument}: {name!r} is no parameter of the module")
+            raise ValueError(f"{argument}: {name!r} is not a parameter of the module")
         parameter = known[own]
         for what in ("shape", "dtype", "device"):
             given, right = getattr(tensor, what), getattr(parameter, what)

@@ -25,7 +25,7 @@ class Problem(ABC):
     def check(self, params: Tree) -> None:
         """Raise TypeError or ValueError if `params` do not fit this problem."""
         if not trees.leaves(params):
-            raise ValueError("init: holds no tensor, should be a tree of at least one")
+            raise ValueError("init: holds no tensor, should hold at least one")
         for name, leaf in trees.named_leaves(params):
             where = f"init[{name!r}]" if name else "init"
             check_parameter(where, leaf)

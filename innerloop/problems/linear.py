@@ -106,8 +106,8 @@ class RidgeProblem(QuadraticProblem):
         if not isinstance(prediction, Tensor) or prediction.shape != expected:
             found = getattr(prediction, "shape", type(prediction).__name__)
             raise ValueError(
-                f"state: its prediction is {found}, should be shaped {tuple(expected)}: it is of "
-                "a solve of another problem"
+                f"state: its prediction is {found}, should be of shape {tuple(expected)}: it is "
+                "from a solve of another problem"
             )
         check_alike(params, prediction=prediction)
         if transforming():
@@ -119,8 +119,8 @@ class RidgeProblem(QuadraticProblem):
             ]
             if bool(torch.stack(wrong).any()):
                 raise ValueError(
-                    "state: its prediction is not what the problem predicts at `init`, should be: "
-                    "it is of another problem, or of other parameters"
+                    "state: its prediction is not what the problem predicts at `init`, and should "
+                    "be; it is from another problem, or from other parameters"
                 )
 
     def _normal(self, residual: Tensor, params: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ class Solver(ABC):
         """Raise TypeError or ValueError unless a solve can begin with this state at `params`."""
         if carried is None:
             raise TypeError(
-                f"state: {type(self).__name__} starts from its parameters alone, should be left out"
+                f"state: {type(self).__name__} starts from its parameters only, should be left out"
             )
 
 

@@ -139,8 +139,8 @@ class GradientMethod(DirectionSolver):
         new = self.init(problem, params)
         if not isinstance(carried, State) or _form(carried.memory) != _form(new.memory):
             raise ValueError(
-                f"state: does not hold what this {type(self).__name__} remembers, should be of one "
-                "with the same settings, as momentum"
+                f"state: does not fit this {type(self).__name__}, should come from one with "
+                "the same settings, such as momentum"
             )
 
     @abstractmethod

@@ -123,8 +123,8 @@ class LevenbergMarquardt(Solver):
         super().check_carried(problem, params, carried)
         if type(carried) is not type(self.init(problem, params)):
             raise ValueError(
-                "state: of LevenbergMarquardt with another linear_solver, should be of one with "
-                "the same"
+                "state: from LevenbergMarquardt with another linear_solver, should be from one "
+                "with the same"
             )
 
     def _dense_step(

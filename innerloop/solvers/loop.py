@@ -1,4 +1,4 @@
-"""The loop of inner steps, which adjoints and inner linear solves drive."""
+"""The loop of inner steps, as run by adjoints and inner linear solves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ Step = Callable[[Problem, Tree, Any], tuple[Tree, Any, StepStats]]
 
 
 class Progress(NamedTuple):
-    """Where a loop stands; the reports are written on."""
+    """The progress of a loop; its reports are extended."""
 
     params: Tree
     state: Any
@@ -25,7 +25,7 @@ class Progress(NamedTuple):
 
 @dataclass(eq=False)
 class LinearSolve:
-    """What the linear system of an implicit gradient came to, known once the gradient is taken.
+    """The outcome of the linear system of an implicit gradient, known once the gradient is taken.
 
     Attributes:
         residual: |H u − b| / |b| of the latest system, per problem, shape (*batch). None before
@@ -76,11 +76,11 @@ class Loop:
         return Progress(params, state, Reports())
 
     def outcome(self, progress: Progress) -> Outcome:
-        """What a solve reached that ends here."""
+        """The result of a solve that ends here."""
         return Outcome(progress.params, progress.reports, self.solver.carried(progress.state))
 
     def advance(self, progress: Progress, steps: int, step: Step | None = None) -> Progress:
-        """Take up to `steps` more steps, with `step` in place of the solver's own if given."""
+        """Take up to `steps` more steps, with `step` instead of the solver's own if given."""
         step = step or self.solver.step
         for _ in range(steps):
             params, state, report = step(self.problem, progress.params, progress.state)

@@ -43,13 +43,13 @@ class SolverState:
         ):
             if left is not now:
                 raise TypeError(
-                    f"state: of a solve whose {name} is {left.__name__}, should be of one with "
+                    f"state: from a solve whose {name} is {left.__name__}, should be from one with "
                     f"{now.__name__}"
                 )
         if self._params != trees.tree_map(lambda leaf: (leaf.shape, leaf.dtype), params):
             raise ValueError(
-                "state: of a solve for parameters of other names, shapes or dtypes than `init`, "
-                "should be of the same"
+                "state: from a solve for parameters of other names, shapes or dtypes than `init`, "
+                "should be from one with the same"
             )
         solver.check_carried(problem, params, self.inner)
 

@@ -1,4 +1,4 @@
-"""What every backbone has in common: image normalisation and named feature levels."""
+"""The common part of backbones: image normalisation and named feature levels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ class Level:
 
     Args:
         channels: number of channels.
-        stride: image pixels per feature pixel; the map has ``ceil(H / stride)`` rows.
+        stride: image pixels per feature pixel; the map has `ceil(H / stride)` rows.
     """
 
     channels: int
@@ -29,7 +29,7 @@ class Backbone(nn.Module, ABC):
     """A network that turns RGB images into feature maps of several levels.
 
     Args:
-        levels: the feature maps that ``forward`` returns, by name, fine to coarse.
+        levels: the feature maps that `forward` returns, by name, fine to coarse.
         target_levels: names of the levels that a target model sees together.
 
     Attributes:
@@ -47,7 +47,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.levels = dict(levels)
         self.target_levels = target_levels
-        # Not persistent: the weight files of torchvision do not hold them.
+        # Not persistent, as the weight files of torchvision do not contain them.
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
 
@@ -55,11 +55,11 @@ class Backbone(nn.Module, ABC):
         """Return the features of images.
 
         Args:
-            images: RGB in 0..1, not normalised, shape ``(N, 3, H, W)`` of any ``H`` and ``W``.
+            images: RGB in 0..1, not normalised, shape `(N, 3, H, W)` of any `H` and `W`.
 
         Returns:
-            For each name in ``levels`` a map of shape
-            ``(N, channels, ceil(H / stride), ceil(W / stride))``.
+            For each name in `levels` a map of shape
+            `(N, channels, ceil(H / stride), ceil(W / stride))`.
         """
         # channels_last halves the time of these convolutions on CPU.
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)

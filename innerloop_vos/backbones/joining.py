@@ -1,4 +1,4 @@
-"""The levels of a backbone side by side, as a target model sees them."""
+"""The concatenated levels of a backbone, as a target model sees them."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from innerloop.errors import InputError
 
 
 def join_levels(levels: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Put feature maps of several strides side by side, each of unit length per pixel.
+    """Concatenate feature maps of several strides, each normalised to unit length per pixel.
 
-    The unit length gives every level and every pixel the same say, whatever the backbone's scale;
-    a constant channel lets a filter have a bias.
+    The unit length gives every level and every pixel the same weight, whatever the backbone's
+    scale; a constant channel gives a filter a bias.
 
     Args:
         levels: each of shape (N, channels, any, any).

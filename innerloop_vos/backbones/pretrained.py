@@ -11,10 +11,11 @@ from innerloop_vos.backbones.base import Backbone, Level
 class MobileNetV2(Backbone):
     """torchvision's MobileNetV2 without its classifier, at output stride 16.
 
-    The stride of ``features.14`` is removed and ``features.14`` to ``.17`` are dilated by 2, as
+    The stride of `features.14` is removed and `features.14` to `.17` are dilated by 2, as
     in networks trained for semantic segmentation; masks need the resolution.
 
-    Source: Sandler et al., "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
+    Source:
+        Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, CVPR 2018.
     """
 
     unused: ClassVar[tuple[str, ...]] = ("features.18.", "classifier.")
@@ -47,7 +48,8 @@ class MobileNetV2(Backbone):
 class ResNet50(Backbone):
     """torchvision's ResNet-50 without its classifier.
 
-    Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
+    Source:
+        He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
     """
 
     unused: ClassVar[tuple[str, ...]] = ("fc.",)

@@ -38,7 +38,7 @@ class Block(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(N, inputs, H, W)`` to ``(N, outputs, ceil(H / stride), ceil(W / stride))``."""
+        """Map `(N, inputs, H, W)` to `(N, outputs, ceil(H / stride), ceil(W / stride))`."""
         y: Tensor = self.second(self.relu(self.first(x)))
         return self.relu(y + self.skip(x))  # type: ignore[no-any-return]
 
@@ -46,8 +46,8 @@ class Block(nn.Module):
 class SmallBackbone(Backbone):
     """The small network that ships with the package.
 
-    Its levels ``stage8``, ``stage16`` and ``context16`` end in linear projections that were
-    distilled from MobileNetV2's ``features.6``, ``.13`` and ``.17``; ``stage4`` is plain.
+    Its levels `stage8`, `stage16` and `context16` end in linear projections that were
+    distilled from MobileNetV2's `features.6`, `.13` and `.17`; `stage4` is plain.
 
     Args:
         norm: True for the trainable form with batch normalisation, False for the form with

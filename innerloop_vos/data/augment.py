@@ -76,7 +76,7 @@ def target_crop(
         The crop, moved inside the image as far as it fits.
     """
     left, top, width, height = box
-    # In single precision, for the sizes are rounded up.
+    # In single precision, as the sizes are rounded up.
     side = np.sqrt(np.float32(width * height / math.prod(output))) * np.float32(factor)
     rows, columns = (math.ceil(np.float32(o) * side) for o in output)
     ratios = rows / size[0], columns / size[1]

@@ -1,4 +1,4 @@
-"""COCO's instances as they are distributed: images, each a clip of one frame."""
+"""COCO's instances in their original layout: images, each a clip of one frame."""
 
 import collections.abc
 from collections.abc import Iterator
@@ -22,28 +22,28 @@ except ImportError:
 
 _LARGEST_ID = 254
 
-# What pycocotools raises for what is no polygon and no run lengths; it checks little itself.
+# What pycocotools raises for anything but polygons and run lengths; it checks little.
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError)
 
 
 class CocoDataset(collections.abc.Sequence[Sequence]):
     """The images of a COCO split that show objects, each as a clip of one frame.
 
-    The layout is the one of the distribution: ``annotations/instances_train2017.json`` and
-    ``train2017/000000000009.jpg``. The ids of an image number its objects from the largest to the
-    smallest, of which the smaller one has the pixels that two share. Crowds are background, and
-    so are polygons of fewer than three points.
+    The layout is the original one: `annotations/instances_train2017.json` and
+    `train2017/000000000009.jpg`. The objects of an image are numbered from the largest to the
+    smallest; pixels that two objects share belong to the smaller one. Crowds are background, and so
+    are polygons of fewer than three points.
 
     Args:
-        root: the folder that holds ``annotations`` and the folders of images.
-        split: ``"train2017"``, ``"val2017"`` ...
+        root: the folder that holds `annotations` and the folders of images.
+        split: `"train2017"`, `"val2017"` ...
 
     Raises:
         InputError: the folder is not laid out so, its annotations are damaged, no image shows an
             object, or one is missing; pycocotools is not installed.
 
     Source:
-        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
+        Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
     """
 
     def __init__(self, root: str | Path, split: str = "train2017") -> None:
@@ -67,7 +67,7 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
             raise InputError(f"{self.annotations} names no image with an object")
         names = [PurePosixPath(image["file_name"]) for image in self.images]
         if outside := [name for name in names if name.is_absolute() or ".." in name.parts]:
-            raise InputError(f"{self.annotations}: {outside[0]} is no file inside {self.folder}")
+            raise InputError(f"{self.annotations}: {outside[0]} is not a file inside {self.folder}")
         there = {
             folder / path.name
             for folder in {name.parent for name in names}
@@ -88,7 +88,7 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
     @overload
     def __getitem__(self, index: slice) -> list[Sequence]: ...
     def __getitem__(self, index: int | slice) -> Sequence | list[Sequence]:
-        """Open the image of a place; for a slice, a list of them."""
+        """Open the image at an index; for a slice, a list of images."""
         if isinstance(index, slice):
             return [self._open(image) for image in self.images[index]]
         return self._open(self.images[index])
@@ -99,7 +99,7 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
     def _open(self, image: dict[str, Any]) -> Sequence:
         path, annotated = self.folder / image["file_name"], (image["height"], image["width"])
         frames = ImageFrames([path])
-        if frames.size != annotated:  # they may be of the image as it is stored
+        if frames.size != annotated:  # they may refer to the image as it is stored
             stored = ImageFrames([path], upright=False)
             frames = stored if stored.size == annotated else frames
         if frames.size != annotated:
@@ -112,7 +112,7 @@ class CocoDataset(collections.abc.Sequence[Sequence]):
 
 
 class _Labels(collections.abc.Sequence[Tensor | None]):
-    """The ids of one image, made when asked for: those of all images take too much memory."""
+    """The ids of one image, computed on demand: those of all images take too much memory."""
 
     def __init__(self, image: dict[str, Any], source: str) -> None:
         self.image, self.source = image, source
@@ -149,7 +149,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
         if type(image["file_name"]) is not str or not all(type(size) is int for size in sizes):
             raise TypeError("an image should have a file name, a height and a width")
     for annotation in content["annotations"]:
-        # Those of images that are not listed, as where a part of a split is, are left out.
+        # Annotations of images that are not listed, as in a part of a split, are left out.
         known = images.get(annotation["image_id"])
         if known is not None and not annotation.get("iscrowd"):
             known["objects"].append(annotation["segmentation"])
@@ -157,7 +157,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _labels(image: dict[str, Any]) -> Tensor:
-    """Object ids, ``(H, W)`` uint8."""
+    """Object ids, `(H, W)` uint8."""
     height, width = image["height"], image["width"]
     labels = np.zeros((height, width), np.uint8)
     masks = [_mask(segmentation, height, width) for segmentation in image["objects"]]
@@ -168,14 +168,14 @@ def _labels(image: dict[str, Any]) -> Tensor:
 
 
 def _mask(segmentation: Any, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of an object, of polygons or run lengths, compressed or not."""
+    """The pixels of an object, given as polygons or as run lengths, compressed or not."""
     if isinstance(segmentation, list):
-        # Of four numbers pycocotools would make a box.
+        # pycocotools would take four numbers as a box.
         polygons = [p for p in segmentation if len(p) >= 6 and len(p) % 2 == 0]
         if not polygons:
             return np.zeros((height, width), np.bool_)
         for polygon in polygons:
-            # Not a number, or far away, it would take all memory.
+            # A coordinate that is NaN or far away would take all memory.
             if not (np.abs(np.asarray(polygon, float)) <= 2 * max(height, width)).all():
                 raise ValueError(f"polygon {polygon}")
         runs = coco.merge(coco.frPyObjects(polygons, height, width))

@@ -1,4 +1,4 @@
-"""DAVIS 2016 and 2017 as they are distributed."""
+"""DAVIS 2016 and 2017 in their original layout."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,26 +10,26 @@ from innerloop_vos.data.sequence import SequenceFolders
 class DavisDataset(SequenceFolders):
     """The sequences of a DAVIS split.
 
-    The layout is the one of the distribution: ``JPEGImages/480p/SEQ/00000.jpg``,
-    ``Annotations/480p/SEQ/00000.png`` and ``ImageSets/2017/val.txt``, where the split's list may
-    also lie in ``ImageSets/480p``. A list names one sequence a line, or, as in 2016, the two files
+    The layout is the original one: `JPEGImages/480p/SEQ/00000.jpg`,
+    `Annotations/480p/SEQ/00000.png` and `ImageSets/2017/val.txt`, where the split's list may
+    also be in `ImageSets/480p`. A line of a list names a sequence or, as in 2016, the two files
     of a frame.
 
     Args:
-        root: the folder that holds ``JPEGImages``, ``Annotations`` and ``ImageSets``.
+        root: the folder that holds `JPEGImages`, `Annotations` and `ImageSets`.
         year: 2016, where every annotated pixel belongs to object 1, or 2017, where objects have
             ids.
-        split: the name of a list in ``ImageSets``: ``"train"``, ``"val"``, ``"test-dev"`` ...
+        split: the name of a list in `ImageSets`: `"train"`, `"val"`, `"test-dev"` ...
         sequences: names of sequences to take instead of a split's.
-        resolution: ``"480p"``, ``"1080p"`` or ``"Full-Resolution"``.
+        resolution: `"480p"`, `"1080p"` or `"Full-Resolution"`.
 
     Raises:
-        InputError: the folder is not laid out so; there is no such year, split or sequence.
+        InputError: the folder has another layout; there is no such year, split or sequence.
 
     Source:
-        Perazzi et al., "A Benchmark Dataset and Evaluation Methodology for Video Object
-        Segmentation", CVPR 2016; Pont-Tuset et al., "The 2017 DAVIS Challenge on Video Object
-        Segmentation", arXiv:1704.00675.
+        Perazzi et al., A Benchmark Dataset and Evaluation Methodology for Video Object
+        Segmentation, CVPR 2016; Pont-Tuset et al., The 2017 DAVIS Challenge on Video Object
+        Segmentation, arXiv:1704.00675.
     """
 
     def __init__(
@@ -81,11 +81,11 @@ def _read_list(folders: list[Path], split: str) -> list[str]:
 
 
 def _read_text(path: Path) -> str:
-    if not path.is_file():  # a pipe would be waited for
-        raise InputError(f"{path} is no file")
+    if not path.is_file():  # opening a pipe would wait
+        raise InputError(f"{path} is not a file")
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise InputError(f"{path} is no list of sequences: {error}") from None
+        raise InputError(f"{path} is not a list of sequences: {error}") from None

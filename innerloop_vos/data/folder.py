@@ -1,4 +1,4 @@
-"""A user's own clips."""
+"""The user's own clips."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,18 +9,18 @@ from innerloop_vos.io.frames import natural_order
 
 
 class FolderDataset(SequenceFolders):
-    """A user's own clips in the layout of YouTube-VOS.
+    """The user's own clips, in the layout of YouTube-VOS.
 
-    Frames are ``JPEGImages/SEQ/*.jpg`` (or PNG) and masks ``Annotations/SEQ/*.png``, named like
+    Frames are `JPEGImages/SEQ/*.jpg` (or PNG) and masks `Annotations/SEQ/*.png`, named like
     their frames. Any frame may lack a mask, and an object may first appear in a later one; a clip
-    without a folder of masks, or a data set without ``Annotations``, is not annotated.
+    without a folder of masks, or a data set without `Annotations`, is not annotated.
 
     Args:
-        root: the folder that holds ``JPEGImages`` and, where there are masks, ``Annotations``.
+        root: the folder that holds `JPEGImages` and, where there are masks, `Annotations`.
         sequences: names of clips to take instead of all of them in order of their names.
 
     Raises:
-        InputError: the folder is not laid out so, holds no clip, or lacks a named one.
+        InputError: the folder has another layout, holds no clip, or lacks a named one.
     """
 
     def __init__(self, root: str | Path, sequences: Iterable[str] | None = None) -> None:

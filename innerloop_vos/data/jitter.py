@@ -1,6 +1,6 @@
-"""From mini-sequences to the input of a network: jittered crops around the object, augmented.
+"""From mini-sequences to network input: jittered, augmented crops around the object.
 
-All draws come from torch's global generator, so that its state is all there is to restore.
+All draws come from torch's global generator, so only its state has to be restored.
 """
 
 import math
@@ -22,11 +22,11 @@ _DEGREES, _ZOOM, _BRIGHTNESS = 15.0, 0.2, 0.2
 
 @dataclass(frozen=True)
 class Jitter:
-    """How far a crop may be from the object.
+    """How far a crop may be off the object.
 
     Args:
-        centre: max distance along x and along y, in units of half the object's side, for crops
-            of five times that side; in proportion for others.
+        centre: max distance along x and along y, in units of half the object's side, for crops of
+            five times that side; scaled in proportion for others.
         size: standard deviation of the logarithm of the object's width and of its height.
     """
 
@@ -34,7 +34,7 @@ class Jitter:
     size: float
 
     def scaled(self, share: float) -> "Jitter":
-        """Return the same jitter, by a share of the distances."""
+        """Return this jitter with its distances multiplied by a share."""
         return Jitter((share * self.centre[0], share * self.centre[1]), share * self.size)
 
     def __call__(self, box: Box, factor: float = 5.0) -> Box:
@@ -61,10 +61,10 @@ class CropSampler:
     Args:
         sampler: draws the mini-sequences.
         output: height and width of the crops in pixels.
-        train_frames: how many frames of each mini-sequence, at least 1, the target model learns
-            from; these are the first ones, and in them the object is visible in the crop.
+        train_frames: number of first frames of each mini-sequence, at least 1, that the target
+            model learns from; in these the object is visible in the crop.
         factor: side of a crop in units of the object's. Default 5.
-        zoom: crops are up to so many times smaller than that, or than the frame where that is
+        zoom: crops are up to this many times smaller than that, or than the frame if the frame is
             smaller. Default 1.
         jitter: share of the released jitter. Default 1.
 
@@ -97,11 +97,11 @@ class CropSampler:
             count: B, number of mini-sequences.
 
         Returns:
-            Images, RGB in 0..1, shape ``(B, F, 3, *output)``, and masks, 0 or 1, float32, shape
-            ``(B, F, *output)``.
+            Images, RGB in 0..1, shape `(B, F, 3, *output)`, and masks, 0 or 1, float32, shape
+            `(B, F, *output)`.
 
         Raises:
-            InputError: a hundred mini-sequences in a row lose their object in cropping.
+            InputError: a hundred mini-sequences in a row lost their object in cropping.
         """
         images, masks = zip(*(self._sample() for _ in range(count)), strict=True)
         return torch.stack(images), torch.stack(masks)
@@ -109,7 +109,7 @@ class CropSampler:
     def _sample(self) -> tuple[Tensor, Tensor]:
         for _ in range(_TRIES):
             images, masks = self._crop(self.sampler.sample())
-            # From a mask without object nothing can be learned, and balancing divides by its area.
+            # Nothing can be learned from a mask without object, and balancing divides by its area.
             if (masks[: self.train_frames].sum((1, 2)) > MIN_AREA).all():
                 return images, masks
         raise InputError(

@@ -18,9 +18,9 @@ _SOFT = 3  # pixels of the seam
 class PastingSampler:
     """Draws mini-sequences, and pastes an object of another clip into a share of them.
 
-    What is pasted moves along a line, which crosses the scene's object in half of them. It is
-    equally often a distractor or occluder of the scene's object, and the target itself, which then
-    has the scene's object as distractor, or, in half of these, as occluder.
+    The pasted object moves along a line, which crosses the scene's object in half of them. Equally
+    often it is a distractor or occluder of the scene's object, or the target itself; then the
+    scene's object is a distractor or, in half of these, an occluder.
 
     Args:
         sampler: draws the scenes and the cut-outs.
@@ -45,9 +45,9 @@ class Path:
     """A line over a scene.
 
     Attributes:
-        start: centre (x, y) of what moves in the first frame, in pixels.
+        start: centre (x, y) of the moving object in the first frame, in pixels.
         end: centre in the last frame.
-        size: root of the area of its box relative to that of the scene's object.
+        size: square root of the area of its box, relative to the scene's object.
     """
 
     start: tuple[float, float]
@@ -75,7 +75,7 @@ def paste(
         scene: mini-sequence that is pasted into.
         cutout: mini-sequence whose object is pasted; of the same length.
         path: path that the object takes.
-        target: whether the pasted object is that of the result, instead of the scene's.
+        target: whether the result's object is the pasted one, instead of the scene's.
         behind: whether it passes behind the scene's object.
 
     Returns:

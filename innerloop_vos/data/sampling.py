@@ -1,6 +1,6 @@
 """Mini-sequences to train on: a few frames of one object of a clip.
 
-All draws come from torch's global generator, so that its state is all there is to restore.
+All draws come from torch's global generator, so only its state has to be restored.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop_vos.data.sequence import Sequence as Clip
 
 MIN_AREA = 10
-"""An object is visible where it covers more pixels than that."""
+"""An object is visible if it covers more pixels than this."""
 
 _TRIES = 100
 
@@ -26,8 +26,8 @@ class MiniSequence:
     """Some frames of a clip, in order, and where one object is in them.
 
     Attributes:
-        frames: each of shape ``(3, H, W)``, uint8 RGB.
-        masks: each of shape ``(H, W)``, bool, of one object that is visible in all of them.
+        frames: each of shape `(3, H, W)`, uint8 RGB.
+        masks: each of shape `(H, W)`, bool, of one object that is visible in all of them.
     """
 
     frames: list[Tensor]
@@ -46,14 +46,14 @@ class ClipSampler:
     """Draws the mini-sequences of annotated clips.
 
     A clip and one of its objects that is visible in enough frames are drawn uniformly, then frames
-    that show it, with replacement, from a window around one of them. Of an image, a clip of one
-    frame, a mini-sequence is copies, which augmentation makes differ.
+    that show it, with replacement, from a window around one of them. A mini-sequence of an image, a
+    clip of one frame, has copies of it, which augmentation makes different.
 
     Args:
         clips: the clips. One is opened, and all its masks read, when it is first drawn.
         length: frames of a mini-sequence.
-        window: frames of the clip that they come from. Default 100.
-        least: how many frames must show an object; 1 for images. Default 9.
+        window: length of the part of the clip that they come from, in frames. Default 100.
+        least: min number of frames that show an object; 1 for images. Default 9.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.7, and the released system.
@@ -69,7 +69,7 @@ class ClipSampler:
         """Draw a mini-sequence.
 
         Raises:
-            InputError: a hundred clips in a row show no object for long enough.
+            InputError: a hundred clips in a row showed no object for long enough.
         """
         for _ in range(_TRIES):
             index = int(torch.randint(len(self.clips), ()))
@@ -107,10 +107,10 @@ class MixedSampler:
 
     Args:
         samplers: the samplers.
-        ratio: how often each is drawn from, relative to the others.
+        ratio: how often each sampler is used, relative to the others.
 
     Raises:
-        InputError: there is not one positive number a sampler.
+        InputError: there is not one positive number per sampler.
     """
 
     def __init__(self, samplers: Sequence[Sampler], ratio: Sequence[float]) -> None:

@@ -15,13 +15,13 @@ from innerloop_vos.io.frames import MASK_SUFFIXES, Frames, check_names, image_fi
 from innerloop_vos.io.masks import read_mask
 from innerloop_vos.io.video import open_frames
 
-_LONGEST = 255  # bytes, of a name on the usual file systems
+_LONGEST = 255  # max bytes of a name on the usual file systems
 
 
 class Annotations(collections.abc.Sequence[Tensor | None]):
-    """The masks of a clip, one entry per frame, read when asked for.
+    """The masks of a clip, one entry per frame, read on demand.
 
-    An entry is a map of object ids, ``(H, W)`` uint8, or None where the frame is not annotated.
+    An entry is a map of object ids, `(H, W)` uint8, or None where the frame is not annotated.
 
     Args:
         folder: the folder of PNG or other images, each named like its frame.
@@ -75,19 +75,19 @@ class Annotations(collections.abc.Sequence[Tensor | None]):
 
 
 def annotated(masks: collections.abc.Sequence[Tensor | None] | None) -> list[int]:
-    """List the frames that have a mask; of `Annotations` none is read for that."""
+    """List the frames that have a mask, without reading any mask of `Annotations`."""
     if isinstance(masks, Annotations):
         return masks.annotated
     return [index for index, mask in enumerate(masks or ()) if mask is not None]
 
 
 def check_name(name: object) -> str:
-    """Check the name of a sequence, which lists and files of others give.
+    """Check the name of a sequence, as given by lists and files of others.
 
-    Folders are made and written to by it, so it must not lead out of the one that it is joined to.
+    It becomes part of paths that are written to, so it must not lead out of their folder.
 
     Args:
-        name: the name, which should be one part of a path on any system.
+        name: the name, which should be a single part of a path on any system.
 
     Returns:
         The name.
@@ -112,7 +112,7 @@ def check_name(name: object) -> str:
 
 @dataclass(frozen=True)
 class Sequence:
-    """One clip with what is known of its objects.
+    """One clip with its annotations.
 
     Attributes:
         name: the clip's name in its data set.
@@ -126,7 +126,7 @@ class Sequence:
 
 
 class SequenceFolders(collections.abc.Sequence[Sequence]):
-    """Clips kept as ``frames_root/NAME/*.jpg`` with masks in ``masks_root/NAME/*.png``.
+    """Clips stored as `frames_root/NAME/*.jpg` with masks in `masks_root/NAME/*.png`.
 
     Args:
         names: the clips' names, in order.
@@ -163,7 +163,7 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
     @overload
     def __getitem__(self, index: slice) -> list[Sequence]: ...
     def __getitem__(self, index: int | str | slice) -> Sequence | list[Sequence]:
-        """Open the clip of a place or a name; for a slice, a list of clips."""
+        """Open the clip at an index or of a name; for a slice, a list of clips."""
         if isinstance(index, slice):
             return [self._open(name) for name in self.names[index]]
         if isinstance(index, int):

@@ -1,6 +1,6 @@
-"""Synthetic clips with exact masks: textured shapes that move, turn, scale and occlude each other.
+"""Synthetic clips with exact masks: textured shapes that move, rotate, scale and overlap.
 
-No two clips look alike, so that they serve to train on as well as to try things out.
+No two clips look alike, so they can be used for training as well as for experiments.
 """
 
 import math
@@ -14,7 +14,7 @@ from innerloop.errors import InputError
 from innerloop_vos.data.texture import outline, texture
 
 _MARGIN = 1.3
-"""The background's size over the frame's: room for the camera to move."""
+"""Size of the background relative to the frame: room for the camera to move."""
 
 
 def synthetic_clip(
@@ -27,7 +27,7 @@ def synthetic_clip(
     """Render a clip of textured objects before a moving, cluttered background.
 
     The objects (up to three; more get crowded) are apart in the first frame, meet and occlude each
-    other around the middle, and are apart again at the end. One of larger id lies in front.
+    other around the middle, and are apart again at the end. The one with the larger id is in front.
 
     Args:
         length: number of frames.
@@ -37,7 +37,7 @@ def synthetic_clip(
         seed: the same seed gives the same clip.
 
     Returns:
-        The frames, ``(length, 3, H, W)`` uint8 RGB, and their object ids, ``(length, H, W)``
+        The frames, `(length, 3, H, W)` uint8 RGB, and their object ids, `(length, H, W)`
         uint8. A pixel has the id of the object that covers at least half of it.
 
     Raises:
@@ -54,7 +54,7 @@ def synthetic_clip(
     frames = torch.empty(length, 3, *size, dtype=torch.uint8)
     masks = torch.zeros(length, *size, dtype=torch.uint8)
     for index in range(length):
-        # A lone frame shows any moment.
+        # A single frame shows any moment.
         time = index / (length - 1) if length > 1 else _uniform(0, 1, generator)
         picture = camera.view(time)
         for id_, sprite in enumerate(sprites, start=1):
@@ -75,7 +75,7 @@ def synthetic_image(
         seed: the same seed gives the same image.
 
     Returns:
-        The image, ``(3, H, W)`` uint8 RGB, and its object ids, ``(H, W)`` uint8.
+        The image, `(3, H, W)` uint8 RGB, and its object ids, `(H, W)` uint8.
 
     Raises:
         InputError: an argument is out of its range.
@@ -88,7 +88,7 @@ def synthetic_image(
 class _Sprite:
     """One object: its outline, its texture and its motion over a clip, where time runs 0 to 1.
 
-    The centre is ``meeting + swing * cos(pi * time)``, so that time 1/2 is at the meeting point.
+    The centre is `meeting + swing * cos(pi * time)`, so that time 1/2 is at the meeting point.
     """
 
     outline: Tensor  # (A,) distance from the centre to the edge by angle, at most 1
@@ -101,7 +101,7 @@ class _Sprite:
     growth: float  # relative change of the radius, there and back
 
     def paint(self, time: float, picture: Tensor, mask: Tensor, id_: int) -> None:
-        """Draw over ``picture``, ``(3, H, W)`` in 0..1, and ``mask``, ``(H, W)``, in place."""
+        """Draw over `picture`, `(3, H, W)` in 0..1, and `mask`, `(H, W)`, in place."""
         x = self.meeting[0] + self.swing[0] * math.cos(math.pi * time)
         y = self.meeting[1] + self.swing[1] * math.cos(math.pi * time)
         radius = self.radius * (1 + self.growth * math.sin(math.pi * time))
@@ -110,7 +110,7 @@ class _Sprite:
         left, right = max(0, int(x - radius) - 1), min(width, int(x + radius) + 2)
         if top >= bottom or left >= right:
             return
-        # Everything is looked up in the object's own coordinates, where its radius is 1.
+        # Everything is sampled in the object's own coordinates, where its radius is 1.
         dy = (torch.arange(top, bottom) - y)[:, None] / radius
         dx = (torch.arange(left, right) - x)[None, :] / radius
         angle = self.angle + self.spin * time
@@ -145,7 +145,7 @@ class _Camera:
         self.zoom = _uniform(-0.05, 0.05, generator)
 
     def view(self, time: float) -> Tensor:
-        """Return the background that the camera sees, ``(3, H, W)`` in 0..1."""
+        """Return the background that the camera sees, `(3, H, W)` in 0..1."""
         scale = (1 + self.zoom * time) / _MARGIN
         cos, sin = math.cos(self.turn * time) * scale, math.sin(self.turn * time) * scale
         x, y = ((1 - time) * a + time * b for a, b in zip(self.start, self.end, strict=True))
@@ -159,7 +159,7 @@ class _Camera:
 
 
 def _sprites(size: tuple[int, int], count: int, generator: torch.Generator) -> list[_Sprite]:
-    """Make objects whose ways start around the frame and cross at its centre."""
+    """Make objects whose paths start around the frame and cross at its centre."""
     height, width = size
     first = _uniform(0, 2 * math.pi, generator)
     sprites = []

@@ -17,7 +17,7 @@ def texture(size: tuple[int, int], generator: torch.Generator) -> Tensor:
         generator: the source of randomness.
 
     Returns:
-        The texture, ``(3, H, W)`` float32 RGB in 0..1.
+        The texture, `(3, H, W)` float32 RGB in 0..1.
     """
     kind = int(torch.randint(4, (), generator=generator))
     angle, frequency, phase, sharpness, roughness = torch.rand(5, generator=generator).tolist()
@@ -26,7 +26,7 @@ def texture(size: tuple[int, int], generator: torch.Generator) -> Tensor:
     x = torch.linspace(0, size[1] / max(size), size[1])[None, :]
     along = x * math.cos(math.pi * angle) + y * math.sin(math.pi * angle)
     across = y * math.cos(math.pi * angle) - x * math.sin(math.pi * angle)
-    # Bending the lines by the noise keeps them from looking drawn with a ruler.
+    # Noise bends the lines, so that they do not look ruled.
     radians = 2 * math.pi * (2 + 10 * frequency)
     bent = radians * (along + 0.1 * rough) + 2 * math.pi * phase
     wave = torch.sin(bent)
@@ -58,12 +58,12 @@ def noise(
         decay: the amplitude of an octave relative to the one before; rougher towards 1.
 
     Returns:
-        The noise, ``(H, W)`` float32, scaled to 0..1.
+        The noise, `(H, W)` float32, scaled to 0..1.
     """
     octaves = max(1, round(math.log2(max(size) / coarsest)))
     total = torch.zeros(1, 1, 1, 1)
     for octave in reversed(range(octaves + 1)):
-        # Enlarging the sum so far, not each octave by itself, costs a third.
+        # Enlarging the sum so far, instead of each octave, takes a third of the time.
         grid = [max(1, math.ceil(length / 2**octave)) for length in size]
         total = F.interpolate(total, grid, mode="bilinear") / decay
         total = total + torch.rand(1, 1, *grid, generator=generator)
@@ -78,7 +78,7 @@ def outline(generator: torch.Generator) -> Tensor:
         generator: the source of randomness.
 
     Returns:
-        The distance from the centre to the edge at equally spaced angles, ``(1024,)`` float32,
+        The distance from the centre to the edge at equally spaced angles, `(1024,)` float32,
         at most 1.
     """
     kind = int(torch.randint(3, (), generator=generator))

@@ -1,4 +1,4 @@
-"""YouTube-VOS as it is distributed."""
+"""YouTube-VOS in its original layout."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,21 +11,21 @@ from innerloop_vos.io.inputs import read_json
 class YouTubeVOSDataset(SequenceFolders):
     """The sequences of a YouTube-VOS split.
 
-    The layout is the one of the distribution: ``train/JPEGImages/SEQ/00005.jpg``,
-    ``train/Annotations/SEQ/00005.png`` and ``train/meta.json``. Every fifth frame of ``train`` is
-    there and annotated; of ``valid`` only the first frames of objects are.
+    The layout is the original one: `train/JPEGImages/SEQ/00005.jpg`,
+    `train/Annotations/SEQ/00005.png` and `train/meta.json`. `train` has every fifth frame,
+    annotated; in `valid` only the first frame of each object is annotated.
 
     Args:
         root: the folder that holds the splits.
-        split: ``"train"``, ``"valid"`` ...
-        sequences: names of sequences to take instead of all that ``meta.json`` lists; such as the
-            part of ``train`` that a method was trained on.
+        split: `"train"`, `"valid"` ...
+        sequences: names of sequences to take instead of all in `meta.json`, such as the part of
+            `train` that a method was trained on.
 
     Raises:
-        InputError: the folder is not laid out so, or lacks a named sequence.
+        InputError: the folder has another layout, or lacks a named sequence.
 
     Source:
-        Xu et al., "YouTube-VOS: Sequence-to-Sequence Video Object Segmentation", ECCV 2018.
+        Xu et al., YouTube-VOS: Sequence-to-Sequence Video Object Segmentation, ECCV 2018.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ class DistillationSettings:
     """Settings of a distillation.
 
     Raises:
-        InputError: A value is out of its range.
+        InputError: a value is out of its range.
     """
 
     iterations: int = described(5400, "Number of optimizer steps.")
@@ -75,13 +75,13 @@ class Distillation(Training):
     """Distills a teacher into the small backbone, matching their target levels in order.
 
     Args:
-        teacher: As many target levels as the student's, of equal shapes. It is changed: frozen
+        teacher: as many target levels as the student's, of equal shapes. It is changed: frozen
             and folded.
-        frames: Training images, ``(3, H, W)`` uint8.
-        synthetic: Further training images, from which a share of the crops is drawn.
-        held_out: Images of one size to measure on.
-        settings: See there.
-        device: Where to train.
+        frames: training images, ``(3, H, W)`` uint8.
+        synthetic: further training images, from which a share of the crops is drawn.
+        held_out: images of one size to measure on.
+        settings: see there.
+        device: where to train.
     """
 
     def __init__(
@@ -198,8 +198,8 @@ def unexplained_variance(student: Tensor, teacher: Tensor) -> Tensor:
     makes levels comparable and discounts what all pixels have in common.
 
     Args:
-        student: Features, ``(N, C, H, W)``.
-        teacher: Features of the same shape.
+        student: features, ``(N, C, H, W)``.
+        teacher: features of the same shape.
 
     Returns:
         A scalar: 0 for equal directions, about 1 for a student that knows the mean only.
@@ -226,23 +226,23 @@ def train_backbone(
     """Distill the embedded backbone from a MobileNetV2 on the frames of DAVIS.
 
     Args:
-        teacher: The teacher's weights, as ``backbone("mobilenet_v2", weights=...)`` takes them.
-        root: The folder of DAVIS; its 480p frames are kept in memory (2.5 GB for ``train``).
-        out: Folder for the weights (``small.safetensors``), the curve and the checkpoint.
-        split: The split to train on.
-        held_out: Names of sequences in it to measure on instead.
-        settings: Settings of the distillation; None for the defaults.
-        every: Steps between two evaluations, each followed by a checkpoint.
-        resume: Continue from the checkpoint in ``out``.
-        tensorboard: Log for TensorBoard too, in ``out``.
-        device: Where to train.
-        record: See `innerloop_vos.training.loop.run`.
+        teacher: the teacher's weights, as ``backbone("mobilenet_v2", weights=...)`` takes them.
+        root: the folder of DAVIS; its 480p frames are kept in memory (2.5 GB for ``train``).
+        out: folder for the weights (``small.safetensors``), the curve and the checkpoint.
+        split: the split to train on.
+        held_out: names of sequences in it to measure on instead.
+        settings: settings of the distillation; None for the defaults.
+        every: steps between two evaluations, each followed by a checkpoint.
+        resume: continue from the checkpoint in ``out``.
+        tensorboard: log for TensorBoard too, in ``out``.
+        device: where to train.
+        record: see `innerloop_vos.training.loop.run`.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: The teacher, the data, a setting or ``out`` cannot be used.
+        InputError: the teacher, the data, a setting or ``out`` cannot be used.
     """
     settings = settings or DistillationSettings()
     network = backbone("mobilenet_v2", teacher)
@@ -287,7 +287,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``innerloop-vos train backbone``.
 
     Args:
-        parser: Receives the options; ``train_from_arguments`` takes what it parses.
+        parser: receives the options; ``train_from_arguments`` takes what it parses.
     """
     add_options(parser, DistillationOptions)
     add_run_arguments(parser, every=250)
@@ -298,14 +298,14 @@ def train_from_arguments(arguments: argparse.Namespace, device: torch.device) ->
     """Run ``train_backbone`` as the command line asks.
 
     Args:
-        arguments: What a parser with ``add_arguments`` parsed.
-        device: Where to train.
+        arguments: what a parser with ``add_arguments`` parsed.
+        device: where to train.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: The teacher, the data, a setting or the output folder cannot be used.
+        InputError: the teacher, the data, a setting or the output folder cannot be used.
     """
     options = read_fields(arguments, DistillationOptions)
     return train_backbone(

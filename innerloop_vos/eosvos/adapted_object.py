@@ -123,7 +123,7 @@ class AdaptedObject:
                 return fine_tune(start, self._rates, next_batch, steps, adjoint=il.Detach())
         except il.SolveError as error:
             warnings.warn(
-                f"fine-tuning diverged and is left out, in frame {self._frames} of an object; "
+                f"fine-tuning diverged and is skipped, in frame {self._frames} of an object; "
                 f"lower learning rates may help ({error})",
                 stacklevel=2,
             )

@@ -8,7 +8,7 @@ from innerloop_vos.eosvos.options import EOSVOSOptions
 
 
 def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tensor, Tensor]:
-    """Mirror, turn and scale an image and the mask of its object.
+    """Mirror, rotate and scale an image and the mask of its object.
 
     Args:
         image: RGB, shape (3, H, W).
@@ -23,7 +23,7 @@ def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tens
     factor = smallest + (largest - smallest) * stretch
     angle = options.rotation * (2 * turn - 1)
     matrix = affine_matrix(angle, (factor, factor), (mask.shape[0], mask.shape[1]))
-    # In one: beyond the border, where the image is repeated, an object that touches it goes on too.
+    # In one warp: beyond the border the image is repeated, so an object that touches it continues.
     warped = warp_image(torch.cat([image, mask[None].to(image)]), matrix)
     found = warped[3] > 0.5
     if found.any():

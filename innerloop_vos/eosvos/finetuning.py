@@ -17,7 +17,7 @@ _SPREAD = 0.5
 
 
 class Batch(NamedTuple):
-    """Images with the masks of the one object."""
+    """Images with the masks of one object."""
 
     images: list[Tensor]
     """RGB in 0..1, each of shape (3, H, W)."""
@@ -37,11 +37,11 @@ def initial_rates(
     Args:
         network: network that the rates are for.
         generator: generator of random numbers. Default: the global one.
-        per: what has a rate of its own. Default: every neuron.
+        per: what has its own rate. Default: every neuron.
         rate: mean of the rates. Default 0.001.
 
     Returns:
-        The rates, each the mean, give or take up to half of it; a lone one is the mean.
+        The rates, each within half the mean of the mean; a single rate is the mean.
 
     Source:
         Meinhardt and Leal-Taixé, Make One-Shot Video Object Segmentation Efficient Again, NeurIPS
@@ -75,7 +75,7 @@ def training_loss(model: Callable[..., Any], batch: Batch | Encoded) -> Tensor:
 
 
 def encode_batch(network: EOSVOS, batch: Batch, depth: int) -> Encoded:
-    """Pass a batch through first layers that do not learn, once for all steps.
+    """Pass a batch through the frozen first layers, once for all steps.
 
     Args:
         network: network with these layers.
@@ -83,7 +83,7 @@ def encode_batch(network: EOSVOS, batch: Batch, depth: int) -> Encoded:
         depth: number of these layers.
 
     Returns:
-        What `training_loss` takes in its place.
+        The encoded batch, which `training_loss` takes instead.
     """
     return network.encode(batch.images, _targets(batch), depth=depth)
 
@@ -100,12 +100,12 @@ def fine_tune(
     """Fit a network to an object by gradient descent, a new batch at every step.
 
     Args:
-        model: the network, which stays as it is, or a result of this function to go on from.
+        model: the network, which is not changed, or a result of this function to continue from.
         rates: learning rates by parameter, each a tensor that broadcasts over it, such as
-            `LearningRates(network, per="neuron")()`. Parameters without a rate stay as they are.
+            `LearningRates(network, per="neuron")()`. Parameters without a rate are frozen.
         next_batch: called once at every step.
         steps: number of steps.
-        init: tensors to start from in place of the network's parameters, by name. Default: none.
+        init: tensors that replace the network's parameters at the start, by name. Default: none.
         adjoint: how gradients come back through the steps. Default `il.FirstOrder()`, as in the
             paper.
 
@@ -151,10 +151,10 @@ def rates_by_name(network: nn.Module, rates: il.LearningRates) -> dict[str, Tens
 
 
 def learning(network: nn.Module, rates: il.LearningRates) -> dict[str, Tensor]:
-    """Pick the parameters of a network that learn at all.
+    """Select the parameters of a network that are trained.
 
-    A tensor whose rates are all 0 would stay as it is; without it, no gradient is computed below
-    the first parameter that learns.
+    A tensor whose rates are all 0 is frozen; then no gradient is computed below the first parameter
+    that is trained.
 
     Args:
         network: network with these parameters; those that require no gradient are frozen.
@@ -178,7 +178,7 @@ def _targets(batch: Batch) -> list[dict[str, Tensor]]:
 
 
 def _target(mask: Tensor) -> dict[str, Tensor]:
-    """The mask (H, W) of one object, or of none, as torchvision's detectors take it."""
+    """The mask (H, W) of one object, or of none, in the form of torchvision's detectors."""
     masks = mask[None] if mask.any() else mask.new_zeros(0, *mask.shape)
     return {
         "boxes": mask_boxes(masks),

@@ -13,9 +13,9 @@ _MASK_LAYER = re.compile(r"(mask_head)\.mask_fcn(\d+)\.")
 
 
 def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of a Mask R-CNN, of any torchvision, the names that they have today.
+    """Rename the tensors of a Mask R-CNN of any torchvision to their current names.
 
-    torchvision's own weights and the released checkpoints have the names of before 0.13.
+    torchvision's own weights and the released checkpoints have the names used before 0.13.
 
     Args:
         state: tensors by name.
@@ -29,5 +29,5 @@ def current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _current(name: str) -> str:
     for pattern, replacement in _RENAMED:
         name = re.sub(pattern, replacement, name)
-    # They were counted from 1.
+    # Earlier names were counted from 1.
     return _MASK_LAYER.sub(lambda found: f"{found[1]}.{int(found[2]) - 1}.0.", name)

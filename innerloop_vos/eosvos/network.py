@@ -1,4 +1,4 @@
-"""The network of e-OSVOS: a Mask R-CNN that tells one object from the background."""
+"""The network of e-OSVOS: a Mask R-CNN that separates one object from the background."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
     output: Tensor
     """Of the last layer that was passed."""
     levels: dict[str, Tensor]
-    """What passed layers give to the feature pyramid."""
+    """Outputs of these layers for the feature pyramid."""
     depth: int
     """Number of layers that were passed."""
 
@@ -48,7 +48,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
     The names of the parameters are those of torchvision's Mask R-CNN.
 
     Args:
-        backbone: with a feature pyramid of the strides 4, 8, 16, 32 and 64.
+        backbone: backbone with a feature pyramid of strides 4, 8, 16, 32 and 64.
         image_size: images are resized until their short side has the first number of pixels, or
             their long side the second. Default (800, 1333).
         anchors: side of the anchors in pixels at each of the five strides.
@@ -58,11 +58,12 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             pixels. Default 28.
         sampled_anchors: anchors per image that the losses are computed on. Default 256.
         sampled_boxes: boxes per image that the losses are computed on. Default 512.
-        proposals: boxes per image that the network proposes to its heads where it learns, and where
-            it detects. Default (2000, 1000).
-        mask_loss: "lovasz", the paper's, or "cross-entropy", that of Mask R-CNN. Default "lovasz".
-        frozen_layers: first layers of the backbone that never learn; their parameters require no
-            gradient. Default 0.
+        proposals: boxes per image that the network proposes to its heads in training and in
+            detection. Default (2000, 1000).
+        mask_loss: "lovasz", as in the paper, or "cross-entropy", as in Mask R-CNN. Default
+            "lovasz".
+        frozen_layers: number of first layers of the backbone that are frozen; their parameters
+            require no gradient. Default 0.
         builder: name of the function that builds such a network, for weight files.
 
     Attributes:
@@ -112,7 +113,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             batch_size_per_image=sampled_boxes,
             positive_fraction=0.25,
             bbox_reg_weights=None,
-            # The best detection is wanted whatever its score: the caller judges that.
+            # Return the best detection whatever its score; the caller judges that.
             score_thresh=0.0,
             nms_thresh=0.5,
             detections_per_img=1,
@@ -140,14 +141,14 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
     def encode(
         self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None, *, depth: int
     ) -> Encoded:
-        """Pass images through the first layers of the backbone, to use the result several times.
+        """Pass images through the first layers of the backbone, to reuse the result.
 
         Args:
             images, targets: see `forward`.
             depth: number of layers.
 
         Returns:
-            What `forward` takes in place of both.
+            The encoded images, which `forward` takes instead of both.
         """
         self.train(targets is not None)
         batch, resized = self.transform(images, targets)
@@ -155,10 +156,10 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         return Encoded(images, batch, resized, output, levels, depth)
 
     def common_depth(self, learning: Iterable[str]) -> int:
-        """Count the first layers of the backbone that are the same whatever is learned.
+        """Count the first layers of the backbone that stay the same.
 
         Args:
-            learning: names of the parameters that learn.
+            learning: names of the trained parameters.
 
         Returns:
             A depth for `encode`.
@@ -190,7 +191,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
         The mode of the module (`train`, `eval`) follows from the call.
 
         Args:
-            images: RGB in 0..1, each of shape (3, H, W); or what `encode` made of them and targets.
+            images: RGB in 0..1, each of shape (3, H, W); or the result of `encode`.
             targets: per image, for its n objects: "boxes" (n, 4) float, (left, top, right, bottom)
                 in pixels; "labels" (n,) int64, all 1; "masks" (n, H, W) uint8. n may be 0.
             boxes: per image, further boxes (any number, 4) to look into. Default: none.

@@ -15,12 +15,12 @@ class EOSVOSOptions:
         scale: min and max factor by which copies are scaled.
         online_interval: frames from one online adaptation to the next. None: no adaptation.
         online_steps: fine-tuning steps of an online adaptation.
-        online_lags: which predicted frames these steps learn from, counted back from the next
-            frame; the first frame is always with them. Frames without the object are left out.
-        reset: whether an adaptation starts from the state after the first frame, not from that
-            after the previous adaptation.
+        online_lags: predicted frames that these steps learn from, counted back from the next frame;
+            the first frame is always added. Frames without the object are left out.
+        reset: whether an adaptation starts from the state after the first frame instead of the
+            state after the previous adaptation.
         proposals: max number of boxes that the network proposes per frame.
-        propagated: number of boxes around where the object was in the previous frame. 0: none.
+        propagated: number of boxes around the object's place in the previous frame. 0: none.
         box_jitter: max share of its width or height that each side of such a box is moved
             outward by.
         min_score: the object counts as absent if the best box's score is not above this.
@@ -53,7 +53,7 @@ class EOSVOSOptions:
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
         if self.proposals + self.propagated == 0:
-            raise ValueError("proposals: 0, as propagated; one of them should be more")
+            raise ValueError("proposals: 0, and propagated too; one of them should be above 0")
         if self.online_interval is not None and self.online_interval < 1:
             raise ValueError(f"online_interval: {self.online_interval}, should be at least 1")
         if any(lag < 1 for lag in self.online_lags):

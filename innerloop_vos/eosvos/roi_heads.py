@@ -11,7 +11,7 @@ from torchvision.models.detection.roi_heads import (
 from innerloop_vos.training.losses import lovasz_hinge
 
 _OBJECT = 1
-"""The one class beside the background."""
+"""The only class besides the background."""
 
 
 class LovaszRoIHeads(RoIHeads):  # type: ignore[misc]
@@ -31,7 +31,7 @@ class LovaszRoIHeads(RoIHeads):  # type: ignore[misc]
         image_shapes: list[tuple[int, int]],
         targets: list[dict[str, Tensor]] | None = None,
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        """Detections in evaluation mode, losses in training mode; the other one is empty."""
+        """Detections in evaluation mode, losses in training mode; the other is empty."""
         if not self.training or targets is None:
             detections: tuple[list[dict[str, Tensor]], dict[str, Tensor]] = super().forward(
                 features, proposals, image_shapes, targets
@@ -59,7 +59,7 @@ def _mask_loss(
 ) -> Tensor:
     if not len(logits):
         return logits.sum() * 0
-    # Not rounded to 0 and 1: a pixel of the target is the share that the object has in it.
+    # Not rounded to 0 and 1: a pixel of the target is the object's share of it.
     wanted = [
         project_masks_on_boxes(target["masks"], box, match, logits.shape[-1])
         for target, box, match in zip(targets, boxes, matches, strict=True)

@@ -15,14 +15,14 @@ from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 
 class EOSVOSSegmenter(Segmenter):
-    """e-OSVOS on video: every object has a network of its own, fine-tuned to it.
+    """e-OSVOS on video: every object has its own fine-tuned network.
 
-    A fine-tuning that diverges is left out, with a warning: the object keeps what came before.
+    A fine-tuning that diverges is skipped, with a warning: the object keeps its previous network.
 
     Args:
-        network: where fine-tuning starts; it stays as it is.
-        rates: learning rates of its parameters, one a neuron or of any other kind that is the same
-            in all steps.
+        network: network where fine-tuning starts; not changed.
+        rates: learning rates of its parameters, one per neuron or of any other kind that is the
+            same in all steps.
         options: settings. Default: the released system's.
         device: where the work is done. Default: the CPU.
 
@@ -45,7 +45,7 @@ class EOSVOSSegmenter(Segmenter):
         self.options = options or EOSVOSOptions()
         chosen = learning(network, rates)
         self.rates = {name: rate.to(self.device) for name, rate in chosen.items()}
-        # What has no rate needs no gradient either.
+        # Parameters without a rate need no gradient.
         frozen: EOSVOS = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.network = il.Adapted(frozen, list(self.rates))
         self._frozen = frozen
@@ -65,7 +65,7 @@ class EOSVOSSegmenter(Segmenter):
         ]
 
     def encode(self, frame: Tensor) -> Encoded:
-        # From the first layer that learns on, every object has features of its own.
+        # From the first trained layer on, every object has its own features.
         return self._frozen.encode([frame.float() / 255], depth=self._depth)
 
     def add(self, encoded: Encoded, masks: Tensor) -> None:

@@ -1,6 +1,6 @@
 """Tasks to meta-train on: frames of one object, some to learn from and one to be tested on.
 
-All draws come from torch's global generator, so that its state is all there is to restore.
+All draws come from torch's global generator, so only its state has to be restored.
 """
 
 import torch
@@ -21,8 +21,8 @@ _TRIES = 100
 class TaskSampler:
     """Draws the frames of tasks at the network's resolution, augmented.
 
-    Colours and mirroring are the same in all frames of a task; every frame is turned and scaled in
-    its own way.
+    Colours and mirroring are the same in all frames of a task; every frame is rotated and scaled
+    differently.
 
     Args:
         sampler: draws mini-sequences.
@@ -43,7 +43,7 @@ class TaskSampler:
         """Draw the frames of a task, in order of time.
 
         Raises:
-            InputError: in a hundred mini-sequences in a row an object is too small to be seen.
+            InputError: in a hundred mini-sequences in a row an object was too small to be seen.
         """
         for _ in range(_TRIES):
             sequence = self.sampler.sample()
@@ -67,7 +67,7 @@ class TaskSampler:
         return Batch(list(images), list(found))
 
     def _resized(self, image: Tensor) -> Tensor:
-        """An image (C, H, W) at the network's resolution, in 0..1 if it is of bytes."""
+        """An image (C, H, W) at the network's resolution, scaled to 0..1 if it is uint8."""
         values = image.float() / 255 if image.dtype == torch.uint8 else image
         short, long = self.image_size
         height, width = image.shape[1:]

@@ -62,7 +62,7 @@ def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``innerloop-vos train e-osvos``.
 
     Args:
-        parser: Receives the options; ``train_eosvos_from_arguments`` takes what it parses.
+        parser: receives the options; ``train_eosvos_from_arguments`` takes what it parses.
     """
     parser.add_argument(
         "--phase",
@@ -87,14 +87,14 @@ def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.dev
     """Train a phase as the command line asks.
 
     Args:
-        arguments: What a parser with ``add_eosvos_arguments`` parsed.
-        device: Where to train.
+        arguments: what a parser with ``add_eosvos_arguments`` parsed.
+        device: where to train.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: The data, the weights, a setting or the output folder cannot be used.
+        InputError: the data, the weights, a setting or the output folder cannot be used.
     """
     settings = read_settings(arguments, PHASES[arguments.phase])
     for name, least in (("every", 1), ("held_out_steps", 0), ("frozen_layers", 0)):

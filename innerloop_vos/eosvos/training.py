@@ -38,7 +38,7 @@ class EOSVOSTraining(Training):
 
     Args:
         network: network where fine-tuning starts; changed, and moved to `device`.
-        rates: learning rates of fine-tuning, the same in all steps. Are changed and moved alike.
+        rates: learning rates of fine-tuning, the same in all steps; changed and moved alike.
         sampler: draws mini-sequences of two frames, to learn from and to be tested on; of one where
             `settings.inner_steps` is 0.
         validation: see `Validation`.
@@ -87,7 +87,7 @@ class EOSVOSTraining(Training):
             group["lr"] = group["base"] * factor
         self.optimizer.zero_grad()
         tasks = [self._moved(self.tasks.sample()) for _ in range(settings.batch_size)]
-        # The gradients of tasks add up one by one: the memory is that of one.
+        # The gradients of tasks are added one by one, at the memory of one task.
         groups = [[task] for task in tasks] if settings.inner_steps else [tasks]
         losses = [loss for group in groups if (loss := self._backward(group)) is not None]
         if not losses:
@@ -125,7 +125,7 @@ class EOSVOSTraining(Training):
     def _meta_loss(self, task: Batch) -> Tensor:
         train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))
         rates = rates_by_name(self.network, self.inner_rates)
-        # Layers that never learn give the same in all steps.
+        # Frozen layers give the same output in all steps.
         encoded = encode_batch(self.network, train, self.network.common_depth(rates))
         tuned = fine_tune(self.network, rates, lambda: encoded, self.settings.inner_steps)
         return training_loss(tuned, test)
@@ -148,7 +148,7 @@ class EOSVOSTraining(Training):
         if settings.rates_rate:
             groups.append({"params": list(self.inner_rates.parameters())})
             groups[-1] |= {"base": settings.rates_rate, "weight_decay": 0.0}
-        # Without gradients, the rates are constants of fine-tuning.
+        # Without gradients, the rates are constants during fine-tuning.
         self.inner_rates.requires_grad_(settings.rates_rate > 0)
         return [group | {"lr": group["base"]} for group in groups if group["params"]]
 

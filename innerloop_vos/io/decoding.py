@@ -20,8 +20,8 @@ from innerloop.errors import InputError
 from innerloop_vos.io.files import regular_file
 from innerloop_vos.io.frames import IMAGE_RATE, Frames
 
-# Formats that hold their pictures themselves. Playlists, whatever their name, lead to other files
-# or to the network.
+# Formats that contain their pictures. Playlists, whatever their name, lead to other files or to the
+# network.
 _OPTIONS = {
     "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,asf,"
     "ogg,gif,yuv4mpegpipe,mxf,m4v,h264,hevc,ivf",
@@ -30,14 +30,14 @@ _OPTIONS = {
 
 
 class VideoFrames(Frames):
-    """Frames of a video file, turned and mirrored as its metadata says, to the nearest quarter.
+    """Frames of a video file, rotated (by quarter turns) and mirrored as its metadata says.
 
-    Opening decodes the whole stream once without keeping a frame. Only that gives the exact number
-    of frames, and it finds damage before any work is done on the first one. Reading forward
-    decodes each frame once; reading backward starts again from the first.
+    Opening decodes the whole stream once without keeping a frame: only this gives the exact number
+    of frames, and finds damage before any work is done on the first one. Reading forward decodes
+    each frame once; reading backward starts again from the first.
 
     Args:
-        path: a file that FFmpeg reads and that holds its pictures itself: MP4, MOV, MKV, WebM,
+        path: a file that FFmpeg reads and that contains its pictures: MP4, MOV, MKV, WebM,
             AVI, MPEG, FLV, WMV, Ogg, GIF ...
 
     Raises:
@@ -73,7 +73,7 @@ class VideoFrames(Frames):
 
     def _decode(self) -> Iterator[VideoFrame]:
         try:
-            # An absolute path is never taken for another protocol, as "concat:a|b" would be.
+            # An absolute path is never taken as another protocol, as "concat:a|b" would be.
             path = os.path.abspath(self.path)
             with av.open(path, options=_OPTIONS, metadata_errors="replace") as container:
                 stream = container.streams.best("video")
@@ -81,13 +81,13 @@ class VideoFrames(Frames):
                     raise InputError(f"{self.path} holds no video")
                 if stream.codec_context is None:
                     raise InputError(f"video {self.path} is of an unknown codec, or damaged")
-                # As for images; FFmpeg refuses to allocate more.
+                # The same limit as for images; FFmpeg refuses to allocate more.
                 stream.codec_context.options = {"max_pixels": str(Image.MAX_IMAGE_PIXELS)}
                 self.rate = float(stream.average_rate or IMAGE_RATE)
                 yield from _whole_stream(self.path, container, stream, self.rate)
         except av.FFmpegError as error:
             raise InputError(
-                f"video {self.path} cannot be decoded; it is damaged, cut short or no video: "
+                f"video {self.path} cannot be decoded; it is damaged, cut short or not a video: "
                 f"{error.strerror}"
             ) from error
 
@@ -95,7 +95,7 @@ class VideoFrames(Frames):
 def _whole_stream(
     name: Path, container: InputContainer, stream: VideoStream, rate: float
 ) -> Iterator[VideoFrame]:
-    """Yield every frame; raise where one is damaged or fewer come than the file declares."""
+    """Yield every frame; raise if one is damaged or there are fewer than the file declares."""
     declared_packets = _declared_packets(container, stream)
     declared_end = _declared_end(container, stream)
     unit = float(stream.time_base or 1 / rate)  # seconds
@@ -123,7 +123,7 @@ def _whole_stream(
         )
     if declared_packets or declared_end is None:
         return
-    # How long the last frame lasts is not always written: as long as any other, at most.
+    # The duration of the last frame is not always written; it is at most that of any other.
     gaps = [after - before for before, after in pairwise(sorted(times))] or [1 / rate]
     end = max(*ends, max(times) + min(gaps))
     if end + max(gaps) - min(gaps) / 2 < declared_end:
@@ -133,9 +133,9 @@ def _whole_stream(
 
 
 def _declared_packets(container: InputContainer, stream: VideoStream) -> int:
-    """Return how many packets the header promises, 0 if it does not say."""
+    """Return the number of packets that the header declares, 0 if it does not say."""
     if stream.frames and "mp4" in container.format.name.split(","):
-        # An edit list can leave out samples that the header counts; the index is what is played.
+        # An edit list can leave out samples that the header counts; the index has the played ones.
         return min(stream.frames, len(stream.index_entries))
     return stream.frames
 

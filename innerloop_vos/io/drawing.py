@@ -17,15 +17,15 @@ _CAPTION = 16  # pixels of a line of text
 
 
 def overlay(frame: Tensor, labels: Tensor, alpha: float = 0.5) -> Tensor:
-    """Draw objects over a frame: tinted in the colours of the palette, with a bright contour.
+    """Draw objects over a frame: tinted in the palette's colours, with a bright contour.
 
     Args:
-        frame: the frame, ``(3, H, W)`` uint8 RGB.
-        labels: object ids, ``(H, W)`` uint8, 0 for background.
-        alpha: how much of the tint covers the frame, from 0 to 1.
+        frame: the frame, `(3, H, W)` uint8 RGB.
+        labels: object ids, `(H, W)` uint8, 0 for background.
+        alpha: opacity of the tint, from 0 to 1.
 
     Returns:
-        The picture, ``(3, H, W)`` uint8 RGB; the background is as it was.
+        The picture, `(3, H, W)` uint8 RGB; the background is as it was.
 
     Raises:
         InputError: the labels have another size than the frame.
@@ -57,9 +57,9 @@ def contact_sheet(
     """Write many pictures as one PNG, row by row, whole or not at all.
 
     Args:
-        pictures: pictures, ``(3, H, W)`` uint8 RGB, all of one size.
-        path: the file to write, ending in ``.png``.
-        columns: pictures in a row.
+        pictures: pictures, `(3, H, W)` uint8 RGB, all of one size.
+        path: the file to write, ending in `.png`.
+        columns: number of pictures per row.
         width: the width of each in pixels; the height keeps its proportion.
         captions: a line of text above each picture.
 
@@ -88,7 +88,7 @@ def contact_sheet(
 def _contour(labels: Tensor) -> Tensor:
     """Return which pixels of objects are within about 1/400 of the height of another id."""
     contour = torch.zeros_like(labels, dtype=torch.bool)
-    # Comparing shifted views takes a hundredth of the time of max pooling.
+    # Comparing shifted views is a hundred times faster than max pooling.
     for shift in range(1, max(1, round(labels.shape[0] / 400)) + 1):
         differs = labels[shift:] != labels[:-shift]
         contour[shift:] |= differs

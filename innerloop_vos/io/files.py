@@ -1,4 +1,4 @@
-"""Reading images and writing files so that a failure is named, and nothing is lost or left."""
+"""Reading images and writing files: failures are named, and nothing is lost or left behind."""
 
 import shutil
 import tempfile
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 FRAME_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-"""What an image is decoded as, whatever its name; an EPS, say, would be run by a program."""
+"""The formats that are decoded, whatever a file's name; an EPS, for example, would be executed."""
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -40,7 +40,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 
 @contextmanager
 def open_image(path: str | Path, formats: tuple[str, ...] = FRAME_FORMATS) -> Iterator[Image.Image]:
-    """Open an image file, of which only the header is read until its pixels are asked for.
+    """Open an image file; only its header is read until its pixels are needed.
 
     Args:
         path: the file.
@@ -60,7 +60,7 @@ def open_image(path: str | Path, formats: tuple[str, ...] = FRAME_FORMATS) -> It
             warnings.simplefilter("ignore")  # of damage that does not matter, such as in EXIF data
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=formats) as image:
-                # In an MPO, as telephones write it, the further pictures are views of the first.
+                # In an MPO, as written by phones, the further pictures are views of the first.
                 if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
                     raise ValueError(f"it holds {image.n_frames} pictures")  # type: ignore[attr-defined]
                 yield image
@@ -110,7 +110,7 @@ def _orientation(image: Image.Image) -> int:
     if image.format == "TIFF":  # Pillow turns these itself
         return 1
     try:
-        # Not the method of PNG images, which would decode the whole.
+        # Not by the method of PNG images, which would decode the whole image.
         return int(Image.Image.getexif(image).get(0x0112, 1))
     except Exception:  # viewers ignore damaged EXIF data
         return 1

@@ -1,4 +1,4 @@
-"""The frames of a clip as a lazily read sequence, and the one that reads a folder of images."""
+"""The frames of a clip as a lazily read sequence, and the one for a folder of images."""
 
 import os
 import re
@@ -21,11 +21,11 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 MASK_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
 IMAGE_NAMES = "JPEG, PNG, BMP, TIFF or WebP"
 IMAGE_RATE = 24.0
-"""Frames per second of a folder of images, which says nothing of its rate: that of DAVIS."""
+"""Assumed frames per second of a folder of images, whose rate is unknown: that of DAVIS."""
 
 
 class Frames(Sequence[Tensor]):
-    """The frames of one clip, read when asked for; iterating in order is the fast way.
+    """The frames of one clip, read on demand; iterating in order is fastest.
 
     Attributes:
         names: the name of each frame, which its mask's file takes; for images the file's stem.
@@ -45,7 +45,7 @@ class Frames(Sequence[Tensor]):
     @overload
     def __getitem__(self, index: slice) -> list[Tensor]: ...
     def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        """Read one frame, ``(3, H, W)`` uint8 RGB, or a list of them for a slice."""
+        """Read one frame, `(3, H, W)` uint8 RGB, or a list of them for a slice."""
         indices = range(len(self))[index]
         if isinstance(indices, range):
             return [self._read(i) for i in indices]
@@ -56,7 +56,7 @@ class Frames(Sequence[Tensor]):
 
 
 class ImageFrames(Frames):
-    """Frames from image files of one size; where a number is missing between them, it warns.
+    """Frames from image files of one size; warns if a number is missing between them.
 
     Args:
         paths: image files, in order.
@@ -116,14 +116,14 @@ def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
 
     Args:
         folder: the folder. Hidden files in it are left out, and so are files of other kinds.
-        without: a file that is no frame though it may lie among them, such as their mask.
+        without: a file among them that is not a frame, such as their mask.
 
     Returns:
         The frames in the natural order of their names.
 
     Raises:
-        InputError: there are none, or an image among them may not be meant as one: it has no
-            number where the others have one, or another format and a name of another form.
+        InputError: there are none, or an image among them may not be a frame: it has no number
+            where the others have one, or another format and another form of name.
     """
     paths = leave_out(image_files(folder), without)
     if not paths:
@@ -136,14 +136,14 @@ def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
         unnumbered = "#" in usual[0] and "#" not in name
         if unnumbered or (name != usual[0] and suffix != usual[1]):
             raise InputError(
-                f"folder {folder} holds {path.name} among frames that are named otherwise; if it "
+                f"folder {folder} holds {path.name} among frames that are named differently; if it "
                 f"is one of them, give the frames as a glob, such as '{folder}/*', or move it away"
             )
     return paths
 
 
 def leave_out(paths: Iterable[Path], file: Path | None) -> list[Path]:
-    """Return paths without those that lead to a certain file."""
+    """Return the paths that do not lead to a given file."""
     if file is None or not file.exists():
         return list(paths)
     return [path for path in paths if not (path.exists() and os.path.samefile(path, file))]
@@ -161,10 +161,10 @@ def image_files(folder: Path, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> list[
 
     Args:
         folder: the folder; hidden files in it are left out.
-        suffixes: the endings of the files.
+        suffixes: the suffixes of the files.
 
     Returns:
-        The files, ``frame2`` before ``frame10``.
+        The files, `frame2` before `frame10`.
     """
     return natural_order(
         path
@@ -184,7 +184,8 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
     """
 
     def key(path: Path) -> tuple[list[str | int], str]:
-        # Splitting on the digits alternates text and numbers, so that like is compared with like.
+        # Splitting at the digits alternates text and numbers, so text is never compared with a
+        # number.
         parts = re.split(r"(\d+)", str(path))
         return [int(part) if i % 2 else part for i, part in enumerate(parts)], str(path)
 
@@ -192,7 +193,7 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
 
 
 def check_names(paths: Sequence[Path]) -> None:
-    """Check that no two files have the same name but for its ending, as no two masks may.
+    """Check that no two files have the same name apart from the suffix, as masks must not.
 
     Args:
         paths: the files.
@@ -214,7 +215,7 @@ def _warn_of_gaps(paths: Sequence[Path]) -> None:
     if len(numbers) < len(paths) or len(prefixes) > 1 or not zero_padded:
         return
     steps = [int(after) - int(before) for before, after in pairwise(numbers)]
-    # Data sets that keep every fifth frame number them so; two frames alone show no such rule.
+    # Data sets that keep every fifth frame number them so; two frames alone show no rule.
     regular = min(steps) if len(steps) > 1 else 1
     for before, after, step in zip(numbers, numbers[1:], steps, strict=False):
         if step != regular:

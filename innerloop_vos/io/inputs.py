@@ -1,4 +1,4 @@
-"""Files that others made: what is no file, or damaged, is named."""
+"""Files that others made: errors name a file that is missing or damaged."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ def named_file(path: str | Path, kind: str) -> Path:
     """`regular_file`, whose error begins with the kind of the file.
 
     Raises:
-        InputError: there is nothing, or a folder, a pipe or a device.
+        InputError: there is no file, or a folder, a pipe or a device.
     """
     try:
         return regular_file(path, kind)
@@ -25,7 +25,7 @@ def read_json(path: str | Path, kind: str) -> Any:
 
     Args:
         path: path of the file.
-        kind: what the file is to the user, for the message.
+        kind: name of the file for the user, for the message.
 
     Raises:
         InputError: the file is missing, unreadable, not JSON, or nested too deeply.

@@ -13,7 +13,7 @@ from torch import Tensor
 from innerloop.errors import InputError
 from innerloop_vos.io.files import FRAME_FORMATS, atomic_path, read_image
 
-# A grey image holds ids only up to here: larger values are shades, and no id can be read off them.
+# A grey image holds ids only up to this: larger values are shades, which name no id.
 LARGEST_GREY_ID = 32
 _BLENDED = 0.12  # share of the edges; interpolation of one object makes it a third
 _WAY_ON = (
@@ -32,17 +32,17 @@ def _palette() -> Tensor:
 
 
 PALETTE = _palette()
-"""The colour of every id, ``(256, 3)`` uint8 RGB, as in the masks of DAVIS and VOC."""
+"""The colour of every id, `(256, 3)` uint8 RGB, as in the masks of DAVIS and VOC."""
 
 
 def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = False) -> Tensor:
     """Read a mask image as a map of object ids.
 
-    Accepted are palette images (the index is the id) whose palette is DAVIS's or grey, or has
-    black for index 0 alone; black and white (1 bit, 0/255, 0/1); grey images that hold small ids,
-    of 16 or 32 bits too; colour images drawn in the DAVIS palette; and any of these with an alpha
-    channel, whose transparent pixels are background. So is void: 255 in a palette image that holds
-    other ids, or its colour, as in DAVIS's own evaluation.
+    Accepted are palette images (the index is the id) whose palette is DAVIS's or grey, or has black
+    only at index 0; black and white images (1 bit, 0/255, 0/1); grey images with small ids, also of
+    16 or 32 bits; colour images drawn in the DAVIS palette; and any of these with an alpha channel,
+    whose transparent pixels are background. Void is background too, as in DAVIS's own evaluation:
+    255 in a palette image that holds other ids, or its colour.
 
     Args:
         path: the image file, usually a PNG.
@@ -50,7 +50,7 @@ def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = 
         binary: take all pixels that are not black as object 1.
 
     Returns:
-        Object ids, ``(H, W)`` uint8, 0 for background; all zero if the mask is empty.
+        Object ids, `(H, W)` uint8, 0 for background; all zero if the mask is empty.
 
     Raises:
         InputError: the file cannot be read, or its values do not say which object they mean.
@@ -93,7 +93,7 @@ def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = 
 
 
 def describe(labels: Tensor) -> str:
-    """Say how many objects a mask holds, such as ``2 objects: 1 (1,005 pixels), 2 (330)``."""
+    """Say how many objects a mask holds, such as `2 objects: 1 (1,005 pixels), 2 (330)`."""
     areas = dict(enumerate(labels.flatten().bincount().tolist()))
     sizes = {id_: area for id_, area in areas.items() if id_ and area}
     unit = dict.fromkeys(list(sizes)[:1], " pixels")
@@ -105,11 +105,11 @@ def write_mask(path: str | Path, labels: Tensor) -> None:
     """Write object ids as a palette PNG, whole or not at all.
 
     Args:
-        path: the file to write, ending in ``.png``.
-        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        path: the file to write, ending in `.png`.
+        labels: object ids, `(H, W)` uint8, 0 for background.
 
     Raises:
-        InputError: ``labels`` is no map of ids, or the file cannot be written.
+        InputError: `labels` is not a map of ids, or the file cannot be written.
     """
     _check_labels(labels, "labels")
     image = Image.fromarray(labels.cpu().numpy())
@@ -122,12 +122,12 @@ def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> Non
     """Check that a first mask fits its frame and holds an object.
 
     Args:
-        labels: object ids, ``(H, W)`` uint8, 0 for background.
+        labels: object ids, `(H, W)` uint8, 0 for background.
         size: height and width of the frame in pixels.
         name: name of the mask in the message, for example its file.
 
     Raises:
-        InputError: the mask is no map of ids, has another size than the frame, or is empty.
+        InputError: the mask is not a map of ids, has another size than the frame, or is empty.
     """
     _check_labels(labels, name)
     if tuple(labels.shape) != tuple(size):
@@ -143,7 +143,7 @@ def parse_box(text: str) -> tuple[int, int, int, int]:
     """Parse a box from the command line.
 
     Args:
-        text: ``"X,Y,W,H"``: left, top, width and height in whole pixels.
+        text: `"X,Y,W,H"`: left, top, width and height in whole pixels.
 
     Returns:
         The four numbers.
@@ -168,7 +168,7 @@ def box_to_mask(box: tuple[int, int, int, int], size: tuple[int, int]) -> Tensor
         size: height and width of the frame in pixels.
 
     Returns:
-        Object ids, ``(H, W)`` uint8: 1 inside the box, 0 outside.
+        Object ids, `(H, W)` uint8: 1 inside the box, 0 outside.
 
     Raises:
         InputError: the box has no area or does not lie inside the frame.
@@ -190,7 +190,7 @@ def mask_to_box(mask: Tensor) -> tuple[int, int, int, int]:
     """Find the smallest box around a mask.
 
     Args:
-        mask: True or not zero on the object, ``(H, W)``; not empty.
+        mask: True or not zero on the object, `(H, W)`; not empty.
 
     Returns:
         Left, top, width and height in pixels.
@@ -207,11 +207,11 @@ def _check_labels(labels: Tensor, name: str) -> None:
             f"got {tuple(labels.shape)} {str(labels.dtype).removeprefix('torch.')}"
         )
     if (labels == 255).any():
-        raise InputError(f"{name} holds the value 255, which is no object id (1 to 254)")
+        raise InputError(f"{name} holds the value 255, which is not an object id (1 to 254)")
 
 
 def _above(image: Image.Image, threshold: int) -> Tensor:
-    """Object 1 where the brightest channel is above a threshold, and the image opaque."""
+    """Object 1 where the brightest channel is above a threshold and the image is opaque."""
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image).astype(np.float64)
         values = values / (257 if values.max() > 255 else 1)  # 65535 is white, too
@@ -256,7 +256,7 @@ def _from_grey(grey: NDArray[np.integer[Any]], path: str | Path) -> NDArray[np.u
 
 
 def _is_blended(ids: NDArray[np.integer[Any]]) -> bool:
-    """Whether many pixels at the edges have values that only interpolation or noise makes.
+    """Whether many pixels at edges have values that only come from interpolation or noise.
 
     Such a pixel lies in no 3x3 block of its own value, and beside at least two others. Where two
     objects meet before the background there are few of them.

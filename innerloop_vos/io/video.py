@@ -35,15 +35,15 @@ def open_frames(source: str | Path, without: str | Path | None = None) -> Frames
     Args:
         source: a folder of images (JPEG, PNG, BMP, TIFF or WebP), a glob that matches such images,
             or a video file.
-        without: a file that is no frame though it may lie among them, such as their mask.
+        without: a file among them that is not a frame, such as their mask.
 
     Returns:
-        The frames: ``len``, indexing, iteration, ``names``, ``size`` and ``rate``. Images come in
-        the natural order of their names; a gap in their zero-padded numbering is warned of.
+        The frames: `len`, indexing, iteration, `names`, `size` and `rate`. Images come in
+        the natural order of their names; a gap in their zero-padded numbering gives a warning.
 
     Raises:
-        InputError: there is nothing there; images differ in size or in a folder one is named
-            otherwise; or the video is damaged or cut short.
+        InputError: there is no such clip; images differ in size, or one in a folder is named
+            differently; or the video is damaged or cut short.
     """
     path = Path(source)
     other = None if without is None else Path(without)
@@ -58,7 +58,7 @@ def open_frames(source: str | Path, without: str | Path | None = None) -> Frames
     if not paths:
         raise InputError(f"no file matches {source}")
     if others := [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]:
-        raise InputError(f"{source} matches {others[0]}, which is no {IMAGE_NAMES} image")
+        raise InputError(f"{source} matches {others[0]}, which is not a {IMAGE_NAMES} image")
     return ImageFrames(paths)
 
 
@@ -66,15 +66,15 @@ def write_video(path: str | Path, frames: Iterable[Tensor], rate: float) -> None
     """Write an H.264 video, whole or not at all.
 
     Args:
-        path: the file to write, ending in ``.mp4``, ``.mov`` or ``.mkv``.
-        frames: frames, ``(3, H, W)`` uint8 RGB, all of one size; taken one at a time. An odd
-            height or width, which the format lacks, is made even by repeating the last row or
+        path: the file to write, ending in `.mp4`, `.mov` or `.mkv`.
+        frames: frames, `(3, H, W)` uint8 RGB, all of one size; taken one at a time. An odd height
+            or width, which the format does not support, is made even by repeating the last row or
             column.
         rate: frames per second.
 
     Raises:
-        InputError: there are no frames, one is no such tensor or of another size, or the file
-            cannot be written.
+        InputError: there are no frames, one has another type or size, or the file cannot be
+            written.
     """
     check_video_path(path)
     try:
@@ -85,13 +85,13 @@ def write_video(path: str | Path, frames: Iterable[Tensor], rate: float) -> None
 
 
 def check_video_path(path: str | Path) -> None:
-    """Check that `write_video` knows the format that a path's ending asks for.
+    """Check that `write_video` knows the format of a path's suffix.
 
     Args:
         path: the file to be written.
 
     Raises:
-        InputError: the path has another ending than ``.mp4``, ``.mov`` or ``.mkv``.
+        InputError: the path has another suffix than `.mp4`, `.mov` or `.mkv`.
     """
     if Path(path).suffix.lower() not in VIDEO_SUFFIXES:
         raise InputError(f"video {path} should end in one of {', '.join(VIDEO_SUFFIXES)}")

@@ -1,4 +1,4 @@
-"""Where the scores of a least-squares filter part object from background."""
+"""The level at which the scores of a least-squares filter separate object and background."""
 
 import torch
 from torch import Tensor
@@ -16,9 +16,10 @@ def calibrate(
 ) -> Tensor:
     """Shift and scale score maps so that 0 is the decision.
 
-    Least squares with regularization shrinks: the farther a frame is from the memory, the lower the
-    scores on the object. The two classes are found in each map by the method of isodata, and the
-    decision lies at a fixed fraction between their means. No gradient passes through that search.
+    Regularised least squares shrinks: the more a frame differs from the memory, the lower the
+    scores on the object. The two classes are found in each map by the isodata method, and the
+    decision level is at a fixed fraction between their means. No gradient passes through that
+    search.
 
     Args:
         scores: about 1 on the object and 0 elsewhere, shape (*batch, h, w).
@@ -27,9 +28,8 @@ def calibrate(
             boundary.
         lowest: min decision level, for frames without the object.
         highest: max decision level.
-        apart: min distance of the two means. The scores of a frame that shows one thing alone,
-            such as a blank one, fall into two classes as well, close to each other: the decision
-            then lies above both.
+        apart: min distance of the two means. The scores of a blank frame also fall into two
+            classes, close to each other: the decision level is then above both.
 
     Returns:
         Scores in units of the distance between the two means, shape (*batch, h, w).

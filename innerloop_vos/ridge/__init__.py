@@ -1,4 +1,4 @@
-"""The ridge method: LWL's target model fitted to the mask itself, with nothing learned before."""
+"""The ridge method: LWL's target model fitted to the mask itself, without any training."""
 
 from innerloop_vos.ridge.features import TargetFeatures
 from innerloop_vos.ridge.object_filter import RidgeOptions, mask_problem

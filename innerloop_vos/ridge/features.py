@@ -1,4 +1,4 @@
-"""What the target model sees of a frame."""
+"""The features of a frame that the target model sees."""
 
 from torch import Tensor, nn
 
@@ -7,7 +7,7 @@ from innerloop_vos.backbones.joining import check_finite, join_levels
 
 
 class TargetFeatures(nn.Module):
-    """A backbone's target levels, each of unit length per pixel, side by side at stride 8.
+    """A backbone's target levels, normalised to unit length per pixel, concatenated at stride 8.
 
     Args:
         backbone: the network; its `target_levels` are used.

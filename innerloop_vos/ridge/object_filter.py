@@ -26,8 +26,8 @@ class RidgeOptions:
         learning_rate: share of a new frame in the loss.
         first_weight: min share of the frame that the user annotated.
         sharpness: slope of the logit in the calibrated score.
-        apart: min distance between the mean scores of object and background that is taken for
-            one; in a blank frame they lie closer, and nothing is marked.
+        apart: min distance between the mean scores of object and background; in a blank frame they
+            are closer, and nothing is marked.
         min_area: pixels that an object must cover for its frame to be learned from.
     """
 
@@ -65,7 +65,7 @@ def mask_problem(
     balance = masks / masks.sum(total, keepdim=True).clamp(min=1) + background / background.sum(
         total, keepdim=True
     ).clamp(min=1)
-    weights = (balance / 2).sqrt()  # W stands inside the square
+    weights = (balance / 2).sqrt()  # W is inside the square
     if shares is not None:
         weights = weights * shares.sqrt()[:, None, None]
     return il.ConvLeastSquares(features, masks[:, None], weights[:, None], regularization)
@@ -107,7 +107,7 @@ class ObjectFilter:
         return {"filter": self.filter, "memory": self.memory.state_dict()}
 
     def update(self, features: Tensor, mask: Tensor) -> None:
-        """Add a frame (C, h, w) with its soft mask (H, W), and go on fitting the filter."""
+        """Add a frame (C, h, w) with its soft mask (H, W), and continue fitting the filter."""
         self._learn(features, mask, self.options.update_steps)
 
     def score(self, features: Tensor) -> Tensor:

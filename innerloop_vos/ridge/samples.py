@@ -1,4 +1,4 @@
-"""The samples that an online learner keeps: the first frame for good, and the latest others."""
+"""The samples that an online learner keeps: always the first frame, and the latest others."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,8 @@ class SampleMemory:
     """A bounded memory of samples with exponentially decaying weights.
 
     The weights sum to one. A new sample enters with the share `learning_rate`, at the expense of
-    all others; the first keeps at least `first_weight`. When the memory is full, the sample of the
-    lowest weight, the first one's aside, makes room.
+    all others; the first keeps at least `first_weight`. When the memory is full, the sample with
+    the lowest weight, except the first, is replaced.
 
     Args:
         capacity: max number of samples, at least 2.
@@ -43,7 +43,7 @@ class SampleMemory:
         """Add a sample: one or more tensors, each of the same shape in every sample."""
         count = len(self)
         if not self._parts:
-            # Written in place from here on, so that reading the memory copies nothing.
+            # Written in place from here on, so reading the memory copies nothing.
             self._parts = [part.new_empty(self.capacity, *part.shape) for part in sample]
         if count == self.capacity:
             slot = 1 + int(self.weights[1:].argmin())
@@ -63,7 +63,7 @@ class SampleMemory:
         return {"weights": self.weights, "parts": self._parts}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
-        """Take the samples of a `state_dict`, which live on `device` from now on."""
+        """Take the samples of a `state_dict`, moved to `device`."""
         self.weights = state["weights"]
         self._parts = [part.to(device) for part in state["parts"]]
 

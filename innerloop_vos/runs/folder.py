@@ -1,4 +1,4 @@
-"""Folders of runs that can go on: one process at a time, and only with what they began with."""
+"""Folders of runs that can be continued: by one process at a time, with the same settings."""
 
 import argparse
 import hashlib
@@ -27,21 +27,21 @@ _PATHS = ("mask", "weights", "init", "init_heads", "teacher", "backbone_weights"
 _FOLDERS = ("root", "davis", "youtube_vos", "clips", "coco")
 _NOT_OF_THE_RUN = ("run", "out", "config", "resume", "tensorboard", "every", "csv", "json")
 _SOME = 4096
-"""Bytes of a file's head and tail by which a large data set is told from others."""
+"""Bytes of a file's head and tail that identify a file of a large data set."""
 
 Record = dict[str, Any]
-"""What a run was started with, as JSON has it: options by name, data and weights by digest."""
+"""What a run was started with, in JSON: options by name, data and weights by digest."""
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a folder, which exists, while the block runs.
+    """Keep other processes out of an existing folder while the block runs.
 
-    What a killed process left unfinished in it is removed. The lock ends with the process, however
-    that ends, and is no file. Where the system has no locks, there is none.
+    Unfinished files of a killed process are removed from it. The lock is not a file, and ends with
+    the process, however that ends. A file system without locks is not locked.
 
     Raises:
-        InputError: another process has the folder.
+        InputError: another process is using the folder.
     """
     handle = _lock(folder)
     try:
@@ -65,7 +65,7 @@ def _lock(folder: Path) -> int | None:
     except BlockingIOError:
         os.close(handle)
         raise InputError(
-            f"--out: another process is writing to {folder}; wait for its end, or take another "
+            f"--out: another process is writing to {folder}; wait for its end, or use another "
             "folder"
         ) from None
     except OSError:  # a file system without locks
@@ -81,8 +81,8 @@ def sweep(folder: Path, stem: str | None = None) -> None:
     """Remove the temporary files and folders that a killed process left in a folder.
 
     Args:
-        folder: where to look, without its subfolders.
-        stem: only those of the files of this name, without the suffix. Default: all.
+        folder: folder to search, without its subfolders.
+        stem: only temporary files for this name, without the suffix. Default: all.
     """
     with suppress(OSError):
         for path in list(folder.iterdir()):
@@ -99,8 +99,8 @@ def sweep(folder: Path, stem: str | None = None) -> None:
 def describe(arguments: argparse.Namespace, *, without: Iterable[str] = ()) -> Record:
     """Record what a command was started with.
 
-    Files and data sets count by their content, wherever they lie. What says where results go, or
-    how often they are written, is left out.
+    Files and data sets count by content, wherever they are stored. Options that say where results
+    go, or how often they are written, are left out.
 
     Args:
         arguments: the parsed command line.
@@ -132,7 +132,7 @@ def _device(name: str) -> str:
 
 
 def check_same(before: Any, now: Record, run: str) -> None:
-    """Check that a run is gone on with as it was begun.
+    """Check that a run is continued with the same settings.
 
     Args:
         before: the record of the run.
@@ -151,10 +151,10 @@ def check_same(before: Any, now: Record, run: str) -> None:
         if name == "version":
             raise InputError(
                 f"{run} holds a run of version {was}, whose numbers may differ from those of "
-                f"{is_}; go on with that one (pip install innerloop=={was}), or take another folder"
+                f"{is_}; continue with that one (pip install innerloop=={was}), or use another folder"
             )
         raise InputError(
-            f"{run} holds a run with {name} {_short(was)}, not {_short(is_)}; take another "
+            f"{run} holds a run with {name} {_short(was)}, not {_short(is_)}; use another "
             "folder, or remove it"
         )
 
@@ -169,11 +169,11 @@ def _short(value: Any) -> str:
 
 
 def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
-    """Tell files by their names and contents.
+    """Identify files by their names and contents.
 
     Args:
         paths: the files, in order.
-        whole: read them whole, and not only their sizes, heads and tails, for data sets of many
+        whole: read whole files; otherwise only their sizes, heads and tails, for data sets of many
             gigabytes. Default True.
 
     Returns:
@@ -186,7 +186,7 @@ def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
     for path in paths:
         try:
             if not path.is_file():
-                raise InputError(f"{path} is missing or is no file")
+                raise InputError(f"{path} is missing or is not a file")
             size = path.stat().st_size
             total.update(f"{path.name}\0{size}\0".encode(errors="surrogateescape"))
             with path.open("rb") as file:
@@ -202,18 +202,18 @@ def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
 
 
 def text_digest(value: Any) -> str:
-    """Tell values as JSON has them, by which a changed one is noticed."""
+    """A digest of values in JSON, which shows whether one was changed."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def frames_digest(frames: Frames) -> str:
-    """Tell the frames of a clip, images or a video, by their files' names and contents."""
+    """Identify the frames of a clip, images or a video, by their files' names and contents."""
     paths = getattr(frames, "paths", None) or [frames.path]  # type: ignore[attr-defined]
     return digest(paths)
 
 
 def _data(root: Path, out: Path) -> Iterator[Path]:
-    """The images and lists of a data set; what a run writes inside it is none of it."""
+    """The images and lists of a data set, without what a run writes inside it."""
     for folder, subfolders, names in os.walk(root):
         subfolders.sort()
         inside = [name for name in subfolders if not name.startswith(".")]
@@ -225,7 +225,7 @@ def _data(root: Path, out: Path) -> Iterator[Path]:
 
 
 def read_record(path: Path, what: str) -> Mapping[str, Any]:
-    """Read a JSON file of a run, which holds an object.
+    """Read a JSON file of a run, which should hold an object.
 
     Args:
         path: the file.
@@ -234,7 +234,7 @@ def read_record(path: Path, what: str) -> Mapping[str, Any]:
     Raises:
         InputError: there is no such file, or it holds something else.
     """
-    if path.is_symlink():  # which leads out of the folder of the run
+    if path.is_symlink():  # a link leads out of the folder of the run
         raise InputError(f"{path} is a link; it should be a file")
     document = read_json(path, what)
     if not isinstance(document, dict):

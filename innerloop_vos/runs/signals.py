@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: both stop a command in an orderly way, a second one at once.
+"""Ctrl-C and SIGTERM: both stop a command in order, a second one at once.
 
-It imports nothing large, for it stands before all that does.
+It imports nothing large, as it is imported before everything that does.
 """
 
 import os
@@ -14,19 +14,19 @@ from types import FrameType
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _SAME = 1.0
-"""Seconds within which a further signal is the first one once more: torchrun passes on what a
-terminal has sent to all processes already."""
+"""Seconds within which a further signal counts as the first one repeated: torchrun passes on
+signals that the terminal has sent to all processes already."""
 
 _received: list[int] = []
 
 
 def exit_code() -> int:
-    """Return the exit code of a command that was stopped: 128 and the number of the signal."""
+    """Return the exit code of a command that was stopped: 128 plus the number of the signal."""
     return 128 + (_received[0] if _received else signal.SIGINT)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """End the process at once, for a handler where there is nothing to save or to remove."""
+    """End the process at once; a handler for when there is nothing to save or to remove."""
     os._exit(128 + number)
 
 
@@ -34,11 +34,11 @@ def leave(number: int, frame: FrameType | None) -> None:
 def handled(
     handler: Callable[[int, FrameType | None], None], for_good: bool = False
 ) -> Iterator[None]:
-    """Handle both signals while the block runs; only the main thread can, others change nothing.
+    """Handle both signals while the block runs; in other threads than the main one, do nothing.
 
     Args:
         handler: function that the signals call in the block.
-        for_good: after the block they end the process at once, and no longer do what they did
+        for_good: after the block the signals end the process at once, instead of what they did
             before it. Default False.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -69,7 +69,7 @@ def raised() -> Iterator[None]:
 
 @contextmanager
 def remembered() -> Iterator[Callable[[], bool]]:
-    """Only remember the first signal in the block, which asks for it where it can stop.
+    """Only remember the first signal in the block, which checks for it where it can stop.
 
     Yields:
         A function that returns whether there was one.

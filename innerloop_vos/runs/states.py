@@ -1,4 +1,4 @@
-"""Files of states to go on from, in which one changed bit is noticed."""
+"""Files of states to continue from, in which a single changed bit is detected."""
 
 import hashlib
 import io
@@ -17,11 +17,11 @@ _TAIL = len(_MARK) + 64
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all.
 
-    The file is one of `torch.save`, which `torch.load` reads, and the digest of that behind it.
+    The file has the content of `torch.save`, which `torch.load` reads, followed by its digest.
 
     Args:
         path: the file.
-        state: tensors, numbers, texts, None, and lists and dicts of these.
+        state: tensors, numbers, strings, None, and lists and dicts of these.
 
     Raises:
         InputError: the file cannot be written.
@@ -40,9 +40,9 @@ def read_state(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file is no such archive, or was changed.
     """
-    # A pipe would be waited for, and a link leads out of the folder of the run.
+    # Opening a pipe would wait, and a link leads out of the folder of the run.
     if path.is_symlink() or not path.is_file():
-        raise InputError(f"{path} is no file")
+        raise InputError(f"{path} is not a file")
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -18,15 +18,15 @@ def contour_accuracy(
     Args:
         prediction: (H, W) mask, boolean or integer; nonzero is the object.
         truth: (H, W) mask, boolean or integer; nonzero is the object.
-        tolerance: largest distance at which two contour points match: below 1 a fraction of the
-            image diagonal (rounded up to whole pixels), from 1 on pixels. Default 0.008.
+        tolerance: max distance at which two contour points match: below 1 a fraction of the image
+            diagonal (rounded up to whole pixels), from 1 on in pixels. Default 0.008.
 
     Returns:
         F in [0, 1]; 1 where neither mask has a contour, 0 where only one has. A mask that is
         empty or fills the frame has none.
 
     Raises:
-        InputError: a mask is no (H, W) tensor of booleans or integers, the sizes differ, or the
+        InputError: a mask is not an (H, W) tensor of booleans or integers, the sizes differ, or the
             tolerance is negative or not finite.
 
     Source:
@@ -40,7 +40,7 @@ def contour_accuracy(
     if not predicted.any() or not true.any():
         return float(predicted.any() == true.any())
     radius = tolerance if tolerance >= 1 else math.ceil(tolerance * math.hypot(*true.shape))
-    # Only the box around both contours matters: neither has a point outside to be matched.
+    # Only the box around both contours matters: neither has a point outside it.
     box = _bounding_box(predicted | true)
     predicted, true = predicted[box], true[box]
     precision = float(_dilate(true, radius)[predicted].mean())
@@ -67,8 +67,8 @@ def _bounding_box(points: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _dilate(points: NDArray[np.bool_], radius: float) -> NDArray[np.bool_]:
     """Dilate by the disk of all offsets no longer than the radius.
 
-    Each row of the disk is one run of pixels, and running sums along the image rows tell at once
-    for every pixel whether its run holds a point: several times faster than a distance transform.
+    Each row of the disk is one run of pixels; running sums along the image rows show for every
+    pixel whether its run holds a point. This is several times faster than a distance transform.
     """
     height, width = points.shape
     reach = int(radius)

@@ -1,4 +1,4 @@
-"""Scoring of masks that lie in folders, one per sequence."""
+"""Scoring of masks in folders, one per sequence."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,11 +13,11 @@ from innerloop_vos.scoring.sequence import SequenceScores, score_sequence
 
 
 def score_results(results: str | Path, dataset: SequenceFolders) -> list[SequenceScores]:
-    """Score the masks in ``results/SEQ/FRAME.png`` against a data set, with a progress bar.
+    """Score the masks in `results/SEQ/FRAME.png` against a data set, with a progress bar.
 
     Args:
         results: the folder with a folder of masks for every sequence of the data set.
-        dataset: the annotated sequences; its ``single_object`` says whether all nonzero ids of a
+        dataset: the annotated sequences; its `single_object` says whether all nonzero ids of a
             prediction are one object.
 
     Returns:
@@ -47,7 +47,7 @@ def score_folder(
     single_object: bool = False,
     seconds: float | None = None,
 ) -> SequenceScores:
-    """Score the masks in ``folder/FRAME.png`` against one annotated sequence.
+    """Score the masks in `folder/FRAME.png` against one annotated sequence.
 
     Args:
         folder: the folder of masks, named like their frames. Those that do not count, such as the

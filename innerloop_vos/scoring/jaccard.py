@@ -17,7 +17,7 @@ def region_similarity(prediction: torch.Tensor, truth: torch.Tensor) -> float:
         J in [0, 1]; 1 where both masks are empty.
 
     Raises:
-        InputError: a mask is no (H, W) tensor of booleans or integers, or the sizes differ.
+        InputError: a mask is not an (H, W) tensor of booleans or integers, or the sizes differ.
 
     Source:
         Perazzi et al., A Benchmark Dataset and Evaluation Methodology for Video Object

@@ -1,4 +1,4 @@
-"""The check that both measures make before they compare two masks."""
+"""The check of two masks before both measures compare them."""
 
 import numpy as np
 import torch
@@ -20,10 +20,10 @@ def binary_pair(
         Both masks as boolean (H, W) arrays.
 
     Raises:
-        InputError: a mask is no (H, W) tensor of booleans or integers, or the sizes differ.
+        InputError: a mask is not an (H, W) tensor of booleans or integers, or the sizes differ.
     """
     for name, mask in (("prediction", prediction), ("truth", truth)):
-        # A soft mask is refused: nearly all of its pixels would count as the object.
+        # A soft mask is refused: nearly all its pixels would count as the object.
         if mask.ndim != 2 or mask.is_floating_point():
             raise InputError(
                 f"{name} should be an (H, W) mask of booleans or integers, "

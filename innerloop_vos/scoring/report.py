@@ -41,7 +41,7 @@ def overall_summary(sequences: Iterable[SequenceScores]) -> Summary:
 def table(sequences: Sequence[SequenceScores]) -> Table:
     """Lay out scores as a table for the terminal: one row per object, then their mean.
 
-    A sequence without scores has a row of its own, with its speed alone.
+    A sequence without scores has its own row, with only its speed.
 
     Args:
         sequences: the scores of at least one sequence; the frames per second are shown if the
@@ -95,7 +95,7 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
     """Write the statistics and the values of every frame.
 
     Args:
-        path: the file to write, whole or not at all; ``read_json`` reads it back.
+        path: the file to write, whole or not at all; `read_json` reads it back.
         sequences: the scores of at least one sequence; J and F are written as fractions of 1.
 
     Raises:
@@ -110,7 +110,7 @@ def write_json(path: str | Path, sequences: Sequence[SequenceScores]) -> None:
 
 
 def read_json(path: str | Path) -> list[SequenceScores]:
-    """Read the scores that ``write_json`` wrote, for example to go on with a longer run.
+    """Read the scores that `write_json` wrote, for example to continue a longer run.
 
     Args:
         path: the file.
@@ -143,7 +143,7 @@ def _entry(sequence: SequenceScores) -> dict[str, Any]:
 
 
 def _digest(name: str, entry: dict[str, Any]) -> str:
-    """By which a changed number is noticed."""
+    """A checksum that shows whether a number was changed."""
     values = {key: value for key, value in entry.items() if key != "digest"}
     return text_digest([name, values])
 

@@ -34,7 +34,7 @@ class ObjectScores:
 
 
 class NothingToScoreError(InputError):
-    """No frame of a sequence is annotated but those that are not scored."""
+    """Only frames that are not scored are annotated in a sequence."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def score_sequence(
     Raises:
         NothingToScoreError: no annotated frame is left that counts.
         InputError: a prediction is missing or differs in size from its annotation, or holds an
-            object that the annotations have not shown by then.
+            object that the annotations have not shown up to then.
     """
     objects: dict[int, ObjectScores] = {}
     for frame, prediction, truth in zip(frames, predictions, truths, strict=True):
@@ -100,8 +100,8 @@ def score_sequence(
     scored = [scores for scores in objects.values() if scores.frames]
     if not scored:
         raise NothingToScoreError(
-            f"sequence {name} has {len(frames)} frames and none that counts; it needs an annotated "
-            "one between the first that shows an object and the last"
+            f"sequence {name} has {len(frames)} frames and none that is scored; it needs an "
+            "annotated one between the first that shows an object and the last"
         )
     return SequenceScores(name, len(frames), scored, seconds)
 

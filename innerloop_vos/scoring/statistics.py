@@ -79,7 +79,7 @@ class Summary:
 
 
 def average(summaries: Sequence[Summary]) -> Summary:
-    """Average over objects, each of which counts the same however long its sequence is.
+    """Average over objects; each counts the same, however long its sequence is.
 
     Args:
         summaries: one summary per object, at least one.

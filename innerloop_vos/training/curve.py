@@ -1,4 +1,4 @@
-"""How a training went: its figures over the iterations, as files and in TensorBoard."""
+"""The curve of a training: figures over the iterations, as files and in TensorBoard."""
 
 import json
 from pathlib import Path
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 CURVE = ("curve.json", "curve.png")
 
 Figures = dict[str, float]
-"""Figures by name; ``"group/name"`` puts those of a group into one panel of the curve."""
+"""Figures by name; `"group/name"` puts those of a group into one panel of the curve."""
 
 
 class Curve:
     """Figures over the iterations of a training.
 
     Args:
-        folder: existing folder for ``curve.json`` and ``curve.png``.
-        history: records of the iterations before, each with ``"iteration"`` and figures.
-        board: TensorBoard's writer, which gets what is added too.
+        folder: existing folder for `curve.json` and `curve.png`.
+        history: records of the iterations before, each with `"iteration"` and figures.
+        board: writer of TensorBoard, which gets the same figures.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class Curve:
                 self.board.add_scalar(name, value, iteration)
 
     def show(self, iteration: int, pictures: dict[str, Tensor]) -> None:
-        """Show pictures, RGB in 0..1, ``(3, H, W)``, in TensorBoard."""
+        """Show pictures, RGB in 0..1, `(3, H, W)`, in TensorBoard."""
         if self.board is not None:
             for name, picture in pictures.items():
                 self.board.add_image(name, picture, iteration)
 
     def write(self) -> None:
-        """Write ``curve.json`` and, a panel a group, ``curve.png``.
+        """Write `curve.json` and `curve.png`, with a panel per group.
 
         Raises:
             InputError: the folder cannot be written to.
@@ -63,7 +63,7 @@ def open_board(folder: Path, first: int) -> "SummaryWriter":
 
     Args:
         folder: folder of the log, which is appended to.
-        first: the iteration that comes next; what an earlier run logged from there on is hidden.
+        first: the next iteration; records of an earlier run from there on are hidden.
 
     Raises:
         InputError: TensorBoard is not installed.

@@ -57,7 +57,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `DataOptions`.
 
     Args:
-        parser: Receives the options; `open_data` takes what it parses.
+        parser: receives the options; `open_data` takes what it parses.
     """
     add_options(parser.add_argument_group("data"), DataOptions)
 
@@ -68,16 +68,16 @@ def open_data(
     """Open the clips that the command line names, and COCO's images.
 
     Args:
-        arguments: What a parser with `add_data_arguments` parsed.
-        length: Frames of a mini-sequence.
-        window: Frames of the clip that they come from.
-        paste: Share of the mini-sequences that an object of another clip is pasted into.
+        arguments: what a parser with `add_data_arguments` parsed.
+        length: frames of a mini-sequence.
+        window: frames of the clip that they come from.
+        paste: share of the mini-sequences that an object of another clip is pasted into.
 
     Returns:
         What draws mini-sequences of the clips to train on, and the held-out clips.
 
     Raises:
-        InputError: A folder is not laid out so, a held-out sequence is not there, or nothing is
+        InputError: a folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
     options = read_fields(arguments, DataOptions)
@@ -98,13 +98,13 @@ def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validatio
     """Open the clips that the command line names, to train on each as a whole.
 
     Args:
-        arguments: What a parser with `add_data_arguments` parsed.
+        arguments: what a parser with `add_data_arguments` parsed.
 
     Returns:
         The clips to train on, each opened when it is asked for, and the held-out clips.
 
     Raises:
-        InputError: As `open_data`, or COCO was given.
+        InputError: as `open_data`, or COCO was given.
     """
     options = read_fields(arguments, DataOptions)
     if options.coco:

@@ -33,11 +33,11 @@ class Stateful(Protocol):
 
 
 class Training(ABC):
-    """One training: its step, its figures and its state. ``run`` does the rest."""
+    """One training: its step, its figures and its state. `run` does the rest."""
 
     @abstractmethod
     def step(self, iteration: int) -> Figures:
-        """Take optimizer step ``iteration``, counted from 0, and return its losses.
+        """Take optimizer step `iteration`, counted from 0, and return its losses.
 
         Draws come from torch's global generator, and `processes.average_gradients` stands before
         the optimizer.
@@ -45,14 +45,14 @@ class Training(ABC):
 
     @abstractmethod
     def evaluate(self) -> Figures:
-        """Return figures on held-out data."""
+        """Return measurements on held-out data."""
 
     def rates(self) -> Figures:
         """Return the learning rates of the last step, for the curve. Default: none."""
         return {}
 
     def pictures(self) -> dict[str, Tensor]:
-        """Return pictures for TensorBoard, RGB in 0..1, ``(3, H, W)``. Default: none."""
+        """Return pictures for TensorBoard, RGB in 0..1, `(3, H, W)`. Default: none."""
         return {}
 
     @abstractmethod
@@ -61,11 +61,11 @@ class Training(ABC):
 
     @abstractmethod
     def configuration(self) -> dict[str, dict[str, Any]]:
-        """Return groups of settings that a training to resume must have had too, by name."""
+        """Return the groups of settings, by name, that a resumed training must share."""
 
     @abstractmethod
     def parts(self) -> dict[str, Stateful]:
-        """Return all whose state the next step depends on, by name."""
+        """Return all objects, by name, whose state the next step depends on."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that the next step depends on, as tensors and plain values."""
@@ -73,7 +73,7 @@ class Training(ABC):
         return self.configuration() | states
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state_dict``.
+        """Continue from a `state_dict`.
 
         Raises:
             InputError: the checkpoint was made with other settings; the message names them.
@@ -96,17 +96,17 @@ def run(
 ) -> bool:
     """Train until done or interrupted (Ctrl-C, SIGTERM), writing checkpoints, weights and a curve.
 
-    In several processes (see `processes`) each draws batches of its own; the first one alone
-    evaluates and writes.
+    In several processes (see `processes`) each draws its own batches; only the first evaluates and
+    writes.
 
     Args:
         training: the training to run; the same in every process.
-        out: folder for ``checkpoint.pt``, ``curve.json``, ``curve.png`` and the weights.
+        out: folder for `checkpoint.pt`, `curve.json`, `curve.png` and the weights.
         iterations: number of steps in all, those before a resumed checkpoint included.
         every: steps between two evaluations, each followed by a checkpoint.
-        resume: continue from the checkpoint in ``out``. The weights come out the same to the bit
+        resume: continue from the checkpoint in `out`. The weights come out the same to the bit
             as those of a training that was never interrupted.
-        tensorboard: log the curve and pictures for TensorBoard too, in ``tensorboard``.
+        tensorboard: log the curve and pictures for TensorBoard too, in `tensorboard`.
         record: what the training was started with, see `innerloop_vos.runs.folder.describe`; a
             checkpoint is only resumed with the same. Default: nothing.
 
@@ -114,9 +114,9 @@ def run(
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: ``every`` is not positive; ``out`` cannot be written to, holds no checkpoint to
-            resume from, or holds one while ``resume`` is False, or one that is damaged, of another
-            training or of another number of processes; another process trains in ``out``;
+        InputError: `every` is not positive; `out` cannot be written to, holds no checkpoint to
+            resume from, or holds one while `resume` is False, or one that is damaged, of another
+            training or of another number of processes; another process trains in `out`;
             TensorBoard is not installed; or a loss became infinite or not a number.
     """
     if every < 1:
@@ -137,7 +137,7 @@ def _run(
     tensorboard: bool,
     record: Record,
 ) -> bool:
-    """Do what `run` does, in a folder that no other process writes to."""
+    """`run`, in a folder that no other process writes to."""
     path, first = out / CHECKPOINT, processes.rank() == 0
     progress: dict[str, Any] = {"iteration": 0, "pending": [], "history": []}
     if resume:
@@ -187,7 +187,7 @@ def cosine_rate(iteration: int, iterations: int, *, warmup: int) -> float:
         warmup: number of steps of the rise.
 
     Source:
-        Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts", ICLR 2017,
+        Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017,
         eq. 5, without restarts.
     """
     if iteration < warmup:
@@ -204,7 +204,7 @@ def check_settings(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         theirs: the settings in the checkpoint.
 
     Raises:
-        InputError: some differ; it names them with what they were.
+        InputError: some differ; the message names them with their earlier values.
     """
     if changed := [name for name in ours if ours[name] != theirs.get(name)]:
         was = ", ".join(f"{name} {theirs.get(name)}" for name in changed)
@@ -245,11 +245,11 @@ def _restore(training: Training, path: Path, record: Record) -> dict[str, Any]:
             raise InputError(
                 f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
             )
-        # A copy, for torch 2.14 crashes on a view that does not start where its storage does.
+        # A copy: torch 2.14 crashes on a view that does not start where its storage does.
         torch.set_rng_state(generators[processes.rank()].clone())
     except InputError:
         raise
-    except Exception as error:  # parts of a state that is none raise almost anything
+    except Exception as error:  # parts of a malformed state raise almost anything
         reason = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"{path} is not a checkpoint of this training: {type(error).__name__}: {reason}"

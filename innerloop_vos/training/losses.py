@@ -10,8 +10,8 @@ _VOID = 255
 def lovasz_sigmoid(logits: Tensor, masks: Tensor) -> Tensor:
     """Lovász-softmax loss of the foreground, on the sigmoid of its logits.
 
-    All pixels count as one set: give several images for the loss of a batch as a whole, and average
-    over calls for the mean of the losses of the images.
+    All pixels form one set: pass several images for the loss of a whole batch, or average over
+    calls for the mean loss of images.
 
     Args:
         logits: logits of the object, any shape.
@@ -43,7 +43,7 @@ def lovasz_hinge(logits: Tensor, masks: Tensor) -> Tensor:
     """
     masks = masks.to(logits)
     void = masks == _VOID
-    # An error of 0 adds nothing, and sorts behind all that add something.
+    # An error of 0 adds nothing, and is sorted behind all others.
     errors = (1 - logits * (2 * masks - 1)).masked_fill(void, 0)
     return _lovasz(errors.flatten(1), masks.masked_fill(void, 0).flatten(1)).mean()
 

@@ -1,7 +1,7 @@
 """Training in several processes: `torchrun` starts them, Accelerate connects them.
 
-Each process draws its own batch, and their gradients are averaged. A lone process needs nothing of
-this: here it counts as the first of one, and Accelerate need not be installed.
+Each process draws its own batch, and their gradients are averaged. A single process does not need
+Accelerate: it counts as the first of one.
 """
 
 import os
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from innerloop.errors import InputError
 
-# The others wait for the first process, which alone measures; the limit is for hours of that.
+# The others wait for the first process, the only one that measures; the limit allows hours.
 _PATIENCE = timedelta(days=1)
 
 
@@ -50,7 +50,7 @@ def connected(device: torch.device) -> Iterator[torch.device]:
         ) from None
     state = PartialState(cpu=device.type == "cpu", timeout=_PATIENCE)
     yield device if device.type == "cpu" else state.device
-    # Not after an error: the others may never come to it, and torchrun ends them.
+    # Not after an error: the others may never get here, and torchrun ends them.
     state.destroy_process_group()
 
 
@@ -60,15 +60,15 @@ def count() -> int:
 
 
 def rank() -> int:
-    """Return the place of this process among them; the first, 0, measures and writes."""
+    """Return the rank of this process; the first, 0, measures and writes."""
     return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replace gradients by their means over the processes, as DistributedDataParallel does.
 
-    That one hooks into the forward pass of one module; inner loops call many, several times, and
-    differentiate through gradients.
+    DistributedDataParallel hooks into the forward pass of one module; inner loops call many
+    modules, several times, and differentiate through gradients.
 
     Args:
         parameters: all that a step changes, in the same order in every process, of one dtype. One
@@ -79,7 +79,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
     parameters = list(parameters)
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     present = gradients[0].new_tensor([p.grad is not None for p in parameters])
-    # In one message, for the time of many small ones is that of waiting.
+    # In one message, as many small ones would mostly wait.
     means = _mean(torch.cat([present, *(gradient.flatten() for gradient in gradients)]))
     lengths = [len(parameters), *(gradient.numel() for gradient in gradients)]
     anywhere, *parts = means.split(lengths)  # type: ignore[no-untyped-call]
@@ -91,7 +91,7 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def average(figures: dict[str, float]) -> dict[str, float]:
-    """Return the means of figures over the processes, which all have the same ones."""
+    """Return the means of figures over the processes, which all have the same names."""
     if count() == 1:
         return figures
     means = _mean(torch.tensor(list(figures.values()), dtype=torch.float64))
@@ -104,7 +104,7 @@ def any_of(flag: bool) -> bool:
 
 
 def wait() -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes get here."""
     any_of(False)
 
 

@@ -1,4 +1,4 @@
-"""What all dataclasses of training settings check themselves with."""
+"""Checks that the dataclasses of training settings share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,10 +14,10 @@ def require(settings: object, names: str, should: str, fine: Callable[[Any], boo
         settings: object with these settings as attributes.
         names: names of the settings, separated by spaces.
         should: the range in words.
-        fine: whether a value is in it.
+        fine: function that tells whether a value is in the range.
 
     Raises:
-        InputError: one is not; the message names it.
+        InputError: one is out of range; the message names it.
     """
     for name in names.split():
         value = getattr(settings, name)

@@ -13,11 +13,11 @@ from innerloop_vos.segmenter import Segmenter
 
 @dataclass(frozen=True)
 class Validation:
-    """What a training measures itself on.
+    """The clips on which a training measures itself.
 
     Args:
         clips: annotated clips, which are segmented from their first masks.
-        frames: how many frames of each, from the first.
+        frames: number of frames per clip, from the first.
     """
 
     clips: Sequence[Clip]
@@ -28,7 +28,7 @@ class Validation:
 
         Args:
             segmenter: segmenter that is started anew on every clip.
-            boxes: whether it starts from the box around each first mask.
+            boxes: whether to start from the box around each first mask.
 
         Returns:
             The means over all objects as "held out/J" and "held out/F", and the J of every clip;
@@ -46,7 +46,7 @@ class Validation:
         return {"held out/J": region, "held out/F": contour} | by_clip
 
     def score(self, segmenter: Segmenter, clip: Clip, *, boxes: bool = False) -> SequenceScores:
-        """Segment one clip and score it; as `figures`."""
+        """Segment one clip and score it; see `figures`."""
         count = min(self.frames, len(clip.frames))
         truths = list(clip.masks[:count]) if clip.masks is not None else [None]
         first = truths[0]

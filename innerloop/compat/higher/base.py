@@ -175,7 +175,7 @@ class DifferentiableOptimizer(ABC):
             for index, group in enumerate(groups):
                 if name not in group:
                     raise ValueError(
-                        f"override: {name!r} is no setting of the optimizer; it has "
+                        f"override: {name!r} is not a setting of the optimizer; it has "
                         f"{', '.join(key for key in group if key != 'params')}"
                     )
                 group[name] = values[index if len(values) > 1 else 0]

@@ -138,7 +138,7 @@ def create_diff_optim(
     """
     if params is None:
         if fmodel is None:
-            raise ValueError("params: should be given where fmodel is not")
+            raise ValueError("params: should be given if fmodel is not")
         params = fmodel.fast_params
     listed = list(params)
     groups = listed if listed and isinstance(listed[0], dict) else [{"params": listed}]
@@ -205,7 +205,7 @@ def apply_trainable_opt_params(opt: torch.optim.Optimizer, override: Override) -
     for name, values in override.items():
         for index, group in enumerate(opt.param_groups):
             if name not in group:
-                raise ValueError(f"override: {name!r} is no setting of the optimizer")
+                raise ValueError(f"override: {name!r} is not a setting of the optimizer")
             group[name] = plain(values[index if len(values) > 1 else 0], group[name])
 
 

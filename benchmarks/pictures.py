@@ -1,0 +1,100 @@
+"""Draws the pictures of all results again, each beside the JSON file that it shows.
+
+The pictures of `innerloop compare` are not among them, as they show more than is kept.
+
+    python -m benchmarks.pictures [--only lwl]
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.core import (
+    convergence,
+    maml_peers,
+    maml_speed,
+    more_garbow_hillstrom,
+    steepest_descent,
+)
+from benchmarks.eosvos import finetune, iterations, rates, table1
+from benchmarks.lwl.parts.table import Table
+from innerloop_vos.training.curve import CURVE, Curve
+
+HERE = Path(__file__).parent
+Draw = Callable[[Any, Path], None]
+"""Draws the content of a JSON file into a PNG file."""
+
+
+def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
+    """The curve of a training."""
+    with tempfile.TemporaryDirectory() as folder:
+        Curve(Path(folder), history).write()
+        shutil.copyfile(Path(folder, CURVE[1]), picture)
+
+
+def draw_ablation(content: dict[str, Any], picture: Path) -> None:
+    """The table of an ablation of LWL."""
+    table = Table(picture.with_suffix(".json"), list(content["cells"]), content["configuration"])
+    table.cells |= content["cells"]
+    table.draw(picture, lines=picture.stem.startswith("fig"))
+
+
+def draw_components(content: dict[str, Any], picture: Path) -> None:
+    """The components of e-OSVOS."""
+    rows = {name: row["seeds"] for name, row in content.items() if _is_row(row)}
+    table1.plot(rows, picture)
+
+
+def _is_row(value: object) -> bool:
+    return isinstance(value, dict) and "seeds" in value
+
+
+def draw_speed(content: dict[str, Any], picture: Path) -> None:
+    """Time and memory of a meta-step."""
+    found = {name: maml_speed.Measurement(**row) for name, row in content["results"].items()}
+    maml_speed.plot(found, picture)
+
+
+PICTURES: dict[str, Draw] = {
+    "core/results/convergence/*.json": convergence.plot,
+    "core/results/maml_peers/*.json": maml_peers.plot,
+    "core/results/maml_speed/**/*.json": draw_speed,
+    "core/results/more_garbow_hillstrom/*.json": lambda rows, picture: more_garbow_hillstrom.plot(
+        [more_garbow_hillstrom.Row(**row) for row in rows], picture
+    ),
+    "core/results/steepest_descent/*.json": lambda content, picture: steepest_descent.plot(
+        content["times"], picture
+    ),
+    "eosvos/results/finetune/*.json": finetune.plot,
+    "eosvos/results/iterations/*.json": lambda content, picture: iterations.plot(
+        {int(steps): row for steps, row in content["steps"].items()}, picture
+    ),
+    "eosvos/results/rates/*.json": lambda content, picture: rates.plot(content["layers"], picture),
+    "eosvos/results/table1/*/*.json": draw_components,
+    "lwl/results/ablations/*.json": draw_ablation,
+    "lwl/results/backbone/*.json": draw_curve,
+    "lwl/results/training/*.json": draw_curve,
+}
+"""By the files that each draws."""
+
+
+def main() -> None:
+    """Draw the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="results whose path contains this")
+    arguments = parser.parse_args()
+    for pattern, draw in PICTURES.items():
+        for path in sorted(HERE.glob(pattern)):
+            name = str(path.relative_to(HERE))
+            if arguments.only in name:
+                picture = path.with_suffix(".png")
+                draw(json.loads(path.read_text(encoding="utf-8")), picture)
+                print(picture.relative_to(HERE.parent))
+
+
+if __name__ == "__main__":
+    main()
