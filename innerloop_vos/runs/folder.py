@@ -151,7 +151,8 @@ def check_same(before: Any, now: Record, run: str) -> None:
         if name == "version":
             raise InputError(
                 f"{run} holds a run of version {was}, whose numbers may differ from those of "
-                f"{is_}; continue with that one (pip install innerloop=={was}), or use another folder"
+                f"{is_}; continue with that one (pip install innerloop=={was}), or use another "
+                "folder"
             )
         raise InputError(
             f"{run} holds a run with {name} {_short(was)}, not {_short(is_)}; use another "
