@@ -4,7 +4,7 @@ Draws mutants of the most important files by a seed: another comparison, the oth
 number, a condition turned round, a statement left out. Each is tried in a copy of the checkout with
 the tests of its file; killed means that a test failed. Prints a line for each and the share.
 
-    python benchmarks/core/mutants.py [--count 40] [--seed 0] [--only solving.py]
+    python -m benchmarks.core.mutants [--count 40] [--seed 0] [--only solving.py]
 """
 
 import argparse

@@ -5,7 +5,7 @@ BatchNorm; then all take turns, so that a busy machine slows them alike. Prints 
 a meta-step without the change to one with it, and that of peak memory. Compiling takes a minute for
 each variant.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/core/rewrites.py [--rounds 15] [--threads 1]
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.rewrites [--rounds 15] [--threads 1]
 """
 
 import argparse
@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from core.before_after import conv_net
 from torch.nn import functional as F
 
 import innerloop as il
+from benchmarks.core.before_after import conv_net
 from innerloop.compile import functions, joint_graph, rewriting
 
 
