@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -28,6 +29,11 @@ from innerloop.compile import functions, joint_graph, rewriting
 
 def _nothing(*args: Any) -> None:
     pass
+
+
+def _without(module: ModuleType, name: str) -> Callable[[], None]:
+    assert hasattr(module, name), name
+    return lambda: setattr(module, name, _nothing)
 
 
 def _without_patch(name: str) -> Callable[[], None]:
@@ -48,17 +54,13 @@ def _without_operation(*names: str) -> Callable[[], None]:
 
 VARIANTS: dict[str, Callable[[], None]] = {
     "all": _nothing,
-    "without: pooling before ReLU": lambda: setattr(rewriting, "_pool_before_relu", _nothing),
+    "without: pooling before ReLU": _without(rewriting, "_pool_before_relu"),
     "without: convolutions channels last": _without_operation("_conv2d"),
     "without: pooling without indices": _without_operation("_max_pool2d"),
     "without: BatchNorm step by step": _without_operation("_batch_norm"),
-    "without: rows reduced first": lambda: setattr(joint_graph, "_reduce_rows_first", _nothing),
-    "without: numbers for booleans": lambda: setattr(
-        joint_graph, "_numbers_for_truth_values", _nothing
-    ),
-    "without: cheap values computed again": lambda: setattr(
-        joint_graph, "_keep_what_is_costly", _nothing
-    ),
+    "without: rows reduced first": _without(joint_graph, "_reduce_rows_first"),
+    "without: numbers for booleans": _without(joint_graph, "_numbers_for_booleans"),
+    "without: cheap values computed again": _without(joint_graph, "_keep_what_is_costly"),
     "without: force_layout_optimization": _without_patch("force_layout_optimization"),
     "without: realize_reads_threshold": _without_patch("realize_reads_threshold"),
     "without: cpp.min_chunk_size": _without_patch("cpp.min_chunk_size"),
@@ -105,7 +107,7 @@ def main() -> None:
         return
     processes = {}
     for name in VARIANTS:
-        command = [sys.executable, __file__, "--work", json.dumps(name)]
+        command = [sys.executable, "-m", "benchmarks.core.rewrites", "--work", json.dumps(name)]
         processes[name] = subprocess.Popen(
             [*command, "--threads", str(args.threads)],
             stdin=subprocess.PIPE,

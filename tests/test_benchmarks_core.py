@@ -1,0 +1,48 @@
+"""The benchmarks of the core that compare versions: what they run, and what they change."""
+
+import ast
+
+import pytest
+
+from benchmarks.core import before_after, mutants, rewrites
+
+
+@pytest.mark.parametrize("name", [n for n in before_after.CASES if n.startswith("overhead")])
+def test_cases_run(name):
+    before_after.CASES[name]()()
+
+
+def test_mutants_are_code_and_differ_from_the_file():
+    path = mutants.ROOT / "innerloop/solvers/steepest.py"
+    original = ast.unparse(ast.parse(path.read_text(encoding="utf-8")))
+    found = mutants.mutants(path)
+    assert len(found) > 5
+    for mutant in found:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        mutants._change(tree, mutant)
+        changed = ast.unparse(ast.fix_missing_locations(tree))
+        compile(changed, str(path), "exec")
+        assert changed != original, mutant
+
+
+def test_every_file_and_test_is_there():
+    for name, tests in mutants.FILES.items():
+        assert (mutants.ROOT / name).is_file()
+        assert all((mutants.ROOT / f"tests/test_{test}.py").is_file() for test in tests)
+
+
+def test_variants_name_what_is_there(monkeypatch):
+    for module in (rewrites.rewriting, rewrites.joint_graph):
+        for name in ("_pool_before_relu", "_reduce_rows_first", "_keep_what_is_costly"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, getattr(module, name))
+    patches = dict(rewrites.functions.PATCHES)
+    words = dict(rewrites.rewriting._IN_OTHER_WORDS)
+    monkeypatch.setattr(rewrites.functions, "PATCHES", patches)
+    monkeypatch.setattr(rewrites.rewriting, "_IN_OTHER_WORDS", words)
+    numbers = rewrites.joint_graph._numbers_for_booleans
+    monkeypatch.setattr(rewrites.joint_graph, "_numbers_for_booleans", numbers)
+    for apply in rewrites.VARIANTS.values():
+        apply()
+    assert patches == {}
+    assert words == {}
