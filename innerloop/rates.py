@@ -16,7 +16,7 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class RateReport(NamedTuple):
-    """What the rates of one tensor are."""
+    """A summary of the rates of one tensor."""
 
     mean: float
     minimum: float

@@ -52,7 +52,7 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Stats:
-    """What the steps reported, each a tensor of shape (steps taken, *batch), without gradient."""
+    """The reports of the steps: tensors of shape (steps taken, *batch), without gradient."""
 
     losses: Tensor
     """Objective at the parameters that each step started from."""
@@ -66,7 +66,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class Solution:
-    """What a solve reached.
+    """The result of a solve.
 
     Attributes:
         value: the parameters, structured like `init`, carrying the gradient that the adjoint gives.

@@ -172,7 +172,7 @@ def _kill_again(
         if record is None:
             break
         before = set(records[-1]["done"]) if records else set()
-        # What lies in .unfinished moves to its place at the end.
+        # Files in .unfinished are moved to their place at the end.
         lost = {path for path in before if not path.startswith(".unfinished")}
         record |= {"after": round(after, 3), "lost": sorted(lost - set(record["done"]))}
         records.append(record)

@@ -52,7 +52,7 @@ SIDE_BY_SIDE = ", threads"
 
 @dataclass(frozen=True)
 class Setting:
-    """What every library does in a meta-step."""
+    """The setting of a meta-step, the same for every library."""
 
     tasks: int = 16
     ways: int = 5
@@ -174,7 +174,7 @@ def meta_steps(
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was found for one library; `to_best` is its time to that of the best peer."""
+    """The measurements of one library; `to_best` is its time relative to the fastest peer's."""
 
     seconds: float
     spread: float

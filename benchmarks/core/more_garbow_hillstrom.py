@@ -374,7 +374,7 @@ def evaluations(squares: list[float], target: float) -> int | None:
 
 
 class Row(NamedTuple):
-    """What both solvers need on a case."""
+    """The evaluations of both solvers on a case."""
 
     problem: str
     n: int

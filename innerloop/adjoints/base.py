@@ -1,4 +1,4 @@
-"""What every adjoint offers: how the outer gradient comes back through an inner solve."""
+"""The interface of adjoints: how the outer gradient comes back through an inner solve."""
 
 from abc import ABC, abstractmethod
 from typing import Any

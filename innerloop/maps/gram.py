@@ -39,7 +39,7 @@ class _PatchGram(Primitive):
         pixels = features.reshape(math.prod(batch), channels, sides.numel())
         gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
         pairs = gram.reshape(len(pixels), frames * height, width, frames * height, width)
-        # Of blocks of pixel rows, only the upper half is computed, and mirrored.
+        # Only the upper half of the blocks of pixel rows is computed, and then mirrored.
         edges = [frames * height * block // _BLOCKS for block in range(_BLOCKS + 1)]
         for first, last in pairwise(edges):
             start, end = first * width, last * width

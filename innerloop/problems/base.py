@@ -1,4 +1,4 @@
-"""What solvers may ask of a problem, from the weakest to the strongest structure."""
+"""The interfaces of problems, from the weakest to the strongest structure."""
 
 from abc import ABC, abstractmethod
 

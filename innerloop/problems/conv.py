@@ -127,7 +127,7 @@ class ConvLeastSquares(RidgeProblem):
 
     @property
     def _collecting(self) -> Collector | None:
-        """What collects the gradient of the features, where they will receive one."""
+        """The collector of the features' gradient, if they will receive one."""
         return self._collector if _differentiated(self.features) else None
 
     def dual_gram(self, like: Tensor, steps: int) -> Tensor | None:

@@ -17,7 +17,7 @@ _NUMBERS = (Tensor, Real, torch.SymFloat, torch.SymInt)
 
 
 class StepStats(NamedTuple):
-    """What a step reports, each entry of the problem's `batch_shape`, without gradient."""
+    """The report of a step; each entry has the problem's `batch_shape` and no gradient."""
 
     loss: Tensor
     """Objective at the parameters that the step started from."""

@@ -24,7 +24,7 @@ from innerloop.trees import Tree
 
 
 class State(NamedTuple):
-    """What a direction solver remembers."""
+    """The state of a direction solver."""
 
     step: int
     memory: Tree

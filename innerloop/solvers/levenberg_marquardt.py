@@ -26,7 +26,7 @@ DENSE = 64
 
 
 class _Region(NamedTuple):
-    """What a dense step remembers."""
+    """The state of dense steps."""
 
     scale: Tensor
     """Max norm that each column of J had so far, shape (*batch, N)."""
@@ -35,7 +35,7 @@ class _Region(NamedTuple):
 
 
 class _Damping(NamedTuple):
-    """What a matrix-free step remembers, each of shape (*batch)."""
+    """The state of matrix-free steps; each entry has shape (*batch)."""
 
     scale: Tensor
     """Max curvature along the gradient so far, rounded up to a power of 2."""
@@ -260,7 +260,7 @@ def _gain(loss: Tensor, reached: Tensor, promised: Tensor) -> Tensor:
     noise = 4 * torch.finfo(loss.dtype).eps * loss
     fall = loss - reached
     rounding = torch.maximum(fall.abs(), promised) <= noise
-    # Where the loss reached is not finite, neither is the ratio.
+    # Where the new loss is not finite, neither is the ratio.
     return torch.where(rounding, 1.0, fall / promised).nan_to_num(-1.0, -1.0, -1.0)
 
 

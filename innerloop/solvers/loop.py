@@ -36,11 +36,11 @@ class LinearSolve:
 
 
 class Outcome(NamedTuple):
-    """What a solve reached."""
+    """The result of a solve."""
 
     params: Tree
     reports: Reports
-    """What every step reported."""
+    """The reports of all steps."""
     carried: Any = None
     """The part of the solver's state from which a later solve can continue."""
     linear: LinearSolve | None = None

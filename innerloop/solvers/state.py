@@ -1,4 +1,4 @@
-"""What a solve hands on to the next one, besides the parameters."""
+"""The state that a solve hands on to the next one, besides the parameters."""
 
 from typing import Any
 

@@ -49,10 +49,10 @@ class Jitter:
 
 
 TRAIN_JITTER = Jitter((3.0, 3.0), 0.25)
-"""Of the frames that the target model learns from, in the released LWL."""
+"""Jitter of the frames that the target model learns from, in the released LWL."""
 
 TEST_JITTER = Jitter((5.5, 4.5), 0.5)
-"""Of the frames that are segmented, in the released LWL."""
+"""Jitter of the frames that are segmented, in the released LWL."""
 
 
 class CropSampler:

@@ -35,7 +35,7 @@ class Encoded(NamedTuple):
     targets: list[dict[str, Tensor]] | None
     """Resized; None to detect."""
     output: Tensor
-    """Of the last layer that was passed."""
+    """Output of the last layer that was passed."""
     levels: dict[str, Tensor]
     """Outputs of these layers for the feature pyramid."""
     depth: int

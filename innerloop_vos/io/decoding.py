@@ -32,7 +32,7 @@ _OPTIONS = {
 class VideoFrames(Frames):
     """Frames of a video file, rotated (by quarter turns) and mirrored as its metadata says.
 
-    Opening decodes the whole stream once without keeping a frame: only this gives the exact number
+    Opening decodes the whole stream once without keeping a frame. Only this gives the exact number
     of frames, and finds damage before any work is done on the first one. Reading forward decodes
     each frame once; reading backward starts again from the first.
 

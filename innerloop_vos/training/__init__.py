@@ -1,1 +1,1 @@
-"""What the trainings of all methods share: the loop, its options, its data and its processes."""
+"""The common part of all trainings: the loop, its options, its data and its processes."""

@@ -1,4 +1,4 @@
-"""What every training shares: the loop with its progress bar, checkpoints, curve and clean stop."""
+"""The loop of every training, with progress bar, checkpoints, curve and clean stop."""
 
 import math
 from abc import ABC, abstractmethod
