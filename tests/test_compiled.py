@@ -9,7 +9,7 @@ from torch._dynamo.utils import counters
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop.compile.rewriting import _batch_norm, _max_pool2d, rewrite_for_processors
+from innerloop.compile.rewriting import _batch_norm, _max_pool2d, rewrite_for_cpu
 
 pytestmark = pytest.mark.slow
 
@@ -189,7 +189,7 @@ def test_pooling_before_a_relu_changes_nothing(inplace):
 )
 def test_rewriting_takes_arguments_in_any_form(pooled):
     def backend(graph, inputs):
-        rewrite_for_processors(graph)
+        rewrite_for_cpu(graph)
         return graph
 
     x = torch.randn(2, 3, 6, 7, dtype=torch.float64)

@@ -14,17 +14,17 @@ from innerloop import trees
 from innerloop._autodiff import transforming, value_and_gradient
 from innerloop.compile._torch import lookup_backend
 from innerloop.compile.joint_graph import JointGraphPass
-from innerloop.compile.rewriting import rewrite_for_processors
+from innerloop.compile.rewriting import rewrite_for_cpu
 from innerloop.problems import Objective
 from innerloop.trees import Tree
 
 PATCHES: dict[str, Any] = {
     # Not taken for granted in a backward pass, whose convolutions are other operations.
     "force_layout_optimization": True,
-    # A normalised value is read from five tensors, four of them one value a channel: from fewer
+    # A normalised value is read from five tensors, four of them one value per channel: from fewer
     # on, inductor would write all values down; more make more code to compile.
     "realize_reads_threshold": 5,
-    # Values a thread: below that, waking a second one takes longer than it saves.
+    # Values per thread: below that, waking a second one takes longer than it saves.
     "cpp.min_chunk_size": 16384,
 }
 """Settings of inductor, other than its own."""
@@ -141,7 +141,7 @@ def _form(value: Any, seen: set[int]) -> Iterator[Hashable]:
 
 def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
     """Inductor, on a graph that suits it."""
-    rewrite_for_processors(graph)
+    rewrite_for_cpu(graph)
     inductor: Callable[..., Any] = lookup_backend("inductor")
     compiled: Callable[..., Any] = inductor(
         graph, inputs, config_patches={**PATCHES, "joint_custom_post_pass": JointGraphPass()}

@@ -8,7 +8,7 @@ from torch import Tensor, fx
 from torch.nn import functional
 
 
-def rewrite_for_processors(graph: fx.GraphModule) -> None:
+def rewrite_for_cpu(graph: fx.GraphModule) -> None:
     """Replace what is slow among the operations on four-dimensional CPU tensors.
 
     Args:

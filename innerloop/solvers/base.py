@@ -128,8 +128,20 @@ def safe_quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
     A zero denominator means that nothing is left to do: at the solution there is no direction to
     take. NaN is kept.
     """
-    empty = denominator <= 0
-    return torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
+    return quotient(numerator, denominator, denominator <= 0)
+
+
+def quotient(numerator: Tensor, denominator: Tensor, empty: Tensor) -> Tensor:
+    """Quotient that is zero where `empty`, with derivatives where these are numbers.
+
+    Where the denominator is subnormal they overflow, and count as zero.
+    """
+    value = torch.where(empty, 0.0, numerator / torch.where(empty, 1.0, denominator))
+    if not value.requires_grad:
+        return value
+    small = empty | (denominator.abs() < torch.finfo(denominator.dtype).tiny)
+    smooth = numerator / torch.where(small, 1.0, denominator)
+    return torch.where(small, value.detach(), smooth)
 
 
 def factorable(matrix: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.problems.base import QuadraticProblem
-from innerloop.solvers.base import Solver, StepStats, report, safe_quotient
+from innerloop.solvers.base import Solver, StepStats, quotient, report, safe_quotient
 from innerloop.trees import Tree
 
 
@@ -62,9 +62,8 @@ class ConjugateGradient(Solver):
         response = problem.respond(params, direction)
         # Below the floor there is only rounding, where derivatives of the quotient explode.
         curvature = problem.curvature(direction, response).masked_fill(square <= floor, 0.0)
-        flat = curvature == 0
         slope_along = -problem.dot(gradient, direction)
-        step_size = torch.where(flat, 0.0, slope_along / torch.where(flat, 1.0, curvature))
+        step_size = quotient(slope_along, curvature, curvature == 0)
         moved = trees.add_scaled(params, step_size, direction)
         state = _State(
             problem.move(state.prediction, step_size, response), direction, square, floor

@@ -75,7 +75,7 @@ class EOSVOSTrainingSettings:
         require(
             self,
             "scale",
-            "two factors, the least first, in 0.01..100",
+            "two factors, the smaller first, in 0.01..100",
             lambda scale: len(scale) == 2 and 0.01 <= scale[0] <= scale[1] <= 100,
         )
 

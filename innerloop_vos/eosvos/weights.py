@@ -83,7 +83,7 @@ def load_released(path: str | Path) -> tuple[EOSVOS, il.LearningRates, list[str]
     """Read a checkpoint of the released system, without running the code in it.
 
     Args:
-        path: a file with the meta-learned initialisation and rates, one a neuron.
+        path: a file with the meta-learned initialisation and rates, one per neuron.
 
     Returns:
         The network, its rates, and the names of the tensors that they have no place for.

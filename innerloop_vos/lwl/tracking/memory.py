@@ -14,7 +14,7 @@ class SampleWeights:
     the lightest makes room, which is the oldest.
 
     Args:
-        capacity: greatest number of samples, at least 2.
+        capacity: max number of samples, at least 2.
         learning_rate: share of the second sample and rate of growth after it, in (0, 1).
         first_weight: least weight of the first sample, which is then never replaced. None: the
             first sample is one like the others, and the second one weighs as much as it.
@@ -68,7 +68,7 @@ class TargetMemory:
     """The samples of all objects, in tensors with a leading axis of objects.
 
     Args:
-        capacity: greatest number of samples per object, at least 2.
+        capacity: max number of samples per object, at least 2.
         learning_rate, first_weight: of `SampleWeights`.
     """
 
@@ -109,7 +109,7 @@ class TargetMemory:
                 stored[index, slot] = part[index]
 
     def samples(self) -> tuple[Tensor, ...]:
-        """Return each part, shape (O, N, ...), and the weights (O, N), where N is the greatest
+        """Return each part, shape (O, N, ...), and the weights (O, N), where N is the max
         number of samples of an object; the weights are zero where there is no sample. The parts
         are no copies: what is written to them is remembered."""
         values = torch.stack([weights.values for weights in self.weights])

@@ -91,17 +91,17 @@ class Motion:
 
         An object that may be absent (`presence`) is then looked for ever further around.
         """
-        least, greatest = self.options.region.scale_change
+        smallest, largest = self.options.region.scale_change
         if area < self.options.region.min_area:
             covered = self._region_scale**2 * math.prod(self.options.region.output)
             # From twice the frame's sides on, there is nothing more to see.
             if self.options.trust.presence is not None and covered < 4 * math.prod(self.frame):
-                self._spread *= greatest
+                self._spread *= largest
             return
         self._spread = 1.0
         self.position = (centre[0], centre[1])
         change = math.sqrt(math.prod(size) / math.prod(self.size))
-        self.scale *= min(max(change, least), greatest)
+        self.scale *= min(max(change, smallest), largest)
 
     @property
     def _region_scale(self) -> float:

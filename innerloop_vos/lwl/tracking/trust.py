@@ -24,7 +24,7 @@ def far_parts(logits: Tensor, previous: Tensor, reach: float, least: float) -> T
     Args:
         logits: of the objects, shape (O, H, W).
         previous: masks of the previous frame, shape (O, H, W), bool.
-        reach: greatest distance of a part from the mask before, in units of the root of its area.
+        reach: max distance of a part from the mask before, in units of the root of its area.
         least: pixels from which on an object can be seen.
 
     Returns:

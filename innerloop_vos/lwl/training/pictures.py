@@ -23,7 +23,7 @@ def target_pictures(network: LWL, images: Tensor, masks: Tensor, steps: int) -> 
 
     Returns:
         Pictures by name, RGB in 0..1: the first frame with the mask; the labels, the weights and
-        the target scores, a map a channel, each from its least value in black to its greatest in
+        the target scores, a map per channel, each from its min in black to its max in
         white; and the second frame with the mask that is predicted.
 
     Source:

@@ -47,7 +47,7 @@ def read_pickle(
         file: stands behind the pickle afterwards.
         calls: what to call in place of a function, by its `Global.name`. Default: nothing.
         persistent: turns a persistent id into what it means. Default: they are refused.
-        most: greatest number of opcodes.
+        most: max number of opcodes.
 
     Raises:
         ValueError: it is damaged or too long; damage may raise other exceptions too.
