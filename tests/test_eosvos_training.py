@@ -265,7 +265,7 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
         ("--per layer", "per should be one of model, tensor, neuron, parameter, got layer"),
         ("--schedule step", "schedule should be one of constant, cosine, got step"),
-        ("--scale 1.5,1.2", "scale should be two factors, the least first"),
+        ("--scale 1.5,1.2", "scale should be two factors, the smaller first"),
         ("--held-out cow,horse", "--held-out: horse not among the sequences"),
         ("--held-out cat,cow,dog", "no sequence is left to train on"),
         ("--held-out-frames 2", "--held-out-frames should be at least 3, got 2"),

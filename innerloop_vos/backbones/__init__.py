@@ -27,20 +27,20 @@ def backbone(name: str, weights: str | Path | None = "default") -> Backbone:
     """Build a backbone, in evaluation mode.
 
     Args:
-        name: ``"small"``, ``"mobilenet_v2"`` or ``"resnet50"``; the name of an entry point
-            ``innerloop_vos.backbones`` of an installed package; or ``package.module:Object``. The
+        name: `"small"`, `"mobilenet_v2"` or `"resnet50"`; the name of an entry point
+            `innerloop_vos.backbones` of an installed package; or `package.module:Object`. The
             last two stand for a class or function without arguments that makes a `Backbone`.
-        weights: ``"default"`` for the file that ships with the package (``small``), torchvision's
+        weights: `"default"` for the file that ships with the package (`small`), torchvision's
             ImageNet weights, which it downloads (the next two), or what it is made with (others);
-            the path of a ``.safetensors`` or a ``.pth`` file with torchvision's state-dict names
-            (or its own, for others and ``small``), whose classifier is ignored; None for random
+            the path of a `.safetensors` or a `.pth` file with torchvision's state-dict names
+            (or its own, for others and `small`), whose classifier is ignored; None for random
             weights.
 
     Returns:
         The network, float32, on the CPU.
 
     Raises:
-        InputError: The name is unknown, what it stands for makes no backbone, or the weights are
+        InputError: the name is unknown, what it stands for makes no backbone, or the weights are
             missing, unreadable or do not fit.
     """
     network: Backbone = build("backbone", name, BACKBONES, Backbone)

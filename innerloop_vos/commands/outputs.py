@@ -17,13 +17,13 @@ def check_outputs(outputs: Paths, inputs: Paths, trees: Paths | None = None) -> 
     """Check, before any work, that no output is an input, through links of both kinds too.
 
     Args:
-        outputs: Files and folders to be written, by the option that names them; None is left out.
+        outputs: files and folders to be written, by the option that names them; None is left out.
             Links in a folder that is there already count as outputs too.
-        inputs: Files and folders to be read, by the option that names them.
-        trees: Folders to be read with all that is in them, such as those of a data set.
+        inputs: files and folders to be read, by the option that names them.
+        trees: folders to be read with all that is in them, such as those of a data set.
 
     Raises:
-        InputError: An output is an input, or lies in one of the trees.
+        InputError: an output is an input, or lies in one of the trees.
     """
     read = {_identity(path): name for name, paths in inputs.items() for path in paths if path}
     places: dict[str, str] = {}
@@ -55,13 +55,13 @@ def check_strays(option: str, folder: str | Path, names: Iterable[str], mask: st
     """Check that masks of another clip will not be left among those of this one.
 
     Args:
-        option: What names the folder.
-        folder: The folder of masks, which need not exist.
-        names: The names of the frames.
+        option: what names the folder.
+        folder: the folder of masks, which need not exist.
+        names: the names of the frames.
         mask: A file that may lie there, the first mask.
 
     Raises:
-        InputError: It holds PNG files that are not named like a frame.
+        InputError: it holds PNG files that are not named like a frame.
     """
     folder = Path(folder)
     given = {f"{name}.png" for name in names}

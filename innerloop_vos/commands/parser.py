@@ -26,13 +26,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse a command line.
 
     Args:
-        argv: Arguments after the program's name. None: those of the process.
+        argv: arguments after the program's name. None: those of the process.
 
     Returns:
         The arguments, with the function that runs the command under `run`.
 
     Raises:
-        SystemExit: With 2 if they are wrong, or the packages of the command are not installed;
+        SystemExit: with 2 if they are wrong, or the packages of the command are not installed;
             with 0 if they ask for help or for the version.
     """
     parser = argparse.ArgumentParser(
@@ -64,8 +64,8 @@ class _Command(argparse.ArgumentParser):
     """The parser of a command, which its module completes once the command is called.
 
     Args:
-        module: The name of the module.
-        options: See `argparse.ArgumentParser`.
+        module: the name of the module.
+        options: see `argparse.ArgumentParser`.
     """
 
     def __init__(self, *, module: str, **options: Any) -> None:

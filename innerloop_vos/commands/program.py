@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run a command, and return its exit code; see `innerloop_vos.cli.main`.
 
     Args:
-        arguments: As `innerloop_vos.commands.parser.parse` parsed them.
+        arguments: as `innerloop_vos.commands.parser.parse` parsed them.
     """
     try:
         with signals.raised(), _short_warnings():

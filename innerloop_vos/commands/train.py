@@ -48,13 +48,13 @@ class _Network:
     """What can be trained.
 
     Args:
-        help: In a few words.
-        description: In full.
-        declare: Declares its options.
-        preset: The settings that hold where the options say nothing else.
-        train: Trains as the options say; False if that was interrupted.
-        weights: The name of the file that it makes.
-        implied: Settings of which it matters whether they are given.
+        help: in a few words.
+        description: in full.
+        declare: declares its options.
+        preset: the settings that hold where the options say nothing else.
+        train: trains as the options say; False if that was interrupted.
+        weights: the name of the file that it makes.
+        implied: settings of which it matters whether they are given.
     """
 
     help: str

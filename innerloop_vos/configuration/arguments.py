@@ -13,9 +13,9 @@ def described(default: Any, help: str, **more: Any) -> Any:
     """Declare a field of a dataclass with its help.
 
     Args:
-        default: Its value, or `dataclasses.MISSING` if it has to be given.
-        help: What it means, for the help of its option.
-        more: How `argparse` is to take it, where its type does not say: `metavar` or `type`.
+        default: its value, or `dataclasses.MISSING` if it has to be given.
+        help: what it means, for the help of its option.
+        more: how `argparse` is to take it, where its type does not say: `metavar` or `type`.
 
     Returns:
         The field.
@@ -37,9 +37,9 @@ def add_options(parser: Parser, kind: type, **defaults: Any) -> None:
     """Declare an option for each field of a dataclass.
 
     Args:
-        parser: Receives the options; `read_fields` takes what it parses.
-        kind: The dataclass.
-        defaults: Of fields whose default is another here.
+        parser: receives the options; `read_fields` takes what it parses.
+        kind: the dataclass.
+        defaults: of fields whose default is another here.
     """
     hints = get_type_hints(kind)
     for each in fields(kind):
@@ -55,8 +55,8 @@ def add_preset_options(parser: Parser, *presets: Any) -> None:
     """Declare an option for each field of a dataclass that has several instances to choose from.
 
     Args:
-        parser: Receives the options; what is not given is None.
-        presets: Instances of one dataclass, whose values the help shows.
+        parser: receives the options; what is not given is None.
+        presets: instances of one dataclass, whose values the help shows.
     """
     hints = get_type_hints(type(presets[0]))
     for each in fields(presets[0]):

@@ -27,8 +27,8 @@ def read_options(words: Iterable[str], options: Options) -> Options:
     """Change settings by name.
 
     Args:
-        words: Each NAME=VALUE, such as "online_interval=10", "scale=0.8,1.2" or "reset=False".
-        options: The settings to change, a dataclass.
+        words: each NAME=VALUE, such as "online_interval=10", "scale=0.8,1.2" or "reset=False".
+        options: the settings to change, a dataclass.
 
     Returns:
         The changed settings.

@@ -12,18 +12,18 @@ def build(kind: str, name: str, known: Mapping[str, str], wanted: type, *argumen
     """Import the function or class that a name stands for, and call it.
 
     Args:
-        kind: What it makes, "method" or "backbone". Packages name what they bring in their entry
+        kind: what it makes, "method" or "backbone". Packages name what they bring in their entry
             points `innerloop_vos.methods` or `innerloop_vos.backbones`.
-        name: One in `known` or of these entry points, or `package.module:Object`.
-        known: What this package brings, each `package.module:Object`, by name.
-        wanted: The type of what it makes.
-        arguments: What it is called with.
+        name: one in `known` or of these entry points, or `package.module:Object`.
+        known: what this package brings, each `package.module:Object`, by name.
+        wanted: the type of what it makes.
+        arguments: what it is called with.
 
     Returns:
         What it made.
 
     Raises:
-        InputError: The name is unknown; or what it stands for cannot be imported, takes other
+        InputError: the name is unknown; or what it stands for cannot be imported, takes other
             arguments or makes something else.
     """
     builder = _find(kind, name, known)

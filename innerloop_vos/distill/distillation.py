@@ -77,7 +77,7 @@ class Distillation(Training):
     Args:
         teacher: as many target levels as the student's, of equal shapes. It is changed: frozen
             and folded.
-        frames: training images, ``(3, H, W)`` uint8.
+        frames: training images, `(3, H, W)` uint8.
         synthetic: further training images, from which a share of the crops is drawn.
         held_out: images of one size to measure on.
         settings: see there.
@@ -198,7 +198,7 @@ def unexplained_variance(student: Tensor, teacher: Tensor) -> Tensor:
     makes levels comparable and discounts what all pixels have in common.
 
     Args:
-        student: features, ``(N, C, H, W)``.
+        student: features, `(N, C, H, W)`.
         teacher: features of the same shape.
 
     Returns:
@@ -226,15 +226,15 @@ def train_backbone(
     """Distill the embedded backbone from a MobileNetV2 on the frames of DAVIS.
 
     Args:
-        teacher: the teacher's weights, as ``backbone("mobilenet_v2", weights=...)`` takes them.
-        root: the folder of DAVIS; its 480p frames are kept in memory (2.5 GB for ``train``).
-        out: folder for the weights (``small.safetensors``), the curve and the checkpoint.
+        teacher: the teacher's weights, as `backbone("mobilenet_v2", weights=...)` takes them.
+        root: the folder of DAVIS; its 480p frames are kept in memory (2.5 GB for `train`).
+        out: folder for the weights (`small.safetensors`), the curve and the checkpoint.
         split: the split to train on.
         held_out: names of sequences in it to measure on instead.
         settings: settings of the distillation; None for the defaults.
         every: steps between two evaluations, each followed by a checkpoint.
-        resume: continue from the checkpoint in ``out``.
-        tensorboard: log for TensorBoard too, in ``out``.
+        resume: continue from the checkpoint in `out`.
+        tensorboard: log for TensorBoard too, in `out`.
         device: where to train.
         record: see `innerloop_vos.training.loop.run`.
 
@@ -242,7 +242,7 @@ def train_backbone(
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: the teacher, the data, a setting or ``out`` cannot be used.
+        InputError: the teacher, the data, a setting or `out` cannot be used.
     """
     settings = settings or DistillationSettings()
     network = backbone("mobilenet_v2", teacher)
@@ -284,10 +284,10 @@ class DistillationOptions:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``innerloop-vos train backbone``.
+    """Declare the options of `innerloop-vos train backbone`.
 
     Args:
-        parser: receives the options; ``train_from_arguments`` takes what it parses.
+        parser: receives the options; `train_from_arguments` takes what it parses.
     """
     add_options(parser, DistillationOptions)
     add_run_arguments(parser, every=250)
@@ -295,10 +295,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train_from_arguments(arguments: argparse.Namespace, device: torch.device) -> bool:
-    """Run ``train_backbone`` as the command line asks.
+    """Run `train_backbone` as the command line asks.
 
     Args:
-        arguments: what a parser with ``add_arguments`` parsed.
+        arguments: what a parser with `add_arguments` parsed.
         device: where to train.
 
     Returns:

@@ -59,10 +59,10 @@ class NetworkOptions:
 
 
 def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``innerloop-vos train e-osvos``.
+    """Declare the options of `innerloop-vos train e-osvos`.
 
     Args:
-        parser: receives the options; ``train_eosvos_from_arguments`` takes what it parses.
+        parser: receives the options; `train_eosvos_from_arguments` takes what it parses.
     """
     parser.add_argument(
         "--phase",
@@ -87,7 +87,7 @@ def train_eosvos_from_arguments(arguments: argparse.Namespace, device: torch.dev
     """Train a phase as the command line asks.
 
     Args:
-        arguments: what a parser with ``add_eosvos_arguments`` parsed.
+        arguments: what a parser with `add_eosvos_arguments` parsed.
         device: where to train.
 
     Returns:

@@ -44,7 +44,7 @@ def open_image(path: str | Path, formats: tuple[str, ...] = FRAME_FORMATS) -> It
 
     Args:
         path: the file.
-        formats: Pillow's names of the formats that it may have.
+        formats: pillow's names of the formats that it may have.
 
     Yields:
         The image, as it is stored.
@@ -80,7 +80,7 @@ def read_image(
 
     Args:
         path: the file.
-        formats: Pillow's names of the formats that it may have.
+        formats: pillow's names of the formats that it may have.
         upright: turn it as its EXIF orientation says, as viewers do. Default True.
 
     Returns:

@@ -14,11 +14,11 @@ class MethodOptions:
     """What the command line says to all methods; each refuses what it has no use for.
 
     Args:
-        solver: Name of the inner solver; see `innerloop_vos.methods.solvers`. None: the method's.
-        backbone: Name of the feature extractor; see `innerloop_vos.backbones`. None: the method's.
-        steps: Fine-tuning steps on the first frame.
-        online: Whether to adapt on later frames too.
-        settings: Further settings, each NAME=VALUE, for
+        solver: name of the inner solver; see `innerloop_vos.methods.solvers`. None: the method's.
+        backbone: name of the feature extractor; see `innerloop_vos.backbones`. None: the method's.
+        steps: fine-tuning steps on the first frame.
+        online: whether to adapt on later frames too.
+        settings: further settings, each NAME=VALUE, for
             `innerloop_vos.configuration.options.read_options` and a dataclass of the method.
     """
 
@@ -56,10 +56,10 @@ class Builder(Protocol):
         """Build the segmenter.
 
         Args:
-            options: See there.
-            weights: The file that `--weights` names, if any.
-            device: Where to compute.
+            options: see there.
+            weights: the file that `--weights` names, if any.
+            device: where to compute.
 
         Raises:
-            InputError: An option, or the file, cannot be used.
+            InputError: an option, or the file, cannot be used.
         """

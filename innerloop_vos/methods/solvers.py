@@ -16,7 +16,7 @@ def solver(name: str) -> il.Solver:
     """Return the solver of a name.
 
     Raises:
-        InputError: It is unknown.
+        InputError: it is unknown.
     """
     if name not in SOLVERS:
         raise InputError(f"solver: {name!r} is unknown; there are {', '.join(SOLVERS)}")

@@ -41,15 +41,15 @@ def segment_to(
     are the same to the bit as if it had not been stopped.
 
     Args:
-        out: The folder, which exists and no other process writes to.
-        segmenter: The method.
-        frames: The clip.
+        out: the folder, which exists and no other process writes to.
+        segmenter: the method.
+        frames: the clip.
         start: begins with the first frame, (3, H, W) uint8, and returns its mask, object ids of
             shape (H, W), uint8.
-        record: What this was started with, see `innerloop_vos.runs.folder.describe`.
+        record: what this was started with, see `innerloop_vos.runs.folder.describe`.
 
     Raises:
-        InputError: What is done was started with something else, or is damaged; or the clip cannot
+        InputError: what is done was started with something else, or is damaged; or the clip cannot
             be segmented, and then nothing of it is left.
         KeyboardInterrupt: A signal came; what is done is kept.
     """

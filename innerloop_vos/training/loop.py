@@ -187,7 +187,7 @@ def cosine_rate(iteration: int, iterations: int, *, warmup: int) -> float:
         warmup: number of steps of the rise.
 
     Source:
-        Loshchilov and Hutter, SGDR: Stochastic Gradient Descent with Warm Restarts, ICLR 2017,
+        Loshchilov and Hutter, SGDR: stochastic Gradient Descent with Warm Restarts, ICLR 2017,
         eq. 5, without restarts.
     """
     if iteration < warmup:

@@ -31,7 +31,7 @@ class TrainingParser(argparse.ArgumentParser):
     """A parser of options that may come from a file too; those on the command line win.
 
     Args:
-        options: See `argparse.ArgumentParser`.
+        options: see `argparse.ArgumentParser`.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -101,7 +101,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, every: int) -> None:
     """Declare the options of the loop of a training.
 
     Args:
-        parser: Receives the options; `run_from_arguments` takes what it parses.
+        parser: receives the options; `run_from_arguments` takes what it parses.
         every: Default number of steps between checkpoints.
     """
     add_options(parser, RunOptions, every=every)
@@ -111,15 +111,15 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
     """Run a training as the command line asks.
 
     Args:
-        training: What to train.
-        iterations: Number of steps in all.
-        arguments: What a parser with `add_run_arguments` parsed.
+        training: what to train.
+        iterations: number of steps in all.
+        arguments: what a parser with `add_run_arguments` parsed.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: See `innerloop_vos.training.loop.run`.
+        InputError: see `innerloop_vos.training.loop.run`.
     """
     options = read_fields(arguments, RunOptions)
     if options.every > MOST:
@@ -131,9 +131,9 @@ def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names
     """Declare an option for each of the settings of a training.
 
     Args:
-        parser: Receives the options; `read_settings` takes what it parses.
-        presets: Settings of one dataclass, whose values are the defaults.
-        names: What the presets are called in the help, where they are several.
+        parser: receives the options; `read_settings` takes what it parses.
+        presets: settings of one dataclass, whose values are the defaults.
+        names: what the presets are called in the help, where they are several.
     """
     group = parser.add_argument_group(
         "settings", "In brackets: the default" + (f", or those of {names}." if names else ".")
@@ -145,8 +145,8 @@ def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
     """Change a preset as the command line asks.
 
     Args:
-        arguments: What a parser with `add_settings_arguments` parsed.
-        preset: One of its presets.
+        arguments: what a parser with `add_settings_arguments` parsed.
+        preset: one of its presets.
 
     Raises:
         InputError: A value is out of its range.
@@ -160,9 +160,9 @@ def write_config(arguments: argparse.Namespace, preset: Any, implied: Sequence[s
     """Write all options as a file that `--config` reads.
 
     Args:
-        arguments: What a `TrainingParser` parsed.
-        preset: The settings that hold where none are given.
-        implied: Those of which it matters whether they are given; they are left out if not.
+        arguments: what a `TrainingParser` parsed.
+        preset: the settings that hold where none are given.
+        implied: those of which it matters whether they are given; they are left out if not.
 
     Returns:
         TOML; what has no value is left out.

@@ -25,5 +25,5 @@ class CaffeResNet50(ResNet50):
         self.std = torch.ones(3, 1, 1)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the features of images, RGB in 0..1, shape ``(N, 3, H, W)``."""
+        """Return the features of images, RGB in 0..1, shape `(N, 3, H, W)`."""
         return super().forward(255 * images.flip(-3))

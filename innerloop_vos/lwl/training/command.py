@@ -18,10 +18,10 @@ from innerloop_vos.training.options import (
 
 
 def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``innerloop-vos train lwl``.
+    """Declare the options of `innerloop-vos train lwl`.
 
     Args:
-        parser: Receives the options; ``train_lwl_from_arguments`` takes what it parses.
+        parser: receives the options; `train_lwl_from_arguments` takes what it parses.
     """
     parser.add_argument(
         "--stage",
@@ -39,14 +39,14 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
     """Train a stage as the command line asks.
 
     Args:
-        arguments: What a parser with ``add_lwl_arguments`` parsed.
-        device: Where to train.
+        arguments: what a parser with `add_lwl_arguments` parsed.
+        device: where to train.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: The data, the weights, a setting or the output folder cannot be used.
+        InputError: the data, the weights, a setting or the output folder cannot be used.
     """
     settings = read_settings(arguments, STAGES[arguments.stage])
     if arguments.init is None and arguments.stage != "1":

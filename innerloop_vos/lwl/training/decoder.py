@@ -81,14 +81,14 @@ class DecoderTraining(Training):
     alone, are easier.
 
     Args:
-        network: Is changed; moved to `device`.
-        clips: To train on.
-        validation: See there.
-        settings: See there.
-        device: Where to train. Default: the CPU.
+        network: is changed; moved to `device`.
+        clips: to train on.
+        validation: see there.
+        settings: see there.
+        device: where to train. Default: the CPU.
 
     Raises:
-        InputError: The network's decoder corrects no mask, or windows are larger than its input.
+        InputError: the network's decoder corrects no mask, or windows are larger than its input.
 
     Source:
         Ross et al., A Reduction of Imitation Learning and Structured Prediction to No-Regret Online

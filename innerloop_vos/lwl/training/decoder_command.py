@@ -16,10 +16,10 @@ from innerloop_vos.training.options import (
 
 
 def add_lwl_decoder_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of ``innerloop-vos train lwl-decoder``.
+    """Declare the options of `innerloop-vos train lwl-decoder`.
 
     Args:
-        parser: Receives the options; ``train_lwl_decoder_from_arguments`` takes what it parses.
+        parser: receives the options; `train_lwl_decoder_from_arguments` takes what it parses.
     """
     add_run_arguments(parser, every=500)
     add_data_arguments(parser)
@@ -31,14 +31,14 @@ def train_lwl_decoder_from_arguments(arguments: argparse.Namespace, device: torc
     """Train the decoder as the command line asks.
 
     Args:
-        arguments: What a parser with ``add_lwl_decoder_arguments`` parsed.
-        device: Where to train.
+        arguments: what a parser with `add_lwl_decoder_arguments` parsed.
+        device: where to train.
 
     Returns:
         True if all iterations are done, False if the training was interrupted.
 
     Raises:
-        InputError: The data, the weights, a setting or the output folder cannot be used.
+        InputError: the data, the weights, a setting or the output folder cannot be used.
     """
     settings = read_settings(arguments, DecoderTrainingSettings())
     torch.manual_seed(settings.seed)  # the first weights

@@ -33,15 +33,15 @@ class LWLTraining(Training):
     the boxes around their masks.
 
     Args:
-        network: Is changed; moved to `device`.
-        sampler: Draws mini-sequences of ``1 + settings.test_frames`` frames; one frame is enough
+        network: is changed; moved to `device`.
+        sampler: draws mini-sequences of `1 + settings.test_frames` frames; one frame is enough
             for the box encoder.
-        validation: See there.
-        settings: See there.
-        device: Where to train. Default: the CPU.
+        validation: see there.
+        settings: see there.
+        device: where to train. Default: the CPU.
 
     Raises:
-        InputError: The network lacks a part that is to be trained.
+        InputError: the network lacks a part that is to be trained.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.7.

@@ -9,11 +9,11 @@ def with_colours(network: LWL, count: int) -> LWL:
     """Return the network itself, or with so many colour features, which need no training.
 
     Args:
-        network: Is left as it is, but shares its backbone.
-        count: See `LWL`.
+        network: is left as it is, but shares its backbone.
+        count: see `LWL`.
 
     Raises:
-        InputError: The number is negative or odd, or the target model has another stride than 8.
+        InputError: the number is negative or odd, or the target model has another stride than 8.
     """
     if not 0 <= count <= 4096 or count % 2 or network.sizes["stride"] != 8:
         raise InputError(

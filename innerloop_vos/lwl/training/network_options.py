@@ -71,7 +71,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare `NetworkOptions`.
 
     Args:
-        parser: Receives the options; `network_from_arguments` takes what it parses.
+        parser: receives the options; `network_from_arguments` takes what it parses.
     """
     add_options(parser.add_argument_group("network"), NetworkOptions)
 
@@ -80,7 +80,7 @@ def network_from_arguments(arguments: argparse.Namespace) -> LWL:
     """Load the network that the command line names, or build it.
 
     Args:
-        arguments: What a parser with `add_network_arguments` parsed.
+        arguments: what a parser with `add_network_arguments` parsed.
 
     Raises:
         InputError: A file or a size does not fit.

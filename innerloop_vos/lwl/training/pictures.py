@@ -16,10 +16,10 @@ def target_pictures(network: LWL, images: Tensor, masks: Tensor, steps: int) -> 
     """Learn an object from one frame, and show how it is found in another.
 
     Args:
-        network: Is left in evaluation mode.
-        images: The frame that is learned from, and the other one: RGB in 0..1, (2, 3, H, W).
-        masks: Of the object in the first one, 0 or 1, (1, H, W).
-        steps: Of the inner solver.
+        network: is left in evaluation mode.
+        images: the frame that is learned from, and the other one: RGB in 0..1, (2, 3, H, W).
+        masks: of the object in the first one, 0 or 1, (1, H, W).
+        steps: of the inner solver.
 
     Returns:
         Pictures by name, RGB in 0..1: the first frame with the mask; the labels, the weights and
@@ -52,7 +52,7 @@ def box_pictures(network: LWL, image: Tensor, box: Tensor) -> dict[str, Tensor]:
     """Show how an object is found in a box; as `target_pictures`.
 
     Args:
-        network: Is left in evaluation mode; it has a box encoder.
+        network: is left in evaluation mode; it has a box encoder.
         image: RGB in 0..1, (3, H, W).
         box: 1 inside the box and 0 outside, (H, W).
     """

@@ -32,11 +32,11 @@ class TrackedObject:
     """An object in a frame that was tracked.
 
     Attributes:
-        clip: Index of the clip.
-        frame: Index of the frame.
-        id: Of the object in the clip's masks.
-        region: Where it was looked for.
-        scores: Its target scores there, the first calibrated, shape (D, h, w), float16.
+        clip: index of the clip.
+        frame: index of the frame.
+        id: of the object in the clip's masks.
+        region: where it was looked for.
+        scores: its target scores there, the first calibrated, shape (D, h, w), float16.
     """
 
     clip: int
@@ -50,14 +50,14 @@ class Replay:
     """Tracks clips with the network as it is, and draws windows of the frames.
 
     Args:
-        clips: Annotated clips; one is opened when it is first tracked.
-        count: How many clips are tracked at a time, at most.
-        interval: Frames of a clip from one that is segmented to the next, on average.
-        length: How many frames of a clip are segmented, at most.
-        window: Height and width of what is drawn, in pixels of the search region, multiples of 16.
+        clips: annotated clips; one is opened when it is first tracked.
+        count: how many clips are tracked at a time, at most.
+        interval: frames of a clip from one that is segmented to the next, on average.
+        length: how many frames of a clip are segmented, at most.
+        window: height and width of what is drawn, in pixels of the search region, multiples of 16.
 
     Attributes:
-        tracked: What was seen in each clip.
+        tracked: what was seen in each clip.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Replay:
         """Track clips that are drawn anew, and forget what was seen before.
 
         Raises:
-            InputError: In no clip anything was tracked.
+            InputError: in no clip anything was tracked.
         """
         chosen = sorted(torch.randperm(len(self.clips))[: self.count].tolist())
         self._opened = {}
@@ -133,8 +133,8 @@ class Replay:
             count: B, number of windows.
 
         Returns:
-            Images, RGB in 0..1, shape ``(B, 3, *window)``; target scores, the first calibrated,
-            ``(B, D, h, w)``; masks, 0 or 1, ``(B, *window)``.
+            Images, RGB in 0..1, shape `(B, 3, *window)`; target scores, the first calibrated,
+            `(B, D, h, w)`; masks, 0 or 1, `(B, *window)`.
 
         Raises:
             InputError: A hundred windows in a row show no object.

@@ -171,14 +171,14 @@ def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[s
     """Freeze what the settings do not train, and group the rest by learning rate.
 
     Args:
-        network: Its parameters' `requires_grad` is set.
-        settings: With the learning rates.
+        network: its parameters' `requires_grad` is set.
+        settings: with the learning rates.
 
     Returns:
         Groups for an optimizer, each with the rate under `lr` and again under `base`.
 
     Raises:
-        InputError: The network lacks a part that is to be trained.
+        InputError: the network lacks a part that is to be trained.
     """
     groups = []
     network.requires_grad_(False)
