@@ -66,7 +66,7 @@ def open_board(folder: Path, first: int) -> "SummaryWriter":
         first: the next iteration; records of an earlier run from there on are hidden.
 
     Raises:
-        InputError: tensorBoard is not installed.
+        InputError: TensorBoard is not installed.
     """
     # It takes seconds to import.
     try:
