@@ -22,16 +22,36 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[2]
 
 FILES: dict[str, list[str]] = {
-    "innerloop/solving.py": ["solvers", "robust", "problems", "solver_state", "pairs"],
+    "innerloop/solving.py": [
+        "solve",
+        "inner_losses",
+        "solvers",
+        "robust",
+        "problems",
+        "solver_state",
+        "pairs",
+    ],
     "innerloop/_autodiff.py": ["inner_losses", "pairs", "transforms"],
     "innerloop/adjoints/unrolled.py": ["pairs", "checkpoints_of_steps", "solver_state"],
-    "innerloop/adjoints/implicit.py": ["linear_systems", "pairs", "checkpoints_of_steps"],
+    "innerloop/adjoints/implicit.py": ["solve", "linear_systems", "pairs", "checkpoints_of_steps"],
     "innerloop/adjoints/checkpoint.py": ["checkpoints_of_steps", "pairs", "collect"],
-    "innerloop/solvers/steepest.py": ["coordinates", "pairs", "solver_state", "solvers"],
-    "innerloop/solvers/conjugate.py": ["pairs", "solvers", "linear_systems", "convergence"],
+    "innerloop/solvers/steepest.py": ["solve", "coordinates", "pairs", "solver_state", "solvers"],
+    "innerloop/solvers/conjugate.py": [
+        "solve",
+        "pairs",
+        "solvers",
+        "linear_systems",
+        "convergence",
+    ],
     "innerloop/solvers/adaptive.py": ["solvers", "pairs", "inner_losses"],
-    "innerloop/problems/linear.py": ["problems", "pairs", "inner_losses", "coordinates"],
-    "innerloop/modules/adapted.py": ["modules", "module_kinds", "changed_modules"],
+    "innerloop/problems/linear.py": ["solve", "problems", "pairs", "inner_losses", "coordinates"],
+    "innerloop/modules/adapted.py": [
+        "inner_losses",
+        "compiled",
+        "modules",
+        "module_kinds",
+        "changed_modules",
+    ],
     "innerloop/tasks.py": ["tasks"],
     "innerloop_vos/lwl/segmenter.py": ["lwl_segmenter", "lwl_released"],
 }
