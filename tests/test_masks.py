@@ -5,6 +5,7 @@ from PIL import Image
 from shared import SHARED, needs_shared
 
 from innerloop.errors import InputError
+from innerloop_vos import masks, video
 from innerloop_vos.io.masks import (
     PALETTE,
     box_to_mask,
@@ -283,3 +284,8 @@ def test_published_results(method):
     mask = read_mask(path)
     assert mask.shape == (480, 854)
     assert mask.unique().tolist() == [0, 1]
+
+
+def test_short_names_are_the_same_functions():
+    assert masks.read_mask is read_mask
+    assert video.open_frames.__module__ == "innerloop_vos.io.video"

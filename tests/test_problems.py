@@ -86,3 +86,12 @@ def test_init_of_another_shape_is_refused(shape):
     problem = il.ConvLeastSquares(features, targets)
     with pytest.raises(ValueError, match=r"^init: shape .* should be"):
         il.solve(problem, torch.zeros(shape, dtype=torch.float64), il.SteepestDescent())
+
+
+@pytest.mark.parametrize("name", ["targets", "weights"])
+@pytest.mark.parametrize("kind", [il.LinearLeastSquares, il.LogisticRegression])
+def test_data_of_another_dtype_are_named(kind, name):
+    tensors = {"features": torch.rand(4, 3), "targets": torch.rand(4, 2), "weights": torch.rand(4)}
+    tensors[name] = tensors[name].double()
+    with pytest.raises(ValueError, match=f"^{name}: torch.float64 on cpu, should be torch.float32"):
+        kind(*tensors.values())

@@ -293,3 +293,14 @@ def test_bad_arguments_are_named(message, options):
     options = {"tasks": torch.ones(2), **options}
     with pytest.raises(ValueError, match=message):
         il.task_gradients(lambda p, t: p.sum(), torch.ones(2), **options)
+
+
+def test_the_optimizer_may_leave_out_frozen_parameters_alone():
+    net = nn.Linear(2, 1)
+    net.weight.requires_grad_(False)
+    loss = lambda meta, x: meta["bias"].sum() * x  # noqa: E731
+    tensors, tasks = dict(net.named_parameters()), [torch.ones(2)]
+    il.meta_train(loss, tensors, tasks, torch.optim.SGD([net.bias], lr=0.1))
+    tensors["scale"] = torch.ones(())
+    with pytest.raises(ValueError, match=r"^meta_parameters: .* does not hold \['scale'\]"):
+        il.meta_train(loss, tensors, tasks, torch.optim.SGD([net.bias], lr=0.1))
