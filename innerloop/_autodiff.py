@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from innerloop import trees
 from innerloop._attention import attention_with_second_derivatives
-from innerloop.compile._torch import inside_transform, pytree, without_torch_function
+from innerloop._torch import inside_transform, pytree, without_torch_function
 from innerloop.trees import Tree
 
 Operator = Callable[[Tree], Tree]

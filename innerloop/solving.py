@@ -10,8 +10,8 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._autodiff import ordinary, outside_inference_mode, transforming
+from innerloop._torch import pytree
 from innerloop.adjoints import Adjoint, Unroll
-from innerloop.compile._torch import pytree
 from innerloop.problems import Problem, as_problem
 from innerloop.solvers.base import (
     Solver,

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from innerloop.compile._torch import pytree
+from innerloop._torch import pytree
 
 Tree: TypeAlias = Any
 """A tensor, or any nesting of dicts, lists, tuples and named tuples of tensors."""

@@ -101,6 +101,24 @@ def circles(graph):
     return found
 
 
+def rooms_between(graph):
+    """The same for rooms: packages, and modules that lie in none."""
+
+    def room(name):
+        return ".".join(name.split(".")[:2])
+
+    rooms = {room(name): set() for name in graph}
+    for name, targets in graph.items():
+        rooms[room(name)] |= {room(target) for target in targets} - {room(name)}
+    return rooms
+
+
+@pytest.mark.parametrize("package", [innerloop, innerloop_vos])
+def test_no_rooms_import_one_another_in_a_circle(package):
+    graph = imports_between(modules_of(package))
+    assert circles(rooms_between(graph)) == []
+
+
 @pytest.mark.parametrize("package", [innerloop, innerloop_vos])
 def test_no_modules_import_one_another_in_a_circle(package):
     assert circles(imports_between(modules_of(package))) == []

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import innerloop
-from innerloop.compile import _torch
+from innerloop import _torch
 
 CORE = Path(innerloop.__file__).parent
 FILE = Path(_torch.__file__)

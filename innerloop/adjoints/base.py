@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.compile._torch import pytree
+from innerloop._torch import pytree
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver
 from innerloop.solvers.loop import Loop, Outcome

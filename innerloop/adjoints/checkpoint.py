@@ -15,8 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from innerloop import trees
 from innerloop._primitive import Primitive
+from innerloop._torch import is_wrapped
 from innerloop.adjoints.circumstances import Circumstances, without_autocast_cache
-from innerloop.compile._torch import is_wrapped
 from innerloop.trees import Tree
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from innerloop import trees
 from innerloop._autodiff import transforming, value_and_gradient
-from innerloop.compile._torch import lookup_backend
+from innerloop._torch import lookup_backend
 from innerloop.compile.joint_graph import JointGraphPass
 from innerloop.compile.rewriting import rewrite_for_cpu
 from innerloop.problems import Objective

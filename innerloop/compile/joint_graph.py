@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils.checkpoint import CheckpointPolicy
 
-from innerloop.compile._torch import CustomGraphPass, OpOverload, get_hash_for_files
+from innerloop._torch import CustomGraphPass, OpOverload, get_hash_for_files
 
 aten = torch.ops.aten
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from innerloop._primitive import Primitive
-from innerloop.compile._torch import current_backward_pass
+from innerloop._torch import current_backward_pass
 from innerloop.maps.convolution import patches, taps
 
 

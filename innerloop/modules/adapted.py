@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from innerloop import trees
 from innerloop._autodiff import transforming
-from innerloop.compile._torch import BatchNorm
+from innerloop._torch import BatchNorm
 from innerloop.compile.functions import (
     CompiledObjective,
     compiled_call,

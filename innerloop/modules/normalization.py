@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from innerloop._autodiff import transforming
 from innerloop._primitive import Primitive
-from innerloop.compile._torch import BatchNorm
+from innerloop._torch import BatchNorm
 
 
 def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.weight_norm import WeightNorm
 
-from innerloop.compile._torch import WeightNormParametrization
+from innerloop._torch import WeightNormParametrization
 
 
 def weight_norm(direction: Tensor, norm: Tensor, dim: int) -> Tensor:
