@@ -17,6 +17,7 @@ from benchmarks.core import (
     convergence,
     maml_peers,
     maml_speed,
+    memory,
     more_garbow_hillstrom,
     steepest_descent,
 )
@@ -63,6 +64,7 @@ PICTURES: dict[str, Draw] = {
     "core/results/convergence/*.json": convergence.plot,
     "core/results/maml_peers/*.json": maml_peers.plot,
     "core/results/maml_speed/**/*.json": draw_speed,
+    "core/results/memory/*.json": memory.plot,
     "core/results/more_garbow_hillstrom/*.json": lambda rows, picture: more_garbow_hillstrom.plot(
         [more_garbow_hillstrom.Row(**row) for row in rows], picture
     ),

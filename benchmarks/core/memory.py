@@ -147,6 +147,7 @@ def plot(rows: list[dict[str, float]], path: Path) -> None:
     axes.barh(labels[::-1], [row["peak_mb"] for row in rows][::-1])
     axes.set_xlabel("peak memory of the outer gradient, MB")
     figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
