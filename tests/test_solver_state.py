@@ -102,6 +102,8 @@ def test_a_detached_state_is_copied_and_pickled():
     task, init = problem()
     solver = il.Adam(0.1)
     first = il.solve(task, init.requires_grad_(), solver, steps=3).detach()
+    assert isinstance(first.state, il.SolverState)
+    assert il.solve(task, init, il.Ridge()).detach().state is None
     for state in (copy.deepcopy(first.state), pickle.loads(pickle.dumps(first.state))):
         again, expected = (
             il.solve(task, first.value, solver, steps=2, state=s).value
