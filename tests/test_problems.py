@@ -95,3 +95,10 @@ def test_data_of_another_dtype_are_named(kind, name):
     tensors[name] = tensors[name].double()
     with pytest.raises(ValueError, match=f"^{name}: torch.float64 on cpu, should be torch.float32"):
         kind(*tensors.values())
+
+
+@pytest.mark.parametrize("kind", [il.LinearLeastSquares, il.LogisticRegression])
+def test_a_start_of_another_dtype_is_named(kind):
+    problem, init = kind(torch.rand(4, 3), torch.rand(4, 2)), torch.zeros(2, 3).double()
+    with pytest.raises(ValueError, match=r"^init: torch.float64 on cpu, should be torch.float32"):
+        il.solve(problem, init, il.GradientDescent(0.1))
