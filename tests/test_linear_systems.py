@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import innerloop as il
+from innerloop.adjoints.implicit import _System
 
 SIZE = 12
 
@@ -132,3 +133,18 @@ def test_the_residual_is_that_of_each_problem():
     )
     solution.value.sum().backward()
     assert solution.linear.residual.shape == (2,)
+
+
+def test_later_systems_are_measured_by_the_first():
+    # Of a gradient of a gradient, the right-hand side of later systems may be rounding alone.
+    diagonal = torch.tensor([1.0, 10.0], dtype=torch.float64)
+    start = torch.zeros(2, dtype=torch.float64)
+    problem = il.Quadratic(lambda direction: diagonal * direction, start)
+    one_step = il.Implicit(steps=1)
+    rounding = (1e-9 * torch.ones(2, dtype=torch.float64),)
+    with pytest.raises(il.LinearSolveError):
+        _System(one_step, problem, start).solve(rounding)
+    system = _System(one_step, problem, start)
+    system.solve((torch.tensor([1.0, 0.0], dtype=torch.float64),))
+    system.solve(rounding)
+    assert system.report.residual < 1e-8
