@@ -329,3 +329,26 @@ def test_killed_commands_lose_nothing(tmp_path):
     kills = json.loads((tmp_path / "kills.json").read_text())
     assert len(kills) == 6
     assert all(kill["bit-equal"] for kill in kills)
+
+
+@pytest.mark.parametrize("error", [ImportError("numpy failed to import"), InputError("x: bad")])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_what_an_interruption_was_turned_into_is_an_interruption(error, number, code, capsys):
+    def run(arguments):
+        # As compiled code does that is interrupted while it is imported.
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        except KeyboardInterrupt:
+            raise error from None
+
+    assert program.run(argparse.Namespace(run=run)) == code
+    assert capsys.readouterr().err == "innerloop-vos: interrupted\n"
+
+
+def test_errors_without_a_signal_are_what_they_are(capsys):
+    def run(arguments):
+        raise InputError("x: bad")
+
+    assert program.run(argparse.Namespace(run=run)) == 2
+    assert capsys.readouterr().err == "innerloop-vos: error: x: bad\n"

@@ -53,10 +53,15 @@ def _short_warnings() -> Iterator[None]:
 def _run(arguments: argparse.Namespace) -> int:
     try:
         arguments.run(arguments)
-    except InputError as error:
-        return _fail(str(error))
-    except SolveError as error:
-        return _fail(f"the inner solver failed on this input: {error}")
+    except Exception as error:
+        if signals.received():
+            # Compiled code that is interrupted, while it is imported above all, raises its own.
+            raise KeyboardInterrupt from error
+        if isinstance(error, InputError):
+            return _fail(str(error))
+        if isinstance(error, SolveError):
+            return _fail(f"the inner solver failed on this input: {error}")
+        raise
     return 0
 
 

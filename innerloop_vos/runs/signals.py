@@ -20,6 +20,11 @@ signals that the terminal has sent to all processes already."""
 _received: list[int] = []
 
 
+def received() -> bool:
+    """Return whether a signal came in the latest block of `raised` or `remembered`."""
+    return bool(_received)
+
+
 def exit_code() -> int:
     """Return the exit code of a command that was stopped: 128 plus the number of the signal."""
     return 128 + (_received[0] if _received else signal.SIGINT)
@@ -80,7 +85,7 @@ def remembered() -> Iterator[Callable[[], bool]]:
         _first(number)
 
     with handled(handler):
-        yield lambda: bool(_received)
+        yield received
 
 
 _since = 0.0
