@@ -41,8 +41,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--backbone",
         help=f"feature extractor of ridge, one of: {', '.join(BACKBONES)}, or another as for "
-        "--method; small (default) ships with the package, the others' ImageNet weights are "
-        "downloaded by torchvision",
+        "--method; small (default) ships with the package, efficientnet_lite0 comes with the extra "
+        "vos, the ImageNet weights of the last two are downloaded by torchvision",
     )
     group.add_argument(
         "--weights",
