@@ -9,6 +9,9 @@ from torch.nn import functional as F
 
 from innerloop._primitive import Primitive
 
+_PIXELS = 2048
+"""Number of pixels that are processed at a time, few enough for the cache."""
+
 
 def weighted_gram(features: Tensor, squares: Tensor, kernel: int) -> Tensor:
     """Σ v u uᵀ over all pixels, for the patch u that a filter of side `kernel` sees there.
@@ -35,18 +38,25 @@ class _WeightedGram(Primitive):
     @staticmethod
     def forward(features: Tensor, squares: Tensor, kernel: int) -> Tensor:
         pixels = _Pixels.of(features, squares, kernel)
-        batch, channels, _ = pixels.features.shape
         count = kernel**2
-        gram = features.new_empty(batch, channels, count, channels, count)
-        for first in range(count):
-            weighted = pixels.seen_by(first) * pixels.squares
-            for second in range(first, count):
-                product = weighted @ pixels.seen_by(second).mT
-                if first == second:
-                    product = product.triu() + product.triu(1).mT
-                gram[:, :, first, :, second] = product
-                gram[:, :, second, :, first] = product.mT
-        size = channels * count
+        upper: dict[tuple[int, int], Tensor] = {}
+        for start in range(0, pixels.squares.shape[-1], _PIXELS):
+            part = slice(start, start + _PIXELS)
+            for row in range(count):
+                weighted = pixels.seen_by(row)[..., part] * pixels.squares[..., part]
+                for column in range(row, count):
+                    seen, pair = pixels.seen_by(column)[..., part].mT, (row, column)
+                    product = (
+                        torch.baddbmm(upper[pair], weighted, seen) if start else weighted @ seen
+                    )
+                    upper[pair] = product
+        rows = [
+            torch.stack([_block(upper, row, column) for column in range(count)])
+            for row in range(count)
+        ]
+        # (K², K², batch, C, C) to (*batch, C·K², C·K²).
+        gram = torch.stack(rows).permute(2, 3, 0, 4, 1)
+        size = features.shape[-3] * count
         return gram.reshape(*features.shape[:-4], size, size)
 
     @staticmethod
@@ -66,12 +76,26 @@ class _WeightedGram(Primitive):
         for entry in range(count):
             response = both[:, :, entry, :, 0] @ pixels.seen_by(0)
             for other in range(1, count):
-                response = torch.baddbmm(response, both[:, :, entry, :, other], pixels.seen_by(other))
+                response = torch.baddbmm(
+                    response, both[:, :, entry, :, other], pixels.seen_by(other)
+                )
             of_squares = of_squares + (pixels.seen_by(entry) * response).sum(-2, keepdim=True)
             start = pixels.starts[entry]
             end = length - start - pixels.squares.shape[-1]
             of_features = of_features + F.pad(response * pixels.squares, (start, end))
         return pixels.frames(of_features), 0.5 * pixels.maps(of_squares), None
+
+
+def _sum_of_products(total: Tensor | None, left: Tensor, right: Tensor) -> Tensor:
+    return left @ right if total is None else torch.baddbmm(total, left, right)
+
+
+def _block(upper: dict[tuple[int, int], Tensor], row: int, column: int) -> Tensor:
+    """A block of a symmetric matrix of which the upper ones are given."""
+    if row == column:
+        block = upper[row, row]
+        return block.triu() + block.triu(1).mT
+    return upper[row, column] if row < column else upper[column, row].mT
 
 
 class _Pixels(NamedTuple):
@@ -90,9 +114,8 @@ class _Pixels(NamedTuple):
         side = width + reach
         by_channel = features.reshape(problems, frames, channels, height, width).movedim(1, 2)
         between = (0, reach, 0, reach)
-        row = F.pad(by_channel, between).reshape(problems, channels, -1)
-        maps = F.pad(squares.reshape(problems, 1, frames, height, width), between)
-        maps = maps.reshape(problems, 1, -1)
+        row = F.pad(by_channel, between).flatten(2)
+        maps = F.pad(squares.reshape(problems, 1, frames, height, width), between).flatten(2)
         starts = [y * side + x for y in range(kernel) for x in range(kernel)]
         return cls(
             F.pad(row, (reach * side + reach, reach)),
@@ -110,10 +133,10 @@ class _Pixels(NamedTuple):
 
     def frames(self, row: Tensor) -> Tensor:
         """A row like `features` as frames (*batch, N, C, H, W)."""
-        *batch, frames, channels, height, width = self.shape
+        *_, frames, _, height, width = self.shape
         margin = self.reach * (width + self.reach) + self.reach
         row = row[..., margin : row.shape[-1] - self.reach]
-        spaced = row.reshape(-1, channels, frames, height + self.reach, width + self.reach)
+        spaced: Tensor = row.unflatten(2, (frames, height + self.reach, width + self.reach))  # type: ignore[no-untyped-call]
         return spaced[..., :height, :width].movedim(2, 1).reshape(self.shape)
 
     def maps(self, row: Tensor) -> Tensor:
