@@ -97,6 +97,25 @@ def _conv_of_few_pixels() -> Example:
     return _conv()._replace(hyper=hyper, init=normal(2, 6, 3, 3))
 
 
+def _statistics() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.NormalEquations:
+        features, targets, weights = hyper["features"], hyper["targets"], hyper["weights"]
+        old = il.Statistics.linear(features[:, :3], targets[:, :3], weights[:, :3])
+        new = il.Statistics.linear(features[:, 2:], targets[:, 2:], weights[:, 2:])
+        return il.NormalEquations(old.updated(new, hyper["rate"]), hyper["decay"])
+
+    example = _linear()
+    return Example(make, {**example.hyper, "rate": _scalar(0.4)}, example.init)
+
+
+def _statistics_of_frames() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.NormalEquations:
+        samples = hyper["features"], hyper["targets"], hyper["weights"]
+        return il.NormalEquations(il.Statistics.conv(*samples, kernel=3), hyper["decay"])
+
+    return _conv()._replace(make=make)
+
+
 def _logistic() -> Example:
     labels = (normal(5, 2) > 0).double()
     return Example(
@@ -112,6 +131,8 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "LinearLeastSquares": _linear,
     "ConvLeastSquares": _conv,
     "ConvLeastSquares (dual)": _conv_of_few_pixels,
+    "NormalEquations": _statistics,
+    "NormalEquations (conv)": _statistics_of_frames,
     "LogisticRegression": _logistic,
 }
 

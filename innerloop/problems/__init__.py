@@ -5,7 +5,9 @@ from innerloop.problems.conv import ConvLeastSquares
 from innerloop.problems.least_squares import LeastSquares
 from innerloop.problems.linear import LinearLeastSquares, RidgeProblem
 from innerloop.problems.logistic import LogisticRegression
+from innerloop.problems.normal_equations import NormalEquations
 from innerloop.problems.objective import Objective, as_problem
+from innerloop.problems.statistics import Statistics
 
 __all__ = [
     "ConvLeastSquares",
@@ -13,10 +15,12 @@ __all__ = [
     "LeastSquares",
     "LinearLeastSquares",
     "LogisticRegression",
+    "NormalEquations",
     "Objective",
     "Problem",
     "Quadratic",
     "QuadraticProblem",
     "RidgeProblem",
+    "Statistics",
     "as_problem",
 ]

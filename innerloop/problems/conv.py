@@ -54,7 +54,7 @@ class ConvLeastSquares(RidgeProblem):
         weights: Tensor | None = None,
         regularization: float | Tensor = 0.0,
     ) -> None:
-        _check_data(features, targets, weights)
+        check_frames(features, targets, weights)
         self.batch_shape = features.shape[:-4]
         if weights is not None and weights.ndim == features.ndim - 3:
             weights = weights[..., None, None, None]
@@ -178,7 +178,8 @@ def _differentiated(features: Tensor) -> bool:
     return features.requires_grad and torch.is_grad_enabled() and not transforming()
 
 
-def _check_data(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:
+def check_frames(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:
+    """Raise ValueError unless the data of a filter fit together."""
     if features.ndim < 4:
         raise ValueError(f"features: shape {tuple(features.shape)}, should be (*batch, N, C, H, W)")
     *batch, frames, _, height, width = features.shape

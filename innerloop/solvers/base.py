@@ -104,9 +104,9 @@ def public_names(kind: type[Problem]) -> str:
     def names(kind: type[Problem]) -> list[str]:
         found = [name for child in kind.__subclasses__() for name in names(child)]
         offered = kind.__module__.startswith("innerloop.problems.") and not isabstract(kind)
-        return found or ([kind.__name__] if offered else [])
+        return [kind.__name__, *found] if offered else found
 
-    return ", ".join(names(kind))
+    return ", ".join(dict.fromkeys(names(kind)))
 
 
 def report(

@@ -1,12 +1,14 @@
 """The exact solution of linear least squares in closed form."""
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from innerloop.problems.base import ClosedFormProblem, Problem
 from innerloop.problems.linear import RidgeProblem
-from innerloop.solvers.base import Solver, StepStats, factorable, report
+from innerloop.solvers.base import Solver, StepStats, factorable, public_names, report
 
 
 class Ridge(Solver):
@@ -27,18 +29,18 @@ class Ridge(Solver):
     """
 
     direct = True
-    solves = RidgeProblem
+    solves = ClosedFormProblem
 
     def __init__(self, form: Literal["auto", "primal", "dual"] = "auto") -> None:
         if form not in ("auto", "primal", "dual"):
             raise ValueError(f"form: {form!r}, should be 'auto', 'primal' or 'dual'")
         self.form = form
 
-    def init(self, problem: RidgeProblem, params: Tensor) -> None:
+    def init(self, problem: ClosedFormProblem, params: Tensor) -> None:
         return None
 
     def step(
-        self, problem: RidgeProblem, params: Tensor, state: None
+        self, problem: ClosedFormProblem, params: Tensor, state: None
     ) -> tuple[Tensor, None, StepStats]:
         loss, gradient = problem.value_and_gradient(params)
         # The solution does not depend on `init`; the zero term keeps it in the graph, so that its
@@ -46,16 +48,32 @@ class Ridge(Solver):
         solution = self.solution(problem, params) + 0.0 * params
         return solution, None, report(problem, loss, gradient, torch.ones_like(loss))
 
-    def solution(self, problem: RidgeProblem, like: Tensor) -> Tensor:
+    def check(self, problem: Problem) -> None:
+        super().check(problem)
+        if self.form == "dual" and not isinstance(problem, RidgeProblem):
+            kinds = public_names(RidgeProblem)  # type: ignore[type-abstract]
+            raise TypeError(
+                f"form: 'dual' solves {kinds}, not {type(problem).__name__}, "
+                "which has no samples; 'primal' does"
+            )
+
+    def solution(self, problem: ClosedFormProblem, like: Tensor) -> Tensor:
         """The minimum of `problem`, whose parameters are shaped like `like`."""
-        matrix, targets = problem.design(like)
         ridge = problem.regularization.reshape(*problem.regularization.shape, 1, 1, 1)
-        rows, columns = matrix.shape[-2:]
-        if self.form == "dual" or (self.form == "auto" and rows < columns):
+        if isinstance(problem, RidgeProblem) and self._is_dual(problem, like):
+            matrix, targets = problem.design(like)
             solution = matrix.mT @ _solve_positive(matrix @ matrix.mT, ridge, targets)
         else:
-            solution = _solve_positive(matrix.mT @ matrix, ridge, matrix.mT @ targets)
+            gram, right = problem.normal_equations(like)
+            solution = _solve_positive(gram, ridge, right)
         return solution.reshape(like.shape)
+
+    def _is_dual(self, problem: RidgeProblem, like: Tensor) -> bool:
+        """Whether to solve for one number per sample."""
+        batch_dims = len(problem.batch_shape)
+        outputs, *filters = like.shape[batch_dims:]
+        rows = problem.targets.shape[batch_dims:].numel() // outputs
+        return self.form == "dual" or (self.form == "auto" and rows < math.prod(filters))
 
 
 def _solve_positive(gram: Tensor, ridge: Tensor, right: Tensor) -> Tensor:

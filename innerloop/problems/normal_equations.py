@@ -1,0 +1,77 @@
+"""Least squares of samples of which only the statistics are known."""
+
+from torch import Tensor
+
+from innerloop import trees
+from innerloop.problems.base import ClosedFormProblem, Quadratic
+from innerloop.problems.checks import check_parameter, check_regularization, named
+from innerloop.problems.statistics import Statistics
+from innerloop.trees import Tree
+
+
+class NormalEquations(Quadratic, ClosedFormProblem):
+    """Weighted, regularised least squares of samples that are known by their `Statistics`.
+
+    The objective is that of `LinearLeastSquares` and `ConvLeastSquares`, ½ Σ |w (x p − e)|² +
+    ½ λ |p|², at a cost that does not depend on the number of samples. `Ridge` solves it with one
+    Cholesky factor for all outputs. In single precision, the loss has an absolute error of a
+    10⁷-th of ½ Σ w² e², as it is a difference of large sums; its gradient has none of this.
+
+    Args:
+        statistics: the sums over the samples.
+        regularization: λ, not negative; a float, or a tensor of shape () or (*batch). Default 0.
+
+    The parameters have the shape of `statistics.moment`: (*batch, D, C) or (*batch, D, C, K, K).
+
+    Raises:
+        TypeError, ValueError: an argument is of another kind, or the regularization has another
+            shape or is negative; the message names the argument.
+
+    Source:
+        Bertinetto et al., Meta-learning with Differentiable Closed-form Solvers, ICLR 2019, eq. 4.
+    """
+
+    def __init__(self, statistics: Statistics, regularization: float | Tensor = 0.0) -> None:
+        if not isinstance(statistics, Statistics):
+            raise TypeError(f"statistics: {named(statistics)}, should be Statistics")
+        self.statistics = statistics
+        batch_shape = statistics.batch_shape
+        self.regularization = check_regularization(regularization, batch_shape, statistics.gram)
+        super().__init__(self._multiply, statistics.moment, batch_shape)
+
+    def check(self, params: Tensor) -> None:
+        check_parameter("init", params)
+        moment = self.statistics.moment
+        if params.shape != moment.shape:
+            raise ValueError(
+                f"init: shape {tuple(params.shape)}, should be {tuple(moment.shape)}, as the "
+                "moment of the statistics"
+            )
+        if params.dtype != moment.dtype or params.device != moment.device:
+            raise ValueError(
+                f"init: {params.dtype} on {params.device}, should be {moment.dtype} on "
+                f"{moment.device} like the statistics"
+            )
+
+    def loss(self, params: Tensor) -> Tensor:
+        return super().loss(params) + self._constant()
+
+    def evaluate(self, params: Tree, prediction: Tree) -> tuple[Tensor, Tree]:
+        loss, gradient = super().evaluate(params, prediction)
+        return loss + self._constant(), gradient
+
+    def normal_equations(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        gram, moment = self.statistics.gram, self.statistics.moment
+        return gram.unsqueeze(-3), self._rows(moment).unsqueeze(-1)
+
+    def _multiply(self, params: Tensor) -> Tensor:
+        """(H + λ) times the parameters, for the Gram matrix H."""
+        product = (self._rows(params) @ self.statistics.gram).reshape(params.shape)
+        return trees.add_scaled(product, self.regularization, params)  # type: ignore[no-any-return]
+
+    def _rows(self, params: Tensor) -> Tensor:
+        return params.flatten(len(self.batch_shape) + 1)
+
+    def _constant(self) -> Tensor:
+        """The objective at zero."""
+        return 0.5 * self.statistics.energy.sum(-1)
