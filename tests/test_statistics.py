@@ -265,6 +265,34 @@ def test_statistics_are_a_tree_and_can_be_stored():
     assert not grown.detach().gram.requires_grad
 
 
+def test_the_inverse_of_old_samples_preconditions_new_ones():
+    features, targets, weights, _, params = rows(samples=40, channels=20)
+    old = of_rows(features[:-2], targets[:-2], weights[:-2])
+    problem = il.NormalEquations(old, 1e-3)
+    torch.testing.assert_close(
+        problem.inverse()(problem.gauss_newton_operator(params)(params)), params
+    )
+    new = il.LinearLeastSquares(features, targets, weights, 1e-3)
+    known = il.ConjugateGradient(problem.inverse())
+    exact = il.solve(new, params, il.Ridge()).value
+    found = il.solve(new, params, known, steps=3 * 2 + 1).value
+    torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_the_inverse_of_a_singular_system_is_nan():
+    features, targets, _, _, params = rows(samples=2)
+    inverse = il.NormalEquations(of_rows(torch.zeros_like(features), targets)).inverse()
+    assert inverse(params).isnan().all()
+
+
+@pytest.mark.parametrize(("data", "make", "kind"), KINDS)
+def test_autocast_leaves_the_sums_in_their_precision(data, make, kind):
+    samples = [part.float() for part in data()[:3]]
+    expected = make(*samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same(make(*samples), expected, rtol=0, atol=0)
+
+
 def test_an_empty_batch_is_solved():
     features, targets, weights, _, params = frames((0,))
     problem = il.NormalEquations(of_frames(features, targets, weights), 0.1)

@@ -32,6 +32,14 @@ def weighted_gram(features: Tensor, squares: Tensor, kernel: int) -> Tensor:
     return _WeightedGram.apply(features, squares, kernel)  # type: ignore[no-any-return]
 
 
+def symmetric(matrix: Tensor) -> Tensor:
+    """The symmetric matrix with the upper half of this one.
+
+    The two halves of a product, though equal in theory, may be rounded differently.
+    """
+    return matrix.triu() + matrix.triu(1).mT
+
+
 class _WeightedGram(Primitive):
     """`weighted_gram`."""
 
@@ -93,8 +101,7 @@ def _sum_of_products(total: Tensor | None, left: Tensor, right: Tensor) -> Tenso
 def _block(upper: dict[tuple[int, int], Tensor], row: int, column: int) -> Tensor:
     """A block of a symmetric matrix of which the upper ones are given."""
     if row == column:
-        block = upper[row, row]
-        return block.triu() + block.triu(1).mT
+        return symmetric(upper[row, row])
     return upper[row, column] if row < column else upper[column, row].mT
 
 

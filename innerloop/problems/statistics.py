@@ -1,7 +1,9 @@
 """Sufficient statistics of least squares: a sum of constant size in place of samples."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +12,10 @@ from innerloop import trees
 from innerloop._autodiff import transforming
 from innerloop._torch import pytree
 from innerloop.maps.products import multiply_transposed
-from innerloop.maps.weighted_gram import weighted_gram
+from innerloop.maps.weighted_gram import symmetric, weighted_gram
 from innerloop.maps.weighting import square_weighted, weighted_square
 from innerloop.problems.checks import check_parameter, named
-from innerloop.problems.conv import check_frames
+from innerloop.problems.conv import check_frames, squared_weights
 from innerloop.problems.linear import check_samples
 
 
@@ -74,16 +76,11 @@ class Statistics:
             _check_shared(weights, -1, "(*batch, N) or (*batch, N, 1)")
             weights = weights[..., 0]
         check_samples(features, targets, weights)
-        if weights is None:
-            weights = features.new_ones(features.shape[:-1])
-        pixels = features.mT[..., None, :, None, :]
-        gram = weighted_gram(pixels, weights.square()[..., None, None, :], kernel=1)
-        weights = weights[..., None]
-        return cls(
-            gram,
-            square_weighted(weights, targets).mT @ features,
-            weighted_square(weights, targets).sum(-2),
-        )
+        if weights is not None:
+            features, targets = weights[..., None] * features, weights[..., None] * targets
+        with _in_full_precision(features):
+            gram, moment = symmetric(features.mT @ features), targets.mT @ features
+        return cls(gram, moment, targets.square().sum(-2))
 
     @classmethod
     def conv(
@@ -107,16 +104,16 @@ class Statistics:
         if weights is not None and weights.ndim == features.ndim:
             _check_shared(weights, -3, "(*batch, N) or (*batch, N, 1, H, W)")
         check_frames(features, targets, weights)
-        *frames, _, height, width = features.shape
-        if weights is None:
-            weights = features.new_ones(frames)
-        if weights.ndim < features.ndim:
+        if weights is not None and weights.ndim < features.ndim:
             weights = weights[..., None, None, None]
-        squares = weights.square().squeeze(-3).expand(*frames, height, width)
-        gram = weighted_gram(features, squares, kernel)
-        weighed = square_weighted(weights, targets)
-        energy = weighted_square(weights, targets).movedim(-3, -4).flatten(-3).sum(-1)
-        return cls(gram, multiply_transposed(features, weighed, kernel), energy)
+        weighed, squares = targets, targets.square()
+        if weights is not None:
+            weighed = square_weighted(weights, targets)
+            squares = weighted_square(weights, targets)
+        with _in_full_precision(features):
+            gram = weighted_gram(features, squared_weights(features, weights), kernel)
+            moment = multiply_transposed(features, weighed, kernel)
+        return cls(gram, moment, squares.movedim(-3, -4).flatten(-3).sum(-1))
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -213,6 +210,11 @@ class Statistics:
                 f"{tuple(self.batch_shape)}"
             )
         return value
+
+
+def _in_full_precision(features: Tensor) -> AbstractContextManager[Any]:
+    """Without autocast: sums that grow for long must not be rounded more than their terms."""
+    return torch.autocast(features.device.type, enabled=False)
 
 
 def _tensors(statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
