@@ -1,7 +1,7 @@
 """The check that no command writes over what it reads."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,9 +46,10 @@ def check_outputs(outputs: Paths, inputs: Paths, trees: Paths | None = None) -> 
                     )
 
 
-def data_folders(root: str | Path | None) -> list[Path]:
-    """List the folders of a data set, in all layouts, beside which results may lie."""
-    return [Path(root, part) for part in _PARTS] if root else []
+def data_folders(roots: str | Path | Sequence[str] | None) -> list[Path]:
+    """List the folders of data sets, in all layouts, beside which results may lie."""
+    several = [roots] if isinstance(roots, str | Path) else roots or ()
+    return [Path(root, part) for root in several for part in _PARTS]
 
 
 def check_strays(option: str, folder: str | Path, names: Iterable[str], mask: str | None) -> None:

@@ -28,6 +28,12 @@ from innerloop_vos.lwl.training.decoder_command import (
     train_lwl_decoder_from_arguments,
 )
 from innerloop_vos.lwl.training.stages import STAGES
+from innerloop_vos.lwl_lite.training import end_to_end as lite_training
+from innerloop_vos.lwl_lite.training.command import (
+    add_lwl_lite_arguments,
+    train_lwl_lite_from_arguments,
+)
+from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.methods.registry import add_device_argument, parse_device
 from innerloop_vos.training.curve import CURVE
 from innerloop_vos.training.loop import CHECKPOINT
@@ -93,6 +99,15 @@ _NETWORKS = {
         lambda arguments: DecoderTrainingSettings(),
         train_lwl_decoder_from_arguments,
         end_to_end.WEIGHTS,
+    ),
+    "lwl-lite": _Network(
+        "train LWL-lite",
+        "Train LWL-lite on DAVIS, YouTube-VOS, clips of your own, COCO's images or several of "
+        "these, measuring J and F of held-out sequences.",
+        add_lwl_lite_arguments,
+        lambda arguments: LWLLiteSettings(),
+        train_lwl_lite_from_arguments,
+        lite_training.WEIGHTS,
     ),
     "e-osvos": _Network(
         "train e-OSVOS",

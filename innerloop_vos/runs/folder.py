@@ -115,13 +115,22 @@ def describe(arguments: argparse.Namespace, *, without: Iterable[str] = ()) -> R
             continue
         if isinstance(value, str) and name in _PATHS and Path(value).is_file():
             value = digest([Path(value)])
-        elif isinstance(value, str) and name in _FOLDERS and Path(value).is_dir():
-            value = digest(_data(Path(value), Path(arguments.out)), whole=False)
+        elif name in _FOLDERS:
+            several = isinstance(value, list | tuple)
+            folders = [_folder(each, arguments.out) for each in (value if several else [value])]
+            value = folders if several else folders[0]
         elif name == "device":
             value = _device(value)
         record[name] = value
     known: Record = json.loads(json.dumps(record, default=str))
     return known
+
+
+def _folder(path: str | None, out: str) -> str | None:
+    """The digest of a folder of data; what is no folder, as it is."""
+    if path is None or not Path(path).is_dir():
+        return path
+    return digest(_data(Path(path), Path(out)), whole=False)
 
 
 def _device(name: str) -> str:

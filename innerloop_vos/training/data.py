@@ -1,7 +1,7 @@
 """What the trainings of all methods are trained on and measured on, from the command line."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, Sequenc
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
+from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.training.validation import Validation
 
@@ -32,8 +33,11 @@ class DataOptions:
     )
     year: int = described(2016, "of DAVIS")
     youtube_vos: str | None = described(None, "folder of YouTube-VOS; as --davis", metavar="ROOT")
-    clips: str | None = described(
-        None, "clips of your own: JPEGImages/SEQ and Annotations/SEQ", metavar="ROOT"
+    clips: tuple[str, ...] = described(
+        (),
+        "clips of your own, and images as clips of one frame: JPEGImages/SEQ and Annotations/SEQ "
+        "in each of these folders",
+        metavar="ROOT,ROOT",
     )
     coco: str | None = described(
         None,
@@ -42,8 +46,8 @@ class DataOptions:
     )
     ratio: tuple[float, ...] = described(
         (6.0, 1.0, 1.0, 1.0),
-        "how often a task is of YouTube-VOS, DAVIS, --clips or COCO's images, where several are "
-        "given, such as 6:1:1:1",
+        "how often a task is of YouTube-VOS, DAVIS, --clips (all together) or COCO's images, where "
+        "several are given, such as 6:1:1:1",
         type=numbers,
         metavar="Y:D:C:I",
     )
@@ -80,14 +84,49 @@ def open_data(
         InputError: a folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
+    return _mixed(
+        arguments,
+        lambda clips: ClipSampler(clips, length, window),
+        lambda images: ClipSampler(images, length, least=1),
+        paste,
+    )
+
+
+def open_tracks(
+    arguments: argparse.Namespace, length: int, fastest: float, paste: float
+) -> tuple[PastingSampler, Validation]:
+    """Open the clips that the command line names, and COCO's images, to be tracked.
+
+    Args:
+        arguments: what a parser with `add_data_arguments` parsed.
+        length: frames of a mini-sequence.
+        fastest: greatest speed, in frames of the clip per frame; see `TrackSampler`.
+        paste: as in `open_data`.
+
+    Returns:
+        As `open_data`.
+
+    Raises:
+        InputError: as `open_data`.
+    """
+
+    def draw(clips: Sequence[Clip]) -> Sampler:
+        return TrackSampler(clips, length, fastest)
+
+    return _mixed(arguments, draw, draw, paste)
+
+
+def _mixed(
+    arguments: argparse.Namespace,
+    of_clips: Callable[[Sequence[Clip]], Sampler],
+    of_images: Callable[[Sequence[Clip]], Sampler],
+    paste: float,
+) -> tuple[PastingSampler, Validation]:
     options = read_fields(arguments, DataOptions)
     given, validation = _open(options)
-    samplers: list[tuple[Sampler, float]] = [
-        (ClipSampler(dataset, length, window), share) for dataset, share in given
-    ]
+    samplers = [(of_clips(dataset), share) for dataset, share in given]
     if options.coco:
-        share = _ratio(options)[3]
-        samplers.append((ClipSampler(CocoDataset(options.coco), length, least=1), share))
+        samplers.append((of_images(CocoDataset(options.coco)), _ratio(options)[3]))
     if not samplers:
         raise InputError("--held-out: no sequence is left to train on")
     mixed = MixedSampler(*zip(*samplers, strict=True))
@@ -136,8 +175,7 @@ def _open(options: DataOptions) -> tuple[list[tuple[SequenceFolders, float]], Va
         given.append((YouTubeVOSDataset(options.youtube_vos), ratio[0]))
     if options.davis:
         given.append((DavisDataset(options.davis, options.year, split="train"), ratio[1]))
-    if options.clips:
-        given.append((FolderDataset(options.clips), ratio[2]))
+    given += [(FolderDataset(root), ratio[2] / len(options.clips)) for root in options.clips]
     if not given and not options.coco:
         raise InputError(
             "there is nothing to train on: give --davis, --youtube-vos, --clips, --coco or several"

@@ -1,0 +1,151 @@
+"""From mini-sequences to network input: one augmented window of the frames that follows an object.
+
+All draws come from torch's global generator, so only its state has to be restored.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms.v2 import functional as TF
+
+from innerloop.errors import InputError
+from innerloop_vos.data.augment import affine_matrix, warp_image, warp_mask
+from innerloop_vos.data.sampling import MiniSequence, Sampler, uniform
+from innerloop_vos.io.masks import mask_to_box
+
+_TRIES = 100
+_LEAST, _MOST = 200, 0.7
+"""Pixels, and share of the window, that an object covers in the first frame."""
+
+_FLIP, _GREY, _BLUR = 0.5, 0.05, 0.1
+_LARGEST = 2.5
+"""Pixels of the window per pixel of a frame."""
+
+_OFF_CENTRE, _SHAKE = 0.35, 0.08
+"""Of the window's place, in units of its sides: of all frames, and of each."""
+
+_ZOOM, _SQUEEZE, _DEGREES, _SHIFT = 0.12, 0.05, 10.0, (0.07, 0.08)
+"""Of the motion from frame to frame of images, which have none of their own; clips get a share."""
+
+_CLIP_SHARE = 0.3
+_COLOUR, _FLICKER = (0.25, 0.2, 0.3), 0.06
+"""Brightness, contrast and saturation, of all frames; and of each."""
+
+
+class WindowSampler:
+    """Draws batches of windows.
+
+    A window is between the whole frame and as many pixels as it has itself, and the object in the
+    first frame fits into it. It follows the object, which is not in its middle. What moves in an
+    image, of which all frames of a mini-sequence are copies, is the window.
+
+    Args:
+        sampler: draws the mini-sequences.
+        output: height and width of the windows in pixels.
+    """
+
+    def __init__(self, sampler: Sampler, output: tuple[int, int]) -> None:
+        self.sampler, self.output = sampler, output
+
+    def batch(self, count: int) -> tuple[Tensor, Tensor]:
+        """Draw a batch.
+
+        Args:
+            count: B, number of mini-sequences.
+
+        Returns:
+            Images, RGB in 0..1, shape `(B, T, 3, *output)`, and masks, 0 or 1, float32, shape
+            `(B, T, *output)`.
+
+        Raises:
+            InputError: a hundred mini-sequences in a row lost their object.
+        """
+        images, masks = zip(*(self._sample() for _ in range(count)), strict=True)
+        return torch.stack(images), torch.stack(masks)
+
+    def _sample(self) -> tuple[Tensor, Tensor]:
+        for _ in range(_TRIES):
+            images, masks = self._windows(self.sampler.sample())
+            if _LEAST < masks[0].sum() < _MOST * masks[0].numel():
+                return images, masks
+        raise InputError(
+            f"clips: in {_TRIES} mini-sequences, no object covers more than {_LEAST} pixels of a "
+            f"window of {self.output[1]}x{self.output[0]} (width x height)"
+        )
+
+    def _windows(self, sequence: MiniSequence) -> tuple[Tensor, Tensor]:
+        still = all(frame is sequence.frames[0] for frame in sequence.frames)
+        sides = self._sides(sequence.masks[0])
+        place = [uniform(-_OFF_CENTRE, _OFF_CENTRE) for _ in sides]
+        flip, grey = uniform(0, 1) < _FLIP, uniform(0, 1) < _GREY
+        look = [1 + uniform(-bound, bound) for bound in _COLOUR]
+        motion, middle = torch.zeros(5), [0.0, 0.0]
+        images, masks = [], []
+        for index, (frame, mask) in enumerate(zip(sequence.frames, sequence.masks, strict=True)):
+            if mask.any():  # otherwise the window stays where it is
+                x, y, width, height = mask_to_box(mask)
+                middle = [y + height / 2, x + width / 2]
+            shake = _SHAKE if index else 0.0
+            centre = [
+                c + side * (off + uniform(-shake, shake))
+                for c, side, off in zip(middle, sides, place, strict=True)
+            ]
+            image, cut = self._cut(frame, mask, sides, centre)
+            if index:
+                motion += 2 * torch.rand(5) - 1
+            matrix = self._motion(motion, 1.0 if still else _CLIP_SHARE)
+            image, cut = warp_image(image, matrix), warp_mask(cut, matrix)
+            image = _coloured(
+                image, [part * math.exp(uniform(-_FLICKER, _FLICKER)) for part in look]
+            )
+            if grey:
+                image = TF.rgb_to_grayscale(image, num_output_channels=3)
+            if uniform(0, 1) < _BLUR:
+                image = TF.gaussian_blur(image, [3, 3])
+            images.append(image.flip(-1) if flip else image)
+            masks.append(cut.flip(-1) if flip else cut)
+        return torch.stack(images), torch.stack(masks)
+
+    def _sides(self, mask: Tensor) -> list[float]:
+        """Height and width of the window, in pixels of the frames."""
+        ratios = [o / side for o, side in zip(self.output, mask.shape, strict=True)]
+        whole = max(ratios)
+        scale = math.exp(uniform(min(math.log(whole), 0), math.log(max(1.1, 1.3 * whole))))
+        _, _, width, height = mask_to_box(mask)
+        fits = 1.1 * max(self.output[0] / height, self.output[1] / width)
+        scale = max(min(scale, fits, _LARGEST), whole)
+        return [min(o / scale, side) for o, side in zip(self.output, mask.shape, strict=True)]
+
+    def _cut(
+        self, frame: Tensor, mask: Tensor, sides: list[float], centre: list[float]
+    ) -> tuple[Tensor, Tensor]:
+        """A window of a frame, moved inside it, and of its mask."""
+        inside = []
+        for c, side, length in zip(centre, sides, mask.shape, strict=True):
+            start = int(min(max(c - side / 2, 0), length - side))
+            inside.append(slice(start, min(length, start + max(1, int(side)))))
+        both = torch.cat([frame / 255, mask[None]])[:, inside[0], inside[1]]
+        both = F.interpolate(both[None], self.output, mode="bilinear", antialias=True)[0]
+        return both[:3], (both[3] > 0.5).float()
+
+    def _motion(self, drawn: Tensor, share: float) -> Tensor:
+        """The map of a window that has moved by so much, shape (2, 3)."""
+        zoom, squeeze, turn, right, down = (share * drawn).tolist()
+        along = _ZOOM * zoom
+        matrix = affine_matrix(
+            _DEGREES * turn, (math.exp(along), math.exp(along + _SQUEEZE * squeeze)), self.output
+        )
+        if share == 1:  # the objects of clips move by themselves
+            height, width = self.output
+            matrix[:, 2] += torch.tensor([_SHIFT[0] * width * right, _SHIFT[1] * height * down])
+        return matrix
+
+
+def _coloured(image: Tensor, look: list[float]) -> Tensor:
+    brightness, contrast, saturation = look
+    image = (image * brightness).clamp(0, 1)
+    image = TF.adjust_contrast(image, contrast)
+    adjusted: Tensor = TF.adjust_saturation(image, saturation)
+    return adjusted

@@ -1,0 +1,1 @@
+"""LWL-lite: Learning What to Learn in closed form, on a small backbone."""

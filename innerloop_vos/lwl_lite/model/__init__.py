@@ -1,0 +1,1 @@
+"""The networks of LWL-lite, which know nothing of videos."""

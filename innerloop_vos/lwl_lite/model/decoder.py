@@ -1,0 +1,134 @@
+"""The decoder: from target scores and backbone levels to the mask, coarse to fine."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerloop_vos.backbones import Backbone
+from innerloop_vos.postprocessing.calibration import calibrate
+
+_SHARPNESS = 6.0
+"""Start of the slope of the logit in a calibrated score."""
+
+
+class Decoder(nn.Module):
+    """Segments the target that the scores point out.
+
+    The calibrated first score is the mask that ridge regression finds. The decoder adds to its
+    logit what it knows better from the other scores, and from what the backbone sees.
+
+    Args:
+        backbone: whose levels there are, at strides 4, 8 and 16.
+        scores: D, number of target scores.
+        widths: of the levels at strides 16, 8 and 4.
+        dropout: share of the channels of the backbone that are left out in training.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, made lighter.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        scores: int,
+        widths: Sequence[int] = (64, 48, 32),
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        strides = sorted({level.stride for level in backbone.levels.values()}, reverse=True)
+        self.names = [
+            [name for name, level in backbone.levels.items() if level.stride == stride]
+            for stride in strides
+        ]
+        channels = [sum(backbone.levels[name].channels for name in names) for names in self.names]
+        # The finest level sees the image too, and of the scores only the first.
+        channels[-1] += 3
+        joined = [scores] * (len(strides) - 1) + [1]
+        deeper = [None, *widths[:-1]]
+        self.levels = nn.ModuleList(
+            Level(inputs, count, below, width)
+            for inputs, count, below, width in zip(channels, joined, deeper, widths, strict=True)
+        )
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.get_parameter("bias"))
+        self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
+
+    def forward(self, scores: Tensor, levels: Mapping[str, Tensor], images: Tensor) -> Tensor:
+        """Segment images.
+
+        Args:
+            scores: target scores, shape (B, D, h, w).
+            levels: the backbone's, of these images, or of one image that all share.
+            images: RGB in 0..1, shape (B or 1, 3, H, W).
+
+        Returns:
+            Logits of the target, shape (B, H, W).
+        """
+        scores = torch.cat([calibrate(scores[:, :1]), scores[:, 1:]], dim=1)
+        x: Tensor | None = None
+        for names, level in zip(self.names, self.levels, strict=True):
+            seen = torch.cat([_unit_variance(levels[name]) for name in names], dim=1)
+            seen = self.dropout(seen)
+            if level is self.levels[-1]:
+                image = F.interpolate(images, seen.shape[-2:], mode="area")
+                seen, scores = torch.cat([seen, 2 * image - 1], dim=1), scores[:, :1]
+            x = level(seen, scores, x)
+        assert x is not None
+        logits = self.sharpness * _resized(scores, x.shape[-2:]) + self.head(F.relu(x))
+        return _resized(logits, images.shape[-2:])[:, 0]
+
+
+class Level(nn.Module):
+    """Joins what the backbone sees, the scores and the deeper level.
+
+    Args:
+        inputs: channels of the backbone.
+        scores: number of scores.
+        deeper: channels of the deeper level, None if there is none.
+        width: channels of the result.
+    """
+
+    def __init__(self, inputs: int, scores: int, deeper: int | None, width: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(inputs, width, 1)
+        self.deeper = None if deeper is None else nn.Conv2d(deeper, width, 1)
+        self.mix = nn.Conv2d(width + scores, width, 3, padding=1)
+        self.blocks = nn.Sequential(Residual(width), Residual(width, dilation=2))
+
+    def forward(self, seen: Tensor, scores: Tensor, deeper: Tensor | None) -> Tensor:
+        """Map (B or 1, inputs, h, w), scores (B, D, any, any) and the deeper level to
+        (B, width, h, w)."""
+        size = seen.shape[-2:]
+        x = F.relu(self.reduce(seen)).expand(len(scores), -1, -1, -1)
+        if self.deeper is not None and deeper is not None:
+            x = x + _resized(self.deeper(F.relu(deeper)), size)
+        mixed: Tensor = self.mix(torch.cat([x, _resized(scores, size)], dim=1))
+        return self.blocks(mixed)  # type: ignore[no-any-return]
+
+
+class Residual(nn.Module):
+    """Two convolutions beside the identity, which they start as."""
+
+    def __init__(self, width: int, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.get_parameter("bias"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, h, w) to the same shape."""
+        return x + self.conv2(F.relu(self.conv1(F.relu(x))))  # type: ignore[no-any-return]
+
+
+def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def _unit_variance(level: Tensor) -> Tensor:
+    return F.normalize(level) * math.sqrt(level.shape[1])

@@ -1,0 +1,120 @@
+"""The LWL-lite network as a whole."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import innerloop as il
+from innerloop_vos.backbones import Backbone
+from innerloop_vos.lwl_lite.memory import TargetMemory
+from innerloop_vos.lwl_lite.model.decoder import Decoder
+from innerloop_vos.lwl_lite.model.features import TargetFeatures
+from innerloop_vos.lwl_lite.model.label_encoder import LabelEncoder
+from innerloop_vos.lwl_lite.model.target_model import TargetModel
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the network sees of images, whatever the objects.
+
+    Attributes:
+        images: RGB in 0..1, shape (B, 3, H, W).
+        levels: the backbone's, by name.
+        features: the target model's, shape (B, C, h, w).
+    """
+
+    images: Tensor
+    levels: Mapping[str, Tensor]
+    features: Tensor
+
+    def at(self, index: int | slice | Tensor) -> "Seen":
+        """Some of the images."""
+        levels = {name: level[index] for name, level in self.levels.items()}
+        return Seen(self.images[index], levels, self.features[index])
+
+
+class LWLLite(nn.Module):
+    """Learning What to Learn whose target model is solved in closed form.
+
+    Args:
+        backbone: feature extractor with levels at strides 4, 8 and 16.
+        features: C, channels of the target features. Default 96.
+        outputs: D, number of labels and scores. Default 16.
+
+    Source:
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
+    """
+
+    def __init__(self, backbone: Backbone, *, features: int = 96, outputs: int = 16) -> None:
+        super().__init__()
+        self.sizes: dict[str, Any] = {"features": features, "outputs": outputs}
+        self.backbone = backbone
+        self.target_features = TargetFeatures(backbone, features)
+        self.label_encoder = LabelEncoder(outputs)
+        self.target_model = TargetModel()
+        self.decoder = Decoder(backbone, outputs)
+
+    def train(self, mode: bool = True) -> "LWLLite":
+        super().train(mode)
+        self.backbone.eval()  # its statistics are those of more images than a batch has
+        return self
+
+    def see(self, images: Tensor) -> Seen:
+        """Look at images (B, 3, H, W), RGB in 0..1."""
+        levels = self.backbone(images)
+        return Seen(images, levels, self.target_features(levels, images))
+
+    def learn(self, seen: Seen, masks: Tensor) -> il.Statistics:
+        """What the target model is to remember of frames.
+
+        Args:
+            seen: B frames, or one that all objects share.
+            masks: probability of one object a frame, shape (B, H, W).
+
+        Returns:
+            Statistics of B problems.
+        """
+        labels, weights = self.label_encoder(masks)
+        features = seen.features.expand(len(masks), -1, -1, -1)
+        return self.target_model.statistics(features, labels, weights)
+
+    def segment(self, filters: Tensor, seen: Seen) -> Tensor:
+        """Segment frames.
+
+        Args:
+            filters: of the target model, shape (B, D, C, K, K).
+            seen: B frames, or one that all objects share.
+
+        Returns:
+            Logits, shape (B, H, W).
+        """
+        scores = self.target_model.score(filters, seen.features)
+        logits: Tensor = self.decoder(scores, seen.levels, seen.images)
+        return logits
+
+    def forward(self, images: Tensor, masks: Tensor, memory: TargetMemory) -> Tensor:
+        """Track one object a sequence, learning from the masks that are found.
+
+        No gradient goes through these masks.
+
+        Args:
+            images: RGB in 0..1, shape (S, T, 3, H, W).
+            masks: of the object in the first image, 0 to 1, shape (S, H, W).
+            memory: an empty one, which remembers the sequences.
+
+        Returns:
+            Logits of all images but the first, shape (S, T - 1, H, W).
+        """
+        count = images.shape[1]
+        seen = self.see(images.flatten(0, 1))
+        frames = [seen.at(slice(t, None, count)) for t in range(count)]
+        memory.start(self.learn(frames[0], masks))
+        logits: list[Tensor] = []
+        for t in range(1, count):
+            if logits:
+                memory.add(self.learn(frames[t - 1], logits[-1].detach().sigmoid()))
+            logits.append(self.segment(self.target_model.fit(memory.statistics()), frames[t]))
+        return torch.stack(logits, dim=1)

@@ -1,0 +1,30 @@
+"""Settings of LWL-lite on video."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LWLLiteOptions:
+    """How a video is tracked.
+
+    Args:
+        short_side: larger frames are made smaller, until their shorter side has so many pixels.
+        learning_rate: share of a new frame in what is remembered of the later frames.
+        first_weight: least share of the first frame in all.
+        min_area: pixels that an object must cover for its frame to be learned from.
+    """
+
+    short_side: int = 480
+    learning_rate: float = 0.1
+    first_weight: float = 0.5
+    min_area: int = 100
+
+    def __post_init__(self) -> None:
+        if not 32 <= self.short_side <= 8192:
+            raise ValueError(f"short_side: {self.short_side}, should be from 32 to 8192")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
+        if not 0 <= self.first_weight < 1:
+            raise ValueError(f"first_weight: {self.first_weight}, should be in [0, 1)")
+        if self.min_area < 0:
+            raise ValueError(f"min_area: {self.min_area}, should be at least 0")

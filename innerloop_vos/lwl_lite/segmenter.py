@@ -1,0 +1,96 @@
+"""Segmentation of video by LWL-lite."""
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop_vos.lwl_lite.memory import TargetMemory
+from innerloop_vos.lwl_lite.model.network import LWLLite, Seen
+from innerloop_vos.lwl_lite.options import LWLLiteOptions
+from innerloop_vos.segmenter import Observation, Segmenter
+
+
+class _Encoded(NamedTuple):
+    seen: Seen
+    size: tuple[int, int]  # of the frame in pixels, whatever it was looked at in
+
+
+@dataclass(frozen=True)
+class _Found(Observation):
+    seen: Seen = field(kw_only=True)
+
+
+class LWLLiteSegmenter(Segmenter):
+    """Learning What to Learn with a target model in closed form.
+
+    A frame is looked at once for all objects. What is learned of an object is kept as sums, of
+    which the best filters follow exactly.
+
+    Args:
+        network: the networks; moved to `device`.
+        options: settings. Default: `LWLLiteOptions()`.
+        device: where the work is done. Default: the CPU.
+
+    Source:
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
+    """
+
+    def __init__(
+        self,
+        network: LWLLite,
+        options: LWLLiteOptions | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(device)
+        self.network = network.eval().to(self.device)
+        self.options = options or LWLLiteOptions()
+        self.reset()
+
+    def reset(self) -> None:
+        self.memory = TargetMemory(self.options.learning_rate, self.options.first_weight)
+        self.filters = torch.empty(0, device=self.device)
+
+    def learned(self) -> dict[str, Any]:
+        return {"memory": self.memory.state_dict(), "filters": self.filters}
+
+    def relearn(self, state: dict[str, Any]) -> None:
+        self.memory.load_state_dict(state["memory"], self.device)
+        self.filters = state["filters"].to(self.device)
+
+    def encode(self, frame: Tensor) -> _Encoded:
+        size = (frame.shape[1], frame.shape[2])
+        image = frame.float()[None] / 255
+        scale = self.options.short_side / min(size)
+        if scale < 1:
+            smaller = [round(scale * side) for side in size]
+            image = F.interpolate(image, smaller, mode="bilinear", antialias=True)
+        return _Encoded(self.network.see(image), size)
+
+    def add(self, encoded: _Encoded, masks: Tensor) -> None:
+        self.memory.start(self._learn(encoded.seen, masks.float()))
+        self.filters = self.network.target_model.fit(self.memory.statistics())
+
+    def track(self, encoded: _Encoded) -> _Found:
+        logits = self.network.segment(self.filters, encoded.seen)
+        if logits.shape[1:] != encoded.size:
+            logits = F.interpolate(logits[None], encoded.size, mode="bilinear")[0]
+        return _Found(logits, seen=encoded.seen)
+
+    def update(self, observation: _Found, merged: Tensor) -> None:
+        visible = (merged > 0.5).sum((1, 2)) >= self.options.min_area
+        if visible.any():
+            self.memory.add(self._learn(observation.seen, merged), of=visible)
+            self.filters = self.network.target_model.fit(self.memory.statistics())
+
+    def _learn(self, seen: Seen, masks: Tensor) -> Any:
+        size = seen.images.shape[-2:]
+        if masks.shape[1:] != size:
+            masks = F.interpolate(masks[None], tuple(size), mode="area")[0]
+        return self.network.learn(seen, masks)
+
+    @torch.no_grad()
+    def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
+        raise NotImplementedError
