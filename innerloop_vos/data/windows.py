@@ -44,10 +44,17 @@ class WindowSampler:
     Args:
         sampler: draws the mini-sequences.
         output: height and width of the windows in pixels.
+        around: sides of a window in units of the object's, drawn between these two bounds, for
+            windows around the object. Default: as above.
     """
 
-    def __init__(self, sampler: Sampler, output: tuple[int, int]) -> None:
-        self.sampler, self.output = sampler, output
+    def __init__(
+        self,
+        sampler: Sampler,
+        output: tuple[int, int],
+        around: tuple[float, float] | None = None,
+    ) -> None:
+        self.sampler, self.output, self.around = sampler, output, around
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw a batch.
@@ -78,7 +85,8 @@ class WindowSampler:
     def _windows(self, sequence: MiniSequence) -> tuple[Tensor, Tensor]:
         still = all(frame is sequence.frames[0] for frame in sequence.frames)
         sides = self._sides(sequence.masks[0])
-        place = [uniform(-_OFF_CENTRE, _OFF_CENTRE) for _ in sides]
+        off = _OFF_CENTRE if self.around is None else _SHAKE
+        place = [uniform(-off, off) for _ in sides]
         flip, grey = uniform(0, 1) < _FLIP, uniform(0, 1) < _GREY
         look = [1 + uniform(-bound, bound) for bound in _COLOUR]
         motion, middle = torch.zeros(5), [0.0, 0.0]
@@ -112,10 +120,14 @@ class WindowSampler:
         """Height and width of the window, in pixels of the frames."""
         ratios = [o / side for o, side in zip(self.output, mask.shape, strict=True)]
         whole = max(ratios)
-        scale = math.exp(uniform(min(math.log(whole), 0), math.log(max(1.1, 1.3 * whole))))
         _, _, width, height = mask_to_box(mask)
-        fits = 1.1 * max(self.output[0] / height, self.output[1] / width)
-        scale = max(min(scale, fits, _LARGEST), whole)
+        if self.around is not None:
+            scale = min(self.output[0] / height, self.output[1] / width) / uniform(*self.around)
+            scale = max(scale, whole)
+        else:
+            scale = math.exp(uniform(min(math.log(whole), 0), math.log(max(1.1, 1.3 * whole))))
+            fits = 1.1 * max(self.output[0] / height, self.output[1] / width)
+            scale = max(min(scale, fits, _LARGEST), whole)
         return [min(o / scale, side) for o, side in zip(self.output, mask.shape, strict=True)]
 
     def _cut(

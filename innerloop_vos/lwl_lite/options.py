@@ -12,12 +12,14 @@ class LWLLiteOptions:
         learning_rate: share of a new frame in what is remembered of the later frames.
         first_weight: least share of the first frame in all.
         min_area: pixels that an object must cover for its frame to be learned from.
+        box_factor: side of what is looked at to find the mask in a box, in units of the box's.
     """
 
     short_side: int = 480
     learning_rate: float = 0.1
     first_weight: float = 0.5
     min_area: int = 100
+    box_factor: float = 2.0
 
     def __post_init__(self) -> None:
         if not 32 <= self.short_side <= 8192:
@@ -28,3 +30,5 @@ class LWLLiteOptions:
             raise ValueError(f"first_weight: {self.first_weight}, should be in [0, 1)")
         if self.min_area < 0:
             raise ValueError(f"min_area: {self.min_area}, should be at least 0")
+        if not 1 <= self.box_factor <= 100:
+            raise ValueError(f"box_factor: {self.box_factor}, should be from 1 to 100")

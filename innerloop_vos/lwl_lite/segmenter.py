@@ -10,7 +10,10 @@ from torch.nn import functional as F
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite, Seen
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
-from innerloop_vos.segmenter import Observation, Segmenter
+from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
+
+BOX_WINDOW = (256, 448)
+"""Height and width of what is looked at to find the mask in a box, in pixels."""
 
 
 class _Encoded(NamedTuple):
@@ -93,4 +96,35 @@ class LWLLiteSegmenter(Segmenter):
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-        raise NotImplementedError
+        inside = mask_of_box(frame, box).to(self.device)
+        rows, columns = _around(box, (frame.shape[1], frame.shape[2]), self.options.box_factor)
+        image = frame.to(self.device)[:, rows, columns].float()[None] / 255
+        there = inside[rows, columns]
+        scale = min(side / n for side, n in zip(BOX_WINDOW, there.shape, strict=True))
+        size = [max(round(scale * n), 32) for n in there.shape]
+        image = F.interpolate(image, size, mode="bilinear", antialias=True)
+        smaller = F.interpolate(there[None, None].float(), size, mode="area")[0]
+        logits = self.network.segment_box(self.network.see(image), smaller)
+        logits = F.interpolate(logits[None], tuple(there.shape), mode="bilinear")[0, 0]
+        mask = torch.zeros_like(inside)
+        mask[rows, columns] = (logits > 0) & (there > 0)
+        return (mask if mask.any() else inside).cpu()
+
+
+def _around(
+    box: tuple[int, int, int, int], size: tuple[int, int], factor: float
+) -> tuple[slice, slice]:
+    """Rows and columns of a window around a box, in which it can be told from what it is not."""
+    x, y, width, height = box
+    # The larger of both sides counts, for a thin object too needs something around it.
+    aspect = BOX_WINDOW[1] / BOX_WINDOW[0]
+    side = factor * max(height, width / aspect)
+    parts = []
+    for middle, wanted, length in (
+        (y + height / 2, side, size[0]),
+        (x + width / 2, side * aspect, size[1]),
+    ):
+        count = min(max(round(wanted), 1), length)
+        start = min(max(round(middle - wanted / 2), 0), length - count)
+        parts.append(slice(start, start + count))
+    return parts[0], parts[1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 import innerloop as il
 from innerloop_vos.backbones import Backbone
 from innerloop_vos.lwl_lite.memory import TargetMemory
+from innerloop_vos.lwl_lite.model.box_encoder import BoxEncoder
 from innerloop_vos.lwl_lite.model.decoder import Decoder
 from innerloop_vos.lwl_lite.model.features import TargetFeatures
 from innerloop_vos.lwl_lite.model.label_encoder import LabelEncoder
@@ -56,6 +57,7 @@ class LWLLite(nn.Module):
         self.label_encoder = LabelEncoder(outputs)
         self.target_model = TargetModel()
         self.decoder = Decoder(backbone, outputs)
+        self.box_encoder = BoxEncoder(features, outputs)
 
     def train(self, mode: bool = True) -> "LWLLite":
         super().train(mode)
@@ -92,6 +94,20 @@ class LWLLite(nn.Module):
             Logits, shape (B, H, W).
         """
         scores = self.target_model.score(filters, seen.features)
+        logits: Tensor = self.decoder(scores, seen.levels, seen.images)
+        return logits
+
+    def segment_box(self, seen: Seen, boxes: Tensor) -> Tensor:
+        """Segment the objects in boxes.
+
+        Args:
+            seen: B frames.
+            boxes: 1 inside the box and 0 outside, shape (B, H, W).
+
+        Returns:
+            Logits, shape (B, H, W).
+        """
+        scores = self.box_encoder(seen.features, boxes)
         logits: Tensor = self.decoder(scores, seen.levels, seen.images)
         return logits
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
+from innerloop_vos.io.masks import box_to_mask, mask_to_box
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
@@ -25,6 +26,9 @@ from innerloop_vos.training.validation import Validation
 WEIGHTS = "lwl_lite.safetensors"
 _FIRST_WINDOWS = 24
 """Mini-sequences whose features the projection starts from."""
+
+_AROUND_BOXES = (1.2, 3.0)
+"""Sides of the windows in which masks in boxes are found, in units of the boxes'."""
 
 
 class LWLLiteTraining(Training):
@@ -56,7 +60,9 @@ class LWLLiteTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
         self.options = LWLLiteOptions()
-        self.windows = WindowSampler(sampler, (settings.height, settings.width))
+        self.boxes = settings.box_rate > 0
+        around = _AROUND_BOXES if self.boxes else None
+        self.windows = WindowSampler(sampler, (settings.height, settings.width), around)
         self.optimizer = torch.optim.AdamW(
             list(_groups(network, settings)), weight_decay=settings.weight_decay
         )
@@ -68,16 +74,15 @@ class LWLLiteTraining(Training):
         Returns:
             The cross-entropy and the Lovász loss.
         """
-        settings, network = self.settings, self.network.train()
+        settings = self.settings
+        self.network.train()
         if iteration == 0 and self._fresh:
             self._start_projection()
         factor = cosine_rate(iteration, settings.iterations, warmup=settings.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         images, masks = (part.to(self.device) for part in self.windows.batch(settings.batch_size))
-        memory = TargetMemory(self.options.learning_rate, self.options.first_weight)
-        logits = network(images, masks[:, 0], memory)
-        entropy, lovasz = _losses(logits, masks[:, 1:])
+        entropy, lovasz = _losses(*self._tracked(images, masks))
         self.optimizer.zero_grad()
         loss: Tensor = settings.cross_entropy * entropy + lovasz
         loss.backward()  # type: ignore[no-untyped-call]
@@ -92,6 +97,15 @@ class LWLLiteTraining(Training):
             "left out/share": float(not norm.isfinite()),
         }
 
+    def _tracked(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of some frames of images (S, T, 3, H, W), and their masks (S, any, H, W)."""
+        network = self.network
+        if self.boxes:
+            seen = network.see(images[:, 0])
+            return network.segment_box(seen, _boxes(masks[:, 0]))[:, None], masks[:, :1]
+        memory = TargetMemory(self.options.learning_rate, self.options.first_weight)
+        return network(images, masks[:, 0], memory), masks[:, 1:]
+
     @torch.no_grad()
     def _start_projection(self) -> None:
         images, _ = self.windows.batch(_FIRST_WINDOWS)
@@ -105,7 +119,7 @@ class LWLLiteTraining(Training):
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips."""
         segmenter = LWLLiteSegmenter(self.network, self.options, self.device)
-        return self.validation.figures(segmenter)
+        return self.validation.figures(segmenter, boxes=self.boxes)
 
     def export(self, folder: Path) -> None:
         """Write the network with all it needs, as `load_lwl_lite` reads it."""
@@ -120,6 +134,12 @@ class LWLLiteTraining(Training):
         return {"network": self.network, "optimizer": self.optimizer}
 
 
+def _boxes(masks: Tensor) -> Tensor:
+    """The boxes around masks (B, H, W), 1 inside and 0 outside, of the same shape."""
+    size = masks.shape[1], masks.shape[2]
+    return torch.stack([box_to_mask(mask_to_box(mask), size) for mask in masks]).to(masks)
+
+
 def _losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy, and the Lovász loss averaged over the images that show the object."""
     entropy = F.binary_cross_entropy_with_logits(logits, masks)
@@ -131,6 +151,10 @@ def _losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
 def _groups(network: LWLLite, settings: LWLLiteSettings) -> Iterator[dict[str, Any]]:
     """Freeze what the settings do not train, and group the rest by learning rate."""
     network.requires_grad_(False)
+    if settings.box_rate:
+        box = [p.requires_grad_(True) for p in network.box_encoder.parameters()]
+        yield {"params": box, "lr": settings.box_rate, "base": settings.box_rate}
+        return
     parts: list[tuple[list[nn.Module], float, dict[str, Any]]] = [
         ([network.decoder, network.label_encoder], settings.rate, {}),
         ([network.target_features], settings.projection_rate, {}),

@@ -33,6 +33,10 @@ class LWLLiteSettings:
     projection_rate: float = described(2e-4, "Likewise of the projection to target features.")
     regularization_rate: float = described(5e-3, "Likewise of the target model's regularization.")
     backbone_rate: float = described(0.0, "Likewise of the backbone; 0 leaves it as it is.")
+    box_rate: float = described(
+        0.0,
+        "Likewise of the box encoder; above 0, nothing else is trained, on the first frames alone.",
+    )
     warmup: int = described(
         50, "Steps in which the rates rise; then they fall to zero like half a cosine."
     )
@@ -45,8 +49,10 @@ class LWLLiteSettings:
         require_positive(self, "iterations batch_size fastest rate warmup clip")
         require_not_negative(
             self,
-            "projection_rate regularization_rate backbone_rate weight_decay cross_entropy seed",
+            "projection_rate regularization_rate backbone_rate box_rate weight_decay cross_entropy "
+            "seed",
         )
-        require(self, "frames", "at least 2", lambda count: count >= 2)
+        least = 1 if self.box_rate else 2
+        require(self, "frames", f"at least {least}", lambda count: count >= least)
         require_share(self, "paste")
         require_sides(self, "height width")
