@@ -17,6 +17,7 @@ from innerloop_vos.segmenter import Segmenter
 METHODS = {
     "ridge": "innerloop_vos.methods.ridge:build",
     "lwl": "innerloop_vos.methods.lwl:build",
+    "lwl-lite": "innerloop_vos.methods.lwl_lite:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
 }
 """The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
