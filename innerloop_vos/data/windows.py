@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as TF
 
 from innerloop.errors import InputError
-from innerloop_vos.data.augment import affine_matrix, warp_image, warp_mask
+from innerloop_vos.data.augment import affine_matrix, warp_image
 from innerloop_vos.data.sampling import MiniSequence, Sampler, uniform
 from innerloop_vos.io.masks import mask_to_box
 
@@ -100,11 +100,12 @@ class WindowSampler:
                 c + side * (off + uniform(-shake, shake))
                 for c, side, off in zip(middle, sides, place, strict=True)
             ]
-            image, cut = self._cut(frame, mask, sides, centre)
+            both = self._cut(frame, mask, sides, centre)
             if index:
                 motion += 2 * torch.rand(5) - 1
-            matrix = self._motion(motion, 1.0 if still else _CLIP_SHARE)
-            image, cut = warp_image(image, matrix), warp_mask(cut, matrix)
+            # Beyond the border, image and mask are repeated alike.
+            both = warp_image(both, self._motion(motion, 1.0 if still else _CLIP_SHARE))
+            image, cut = both[:3], (both[3] > 0.5).float()
             image = _coloured(
                 image, [part * math.exp(uniform(-_FLICKER, _FLICKER)) for part in look]
             )
@@ -130,17 +131,14 @@ class WindowSampler:
             scale = max(min(scale, fits, _LARGEST), whole)
         return [min(o / scale, side) for o, side in zip(self.output, mask.shape, strict=True)]
 
-    def _cut(
-        self, frame: Tensor, mask: Tensor, sides: list[float], centre: list[float]
-    ) -> tuple[Tensor, Tensor]:
-        """A window of a frame, moved inside it, and of its mask."""
+    def _cut(self, frame: Tensor, mask: Tensor, sides: list[float], centre: list[float]) -> Tensor:
+        """A window of a frame, moved inside it, over one of its mask, shape (4, *output)."""
         inside = []
         for c, side, length in zip(centre, sides, mask.shape, strict=True):
             start = int(min(max(c - side / 2, 0), length - side))
             inside.append(slice(start, min(length, start + max(1, int(side)))))
         both = torch.cat([frame / 255, mask[None]])[:, inside[0], inside[1]]
-        both = F.interpolate(both[None], self.output, mode="bilinear", antialias=True)[0]
-        return both[:3], (both[3] > 0.5).float()
+        return F.interpolate(both[None], self.output, mode="bilinear", antialias=True)[0]
 
     def _motion(self, drawn: Tensor, share: float) -> Tensor:
         """The map of a window that has moved by so much, shape (2, 3)."""

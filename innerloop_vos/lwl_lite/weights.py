@@ -2,16 +2,22 @@
 
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from innerloop_vos import weight_files as files
-from innerloop_vos.lwl_lite.builders import lwl_lite
+from innerloop_vos.lwl_lite.model.backbone import folded_backbone
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.weight_files.sizes import WIDTH, Check
 
+_BUILDER = "lwl_lite"
 _SIZES: dict[str, Check] = {"features": WIDTH, "outputs": WIDTH}
 
 
 def save_lwl_lite(network: LWLLite, path: str | Path) -> None:
     """Write a network's weights in half precision, with what is needed to build it again.
+
+    A backbone that is as the package has it is left out.
 
     Args:
         network: as the builder made it.
@@ -20,8 +26,12 @@ def save_lwl_lite(network: LWLLite, path: str | Path) -> None:
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    halved = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    files.write_network(path, halved, {"builder": lwl_lite.__name__, "sizes": network.sizes})
+    state = network.state_dict()
+    released = _released()
+    own = any(not torch.equal(state[name].cpu(), tensor) for name, tensor in released.items())
+    halved = {name: x.half() for name, x in state.items() if own or name not in released}
+    recipe = {"builder": _BUILDER, "sizes": network.sizes, "own_backbone": own}
+    files.write_network(path, halved, recipe)
 
 
 def load_lwl_lite(path: str | Path) -> LWLLite:
@@ -34,11 +44,25 @@ def load_lwl_lite(path: str | Path) -> LWLLite:
         The network in evaluation mode, float32, on the CPU.
 
     Raises:
-        InputError: the file is missing, unreadable, or was not written by `save_lwl_lite`.
+        InputError: the file is missing, unreadable, or was not written by `save_lwl_lite`; or the
+            package with the backbone's weights is missing.
     """
-    kind = files.Kind("LWL-lite", _build, _SIZES, "innerloop-vos train lwl-lite")
+    kind = files.Kind("LWL-lite", _build, _SIZES, "innerloop-vos train lwl-lite", _elsewhere)
     return files.load_network(path, kind).eval()
 
 
 def _build(recipe: files.Recipe) -> LWLLite:
-    return files.builder_in(recipe, {lwl_lite.__name__: lwl_lite})(**recipe["sizes"])
+    def build(**sizes: int) -> LWLLite:
+        return LWLLite(folded_backbone(None), **sizes)
+
+    return files.builder_in(recipe, {_BUILDER: build})(**recipe["sizes"])
+
+
+def _elsewhere(recipe: files.Recipe) -> dict[str, Tensor]:
+    return {} if recipe.get("own_backbone") else _released()
+
+
+def _released() -> dict[str, Tensor]:
+    """The tensors of the backbone as the package has it."""
+    released = folded_backbone("default").state_dict()
+    return {f"backbone.{name}": tensor for name, tensor in released.items()}

@@ -37,12 +37,15 @@ class Kind(Generic[Network]):
         build: builds the network of a recipe, whose sizes are checked before.
         sizes: the checks of the sizes, by name.
         convert: the command that writes such files from a released checkpoint.
+        elsewhere: returns the tensors that a file of this recipe leaves out, since a package has
+            them. Default: none.
     """
 
     name: str
     build: Callable[[Recipe], Network]
     sizes: Mapping[str, Check]
     convert: str
+    elsewhere: Callable[[Recipe], Mapping[str, Tensor]] = lambda recipe: {}
 
 
 def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Recipe) -> None:
@@ -117,6 +120,7 @@ def load_network(path: str | Path, kind: Kind[Network]) -> Network:
             f"weights: {path} does not say which {kind.name} network it holds ({error}); "
             f"'{kind.convert}' writes such a file from a released checkpoint"
         ) from error
+    state = {**kind.elsewhere(recipe), **state}
     check_fit(empty, state, str(path))
     network = kind.build(recipe)
     fit(network, state, str(path))
