@@ -82,7 +82,7 @@ def read_mask(path: str | Path, *, threshold: int | None = None, binary: bool = 
     if image.format in ("JPEG", "MPO") and not np.isin(ids, (0, 1)).all():
         raise InputError(f"mask {path} is a JPEG, whose noise changes object ids; {_WAY_ON}")
     if opaque is not None:
-        found = np.unique(opaque)
+        found = _values(opaque)
         if not np.isin(found, (0, 255)).all():
             raise InputError(
                 f"mask {path} is partly transparent (alpha values {_listed(found)}); "
@@ -224,7 +224,7 @@ def _above(image: Image.Image, threshold: int) -> Tensor:
 def _from_index(
     index: NDArray[np.uint8], palette: list[int], path: str | Path
 ) -> NDArray[np.uint8]:
-    colours = {i: palette[3 * i : 3 * i + 3] for i in np.unique(index).tolist()}
+    colours = {i: palette[3 * i : 3 * i + 3] for i in _values(index).tolist()}
     shown = {i: colour for i, colour in colours.items() if len(colour) == 3}
     if all(colour == [i] * 3 for i, colour in shown.items()) and shown.keys() - {0}:
         return _from_grey(index, path)
@@ -242,8 +242,15 @@ def _from_index(
     return np.where(index == 255, np.uint8(1), index)
 
 
+def _values(ids: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
+    """The values that occur, in order: `np.unique`, which takes ten times as long for bytes."""
+    if ids.dtype != np.uint8:
+        return np.unique(ids)
+    return np.bincount(ids.ravel()).nonzero()[0]
+
+
 def _from_grey(grey: NDArray[np.integer[Any]], path: str | Path) -> NDArray[np.uint8]:
-    found = np.unique(grey)
+    found = _values(grey)
     if np.isin(found, (0, 255)).all() or np.isin(found, (0, 65535)).all():
         return (grey > 0).astype(np.uint8)
     if found[0] >= 0 and found[-1] <= LARGEST_GREY_ID and not _is_blended(grey):
@@ -264,7 +271,7 @@ def _is_blended(ids: NDArray[np.integer[Any]]) -> bool:
     low, high = minimum_filter(ids, 3, mode="nearest"), maximum_filter(ids, 3, mode="nearest")
     edge = low != high
     solid = ids[~edge]
-    if len(np.unique(solid)) < 2:  # objects too small to tell
+    if len(_values(solid)) < 2:  # objects too small to tell
         return False
     fringe = edge & (ids != low) & (ids != high)
     fringe &= maximum_filter(~edge, 3, mode="nearest") == 0

@@ -107,7 +107,9 @@ class Level(nn.Module):
         x = F.relu(self.reduce(seen)).expand(len(scores), -1, -1, -1)
         if self.deeper is not None and deeper is not None:
             x = x + _resized(self.deeper(F.relu(deeper)), size)
-        mixed: Tensor = self.mix(torch.cat([x, _resized(scores, size)], dim=1))
+        joined = torch.cat([x, _resized(scores, size)], dim=1)
+        # channels_last is faster on CPU for so few channels.
+        mixed: Tensor = self.mix(joined.contiguous(memory_format=torch.channels_last))
         return self.blocks(mixed)  # type: ignore[no-any-return]
 
 

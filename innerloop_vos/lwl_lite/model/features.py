@@ -90,7 +90,8 @@ class TargetFeatures(nn.Module):
     def inputs(self, levels: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
         """What is projected, by name; arguments as of `forward`."""
         colours = self._colours(F.interpolate(images, feature_size(images), mode="area"))
-        return {name: F.normalize(levels[name]) for name in levels} | {"colour": colours}
+        wide = {name: level.to(images.dtype) for name, level in levels.items()}
+        return {name: F.normalize(level) for name, level in wide.items()} | {"colour": colours}
 
     def _colours(self, images: Tensor) -> Tensor:
         """Features (B, 2 frequencies, h, w) of unit length per pixel."""

@@ -45,6 +45,10 @@ class LWLLite(nn.Module):
         features: C, channels of the target features. Default 96.
         outputs: D, number of labels and scores. Default 16.
 
+    Attributes:
+        autocast: precision of the backbone and the decoder, `torch.bfloat16` or `torch.float16`;
+            None for that of the weights, which the closed form always has.
+
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
     """
@@ -58,6 +62,7 @@ class LWLLite(nn.Module):
         self.target_model = TargetModel()
         self.decoder = Decoder(backbone, outputs)
         self.box_encoder = BoxEncoder(features, outputs)
+        self.autocast: torch.dtype | None = None
 
     def train(self, mode: bool = True) -> "LWLLite":
         super().train(mode)
@@ -66,7 +71,8 @@ class LWLLite(nn.Module):
 
     def see(self, images: Tensor) -> Seen:
         """Look at images (B, 3, H, W), RGB in 0..1."""
-        levels = self.backbone(images)
+        with self._autocast(images):
+            levels = self.backbone(images)
         return Seen(images, levels, self.target_features(levels, images))
 
     def learn(self, seen: Seen, masks: Tensor) -> il.Statistics:
@@ -93,9 +99,7 @@ class LWLLite(nn.Module):
         Returns:
             Logits, shape (B, H, W).
         """
-        scores = self.target_model.score(filters, seen.features)
-        logits: Tensor = self.decoder(scores, seen.levels, seen.images)
-        return logits
+        return self._decode(self.target_model.score(filters, seen.features), seen)
 
     def segment_box(self, seen: Seen, boxes: Tensor) -> Tensor:
         """Segment the objects in boxes.
@@ -107,9 +111,17 @@ class LWLLite(nn.Module):
         Returns:
             Logits, shape (B, H, W).
         """
-        scores = self.box_encoder(seen.features, boxes)
-        logits: Tensor = self.decoder(scores, seen.levels, seen.images)
-        return logits
+        return self._decode(self.box_encoder(seen.features, boxes), seen)
+
+    def _decode(self, scores: Tensor, seen: Seen) -> Tensor:
+        with self._autocast(scores):
+            logits: Tensor = self.decoder(scores, seen.levels, seen.images)
+        return logits.float() if self.autocast else logits
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(
+            like.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        )
 
     def forward(self, images: Tensor, masks: Tensor, memory: TargetMemory) -> Tensor:
         """Track one object a sequence, learning from the masks that are found.

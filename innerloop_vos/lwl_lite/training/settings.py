@@ -42,6 +42,9 @@ class LWLLiteSettings:
     )
     weight_decay: float = described(1e-2, "Of AdamW.")
     cross_entropy: float = described(2.0, "Weight of the cross-entropy beside the Lovász loss.")
+    bfloat16: bool = described(
+        False, "Compute backbone and decoder in it: twice as fast on CPUs that have it."
+    )
     clip: float = described(1.0, "Max norm of the gradient, which is scaled down to it.")
     seed: int = described(0, "Of the first weights and the windows.")
 
