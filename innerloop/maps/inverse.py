@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerloop._primitive import Primitive
+from innerloop._primitive import Primitive, wanted
 
 
 def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ class _SolveFactored(Primitive):
         matrix, factor, solution = ctx.saved_tensors
         of_right = _SolveFactored.apply(matrix, factor, outer)
         of_matrix = None
-        if ctx.needs_input_grad[0]:
+        if wanted(ctx)[0]:
             product = of_right @ solution.mT
             of_matrix = -0.5 * (product + product.mT)
         return of_matrix, None, of_right
