@@ -14,8 +14,9 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,27 +129,32 @@ def compare(channels: int, rounds: int) -> list[dict[str, object]]:
     return rows
 
 
+def unfolded_gram(features: Tensor) -> Tensor:
+    """The Gram matrix of patches that are made first."""
+    patches = F.unfold(features, KERNEL, padding=KERNEL // 2)[0]
+    return patches @ patches.mT
+
+
 def parts(channels: int, rounds: int) -> dict[str, object]:
-    """Milliseconds (median and min) of the statistics of a frame, and of factor and solution."""
+    """Median and min milliseconds of the statistics of a frame, and of factor and solution."""
     data = make_data(channels, outputs=16)
     new = Data(*(part[-1:] for part in data))
-    problems = [
-        il.NormalEquations(il.Statistics(known.gram, known.moment[:d], known.energy[:d]), 1.0)
-        for known in [statistics_of(new)]
-        for d in (1, 16)
-    ]
+    known = statistics_of(new)
     runs: dict[str, Callable[[], object]] = {
-        "statistics of a frame, 16 outputs": lambda: statistics_of(new)
+        "Gram matrix of unfolded patches": lambda: unfolded_gram(new.features),
+        "statistics of a frame, 16 outputs": lambda: statistics_of(new),
     }
-    for problem in problems:
-        moment = problem.statistics.moment
-        runs[f"factor and solve, outputs: {len(moment)}"] = lambda p=problem, m=moment: il.solve(
-            p, m, il.Ridge(), adjoint=il.Detach()
+    for count in (1, 16):
+        moment, energy = known.moment[:count], known.energy[:count]
+        problem = il.NormalEquations(il.Statistics(known.gram, moment, energy), 1.0)
+        runs[f"factor and solve, outputs: {count}"] = partial(
+            il.solve, problem, moment, il.Ridge(), adjoint=il.Detach()
         )
     found: dict[str, object] = {"channels": channels}
     for name, seconds in take_turns(runs, rounds).items():
-        found[name] = [1e3 * statistics.median(seconds), 1e3 * min(seconds)]
-        print(f"{channels} channels: {name:38}{1e3 * statistics.median(seconds):8.1f} ms")
+        median, least = 1e3 * statistics.median(seconds), 1e3 * min(seconds)
+        found[name] = [median, least]
+        print(f"{channels} channels: {name:38}{median:8.1f} ms, min {least:.1f}")
     return found
 
 
@@ -221,6 +227,26 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / "sufficient_statistics.json"
     path.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    plot(results, path.with_suffix(".png"))
+
+
+def plot(content: dict[str, Any], picture: Path) -> None:
+    """Excess loss over time, for each way to the filter."""
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError:
+        return
+    channels = sorted({row["channels"] for row in content["cases"]})
+    figure, axes = plt.subplots(1, len(channels), figsize=(11, 4), layout="constrained")
+    for part, count in zip(axes, channels, strict=True):
+        for row in content["cases"]:
+            if row["channels"] == count:
+                marker = "o" if row["case"].startswith("statistics") else "x"
+                part.loglog(row["ms"], row["excess_loss"], marker, label=row["case"])
+        part.set(title=f"{count} channels", xlabel="ms for one more frame", ylabel="excess loss")
+    axes[-1].legend(fontsize="small")
+    figure.savefig(picture, dpi=120)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
