@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 import innerloop as il
 from benchmarks.core.steepest_descent import take_turns
+from innerloop.maps.weighted_gram import weighted_gram
 
 FRAMES, SIZE, KERNEL, RATE = 8, (60, 107), 3, 0.2
 REGULARIZATION = 1e-3
@@ -129,10 +130,10 @@ def compare(channels: int, rounds: int) -> list[dict[str, object]]:
     return rows
 
 
-def unfolded_gram(features: Tensor) -> Tensor:
-    """The Gram matrix of patches that are made first."""
+def unfolded_gram(features: Tensor, squares: Tensor) -> Tensor:
+    """The weighted Gram matrix of the patches of a frame, which are made first."""
     patches = F.unfold(features, KERNEL, padding=KERNEL // 2)[0]
-    return patches @ patches.mT
+    return (patches * squares.flatten()) @ patches.mT
 
 
 def parts(channels: int, rounds: int) -> dict[str, object]:
@@ -140,8 +141,10 @@ def parts(channels: int, rounds: int) -> dict[str, object]:
     data = make_data(channels, outputs=16)
     new = Data(*(part[-1:] for part in data))
     known = statistics_of(new)
+    squares = new.weights.square()[:, None, None].expand(1, *new.features.shape[-2:])
     runs: dict[str, Callable[[], object]] = {
-        "Gram matrix of unfolded patches": lambda: unfolded_gram(new.features),
+        "Gram matrix of unfolded patches": lambda: unfolded_gram(new.features, squares),
+        "Gram matrix without": lambda: weighted_gram(new.features, squares, KERNEL),
         "statistics of a frame, 16 outputs": lambda: statistics_of(new),
     }
     for count in (1, 16):
