@@ -80,7 +80,8 @@ class NormalEquations(Quadratic, ClosedFormProblem):
         factor = factor.masked_fill((info != 0)[..., None, None], torch.nan)
 
         def operator(params: Tensor) -> Tensor:
-            return torch.cholesky_solve(self._rows(params).mT, factor).mT.reshape(params.shape)
+            columns = self._rows(params).mT
+            return torch.cholesky_solve(columns, factor).mT.reshape(params.shape)
 
         return operator
 
