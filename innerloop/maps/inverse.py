@@ -31,6 +31,11 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
     return solution.masked_fill((info != 0)[..., None, None], torch.nan)
 
 
+def factorable(matrix: Tensor) -> Tensor:
+    """The matrix in a precision that torch's factorisations support."""
+    return matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
+
+
 class _SolveFactored(Primitive):
     """The solution z of H z = b, given a Cholesky factor of H."""
 
