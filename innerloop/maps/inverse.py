@@ -21,8 +21,9 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
     Returns:
         Shape (*batch, P, D); NaN where H is not positive definite.
     """
-    if torch.compiler.is_compiling():
-        # Dynamo takes no Function that has a `jvp`.
+    differentiated = matrix.requires_grad or right.requires_grad
+    if torch.compiler.is_compiling() or not differentiated:
+        # Dynamo takes no Function that has a `jvp`; for a small system, calling one takes long.
         factor, info = torch.linalg.cholesky_ex(matrix)
         solution = torch.cholesky_solve(right, factor)
     else:
