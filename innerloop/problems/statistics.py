@@ -161,25 +161,22 @@ class Statistics:
         """The statistics of the same samples seen in some of their channels only.
 
         Args:
-            channels: which of the C channels to keep; a slice (whose result shares the memory),
-                whole numbers, or an integer tensor of shape (count).
+            channels: which of the C channels to keep: a slice, whole numbers, or an integer tensor
+                of shape (count). Consecutive channels share their memory with these statistics.
 
         Raises:
-            ValueError: no channel is left.
-            IndexError: there is no such channel.
+            ValueError: there is no such channel, or none is left.
         """
-        if not isinstance(channels, slice):
-            channels = torch.as_tensor(channels, device=self.gram.device)
-        batch_dims = len(self.batch_shape)
-        moment = self.moment.movedim(batch_dims + 1, 0)[channels].movedim(0, batch_dims + 1)
-        if not moment.shape[batch_dims + 1]:
-            raise ValueError(f"channels: {channels}, should leave at least one channel")
-        count = self.moment.shape[batch_dims + 1]
-        entries = torch.arange(self.gram.shape[-1], device=self.gram.device)
-        entries = entries.reshape(count, -1)[channels].flatten()
-        if isinstance(channels, slice) and channels.step in (None, 1):
-            kept = slice(int(entries[0]), int(entries[-1]) + 1)
-            return Statistics(self.gram[..., kept, kept], moment, self.energy)
+        axis = len(self.batch_shape) + 1
+        count = self.moment.shape[axis]
+        chosen = _chosen(channels, count)
+        entries = torch.arange(self.gram.shape[-1]).reshape(count, -1)[chosen].flatten()
+        first, last = int(entries[0]), int(entries[-1])
+        if chosen == list(range(chosen[0], chosen[-1] + 1)):
+            gram = self.gram[..., first : last + 1, first : last + 1]
+            return Statistics(gram, self.moment.narrow(axis, chosen[0], len(chosen)), self.energy)
+        entries = entries.to(self.gram.device)
+        moment = self.moment.index_select(axis, torch.tensor(chosen, device=self.gram.device))
         return Statistics(self.gram[..., entries[:, None], entries], moment, self.energy)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -236,6 +233,21 @@ def _unflatten(leaves: Iterable[Tensor], context: None) -> Statistics:
 pytree.register_pytree_node(
     Statistics, _flatten, _unflatten, serialized_type_name="innerloop.Statistics"
 )
+
+
+def _chosen(channels: slice | Sequence[int] | Tensor, count: int) -> list[int]:
+    """The channels as numbers from 0."""
+    if isinstance(channels, slice):
+        found = list(range(count))[channels]
+    else:
+        found = channels.tolist() if isinstance(channels, Tensor) else list(channels)
+    whole = all(isinstance(at, int) and not isinstance(at, bool) for at in found)
+    if not found or not whole or not all(-count <= at < count for at in found):
+        raise ValueError(
+            f"channels: {channels}, should be a slice or whole numbers from 0 to {count - 1}, at "
+            "least one"
+        )
+    return [at % count for at in found]
 
 
 def _check_shapes(gram: Tensor, moment: Tensor, energy: Tensor) -> None:
