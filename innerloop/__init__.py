@@ -22,10 +22,12 @@ from innerloop.problems import (
     LeastSquares,
     LinearLeastSquares,
     LogisticRegression,
+    NormalEquations,
     Objective,
     Problem,
     Quadratic,
     QuadraticProblem,
+    Statistics,
 )
 from innerloop.rates import LearningRates, RateReport
 from innerloop.solvers import (
@@ -86,6 +88,7 @@ __all__ = [
     "LogisticRegression",
     "Neumann",
     "Newton",
+    "NormalEquations",
     "Objective",
     "OneStep",
     "Problem",
@@ -99,6 +102,7 @@ __all__ = [
     "SolveError",
     "Solver",
     "SolverState",
+    "Statistics",
     "Stats",
     "Status",
     "SteepestDescent",

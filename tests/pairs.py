@@ -97,6 +97,32 @@ def _conv_of_few_pixels() -> Example:
     return _conv()._replace(hyper=hyper, init=normal(2, 6, 3, 3))
 
 
+def _statistics() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.NormalEquations:
+        features, targets, weights = hyper["features"], hyper["targets"], hyper["weights"]
+        old = il.Statistics.linear(features[:, :3], targets[:, :3], weights[:, :3])
+        new = il.Statistics.linear(features[:, 2:], targets[:, 2:], weights[:, 2:])
+        return il.NormalEquations(old.updated(new, hyper["rate"]), hyper["decay"])
+
+    # So many parameters that no step of Newton's method ends at a gradient of exactly zero.
+    hyper = {
+        "features": 0.5 * normal(2, 5, 4),
+        "targets": normal(2, 5, 3, seed=1),
+        "weights": 1 + 0.1 * normal(2, 5, seed=2),
+        "decay": torch.tensor([0.7, 1.1], dtype=torch.float64),
+        "rate": _scalar(0.4),
+    }
+    return Example(make, hyper, normal(2, 3, 4, seed=3))
+
+
+def _statistics_of_frames() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.NormalEquations:
+        samples = hyper["features"], hyper["targets"], hyper["weights"]
+        return il.NormalEquations(il.Statistics.conv(*samples, kernel=3), hyper["decay"])
+
+    return _conv()._replace(make=make)
+
+
 def _logistic() -> Example:
     labels = (normal(5, 2) > 0).double()
     return Example(
@@ -112,6 +138,8 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "LinearLeastSquares": _linear,
     "ConvLeastSquares": _conv,
     "ConvLeastSquares (dual)": _conv_of_few_pixels,
+    "NormalEquations": _statistics,
+    "NormalEquations (conv)": _statistics_of_frames,
     "LogisticRegression": _logistic,
 }
 

@@ -345,9 +345,12 @@ def test_wrong_arguments_are_named(name):
 @pytest.mark.parametrize(
     ("solver", "offered"),
     [
-        (il.ConjugateGradient(), "Quadratic, LinearLeastSquares, ConvLeastSquares"),
-        (il.GaussNewton(), "LeastSquares, Quadratic, LinearLeastSquares, ConvLeastSquares"),
-        (il.Ridge(), "LinearLeastSquares, ConvLeastSquares"),
+        (
+            il.ConjugateGradient(),
+            "Quadratic, NormalEquations, LinearLeastSquares, ConvLeastSquares",
+        ),
+        (il.GaussNewton(), "LeastSquares, Quadratic, NormalEquations, LinearLeastSquares"),
+        (il.Ridge(), "NormalEquations, LinearLeastSquares, ConvLeastSquares"),
         (il.IRLS(), "LogisticRegression"),
         (il.GradientDescent(il.ExactLineSearch()), "LeastSquares, Quadratic"),
     ],

@@ -104,6 +104,24 @@ class QuadraticProblem(CurvedProblem):
         return self.gauss_newton_operator(params)
 
 
+class ClosedFormProblem(QuadraticProblem):
+    """A regularised quadratic problem whose Hessian is at hand as a matrix for each output."""
+
+    regularization: Tensor
+
+    @abstractmethod
+    def normal_equations(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The linear system (H + λ) p = b that the minimum solves.
+
+        Args:
+            like: a tensor shaped like the parameters.
+
+        Returns:
+            H, shape (*batch, D or 1, columns, columns), 1 where the D outputs share it; and b,
+            shape (*batch, D, columns, 1). The solution, shaped like b, reshapes to the parameters.
+        """
+
+
 class Quadratic(QuadraticProblem):
     """The quadratic form ½ p'Hp − b'p, whose minimum solves the linear system H p = b.
 

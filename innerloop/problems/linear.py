@@ -8,7 +8,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import Operator, transforming
 from innerloop.maps.weighting import square_weighted, weighted_square
-from innerloop.problems.base import QuadraticProblem
+from innerloop.problems.base import ClosedFormProblem
 from innerloop.problems.checks import (
     check_alike,
     check_not_empty,
@@ -17,7 +17,7 @@ from innerloop.problems.checks import (
 )
 
 
-class RidgeProblem(QuadraticProblem):
+class RidgeProblem(ClosedFormProblem):
     """Weighted, regularised linear least squares ½ |W (A p − E)|² + ½ λ |p|² for a tensor p.
 
     The prediction A p has the shape of the targets; the weights W multiply its entries.
@@ -53,6 +53,10 @@ class RidgeProblem(QuadraticProblem):
             and W E, shape (*batch, D, rows, 1). The solution, shape (*batch, D, columns, 1),
             reshapes to the parameters.
         """
+
+    def normal_equations(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        matrix, targets = self.design(like)
+        return matrix.mT @ matrix, matrix.mT @ targets
 
     def loss(self, params: Tensor, prediction: Tensor | None = None) -> Tensor:
         if prediction is None:

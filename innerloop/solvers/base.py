@@ -104,9 +104,9 @@ def public_names(kind: type[Problem]) -> str:
     def names(kind: type[Problem]) -> list[str]:
         found = [name for child in kind.__subclasses__() for name in names(child)]
         offered = kind.__module__.startswith("innerloop.problems.") and not isabstract(kind)
-        return found or ([kind.__name__] if offered else [])
+        return [kind.__name__, *found] if offered else found
 
-    return ", ".join(names(kind))
+    return ", ".join(dict.fromkeys(names(kind)))
 
 
 def report(
@@ -142,11 +142,6 @@ def quotient(numerator: Tensor, denominator: Tensor, empty: Tensor) -> Tensor:
     small = empty | (denominator.abs() < torch.finfo(denominator.dtype).tiny)
     smooth = numerator / torch.where(small, 1.0, denominator)
     return torch.where(small, value.detach(), smooth)
-
-
-def factorable(matrix: Tensor) -> Tensor:
-    """The matrix in a precision that torch's factorisations support."""
-    return matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
 
 
 def check_not_negative(**values: object) -> None:
