@@ -1,6 +1,6 @@
 """Segmentation by a convolutional filter that is fitted to the mask and updated online."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -94,8 +94,10 @@ class RidgeSegmenter(Segmenter):
         # All outside is background; inside, what one round finds to be the object is the label of
         # the next.
         mask = inside.float()
+        # A filter that saw its surroundings would learn the box's shape.
+        options = replace(self.options, kernel=1)
         for _ in range(_BOX_ROUNDS):
-            target = ObjectFilter(self.options, encoded.levels, mask)
+            target = ObjectFilter(options, encoded.levels, mask)
             scores = target.score(target.channels(encoded.levels))
             mask = inside * self._likelihood(scores[None], encoded.image)[0].clamp(0, 1)
         found = (mask > 0.5).byte()
