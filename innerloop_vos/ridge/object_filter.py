@@ -41,7 +41,7 @@ class RidgeOptions:
     kernel: int = 3
     regularization: float = 1e-3
     learning_rate: float = 0.1
-    first_weight: float = 0.85
+    first_weight: float = 0.9
     sharpness: float = 6.0
     apart: float = 0.5
     min_area: int = 100
