@@ -1,8 +1,8 @@
 """How well and how fast does the ridge method segment, by backbone and number of channels?
 
 Segments every third frame of sequences of DAVIS's train split on one thread. Prints a table: J and
-F in percent, and the median CPU time of the first frame and of a later one, without reading it. Writes
-ridge.json.
+F in percent, and the median CPU time of the first frame and of a later one, without reading it.
+Writes ridge.json.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.lwl.ridge --davis ROOT
     ... --davis ROOT --backbones mobilenet_v2 --channels 32 64 --every 1
@@ -26,7 +26,10 @@ from innerloop_vos.io.files import atomic_path
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.scoring import score_sequence
 
-SEQUENCES = "bmx-bumps,boat,dance-jump,hike,hockey,kite-walk,mallard-water,paragliding,scooter-gray,stroller"
+SEQUENCES = (
+    "bmx-bumps boat dance-jump hike hockey kite-walk mallard-water paragliding scooter-gray "
+    "stroller"
+).split()
 COLUMNS = ("J&F", "J", "F", "first, s", "later, s")
 
 Row = dict[str, float]
@@ -35,14 +38,14 @@ Row = dict[str, float]
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--davis", required=True, metavar="ROOT")
-    parser.add_argument("--sequences", default=SEQUENCES, help="names (default: %(default)s)")
+    parser.add_argument("--sequences", nargs="+", default=SEQUENCES, help="names")
     parser.add_argument("--every", type=int, default=3, help="take every such frame of a clip")
     parser.add_argument("--backbones", nargs="+", default=["small", "efficientnet_lite0"])
     parser.add_argument("--channels", type=int, nargs="+", default=[64, 96])
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "ridge")
     arguments = parser.parse_args(words)
     torch.set_num_threads(1)
-    clips = list(DavisDataset(arguments.davis, sequences=arguments.sequences.split(",")))
+    clips = list(DavisDataset(arguments.davis, sequences=arguments.sequences))
     rows: dict[str, Row] = {}
     print(f"{'':26}" + "".join(f"{column:>10}" for column in COLUMNS))
     for name in arguments.backbones:
