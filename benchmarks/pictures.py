@@ -20,6 +20,7 @@ from benchmarks.core import (
     memory,
     more_garbow_hillstrom,
     steepest_descent,
+    sufficient_statistics,
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
 from benchmarks.lwl.parts.table import Table
@@ -71,6 +72,7 @@ PICTURES: dict[str, Draw] = {
     "core/results/steepest_descent/*.json": lambda content, picture: steepest_descent.plot(
         content["times"], picture
     ),
+    "core/results/sufficient_statistics/*.json": sufficient_statistics.plot,
     "eosvos/results/finetune/*.json": finetune.plot,
     "eosvos/results/iterations/*.json": lambda content, picture: iterations.plot(
         {int(steps): row for steps, row in content["steps"].items()}, picture

@@ -28,3 +28,13 @@ class Primitive(Function):
         if not torch.compiler.is_compiling() and has_torch_function(args):
             return handle_torch_function(cls.apply, args, *args)
         return super().apply(*args)
+
+
+def wanted(ctx: Any) -> tuple[bool, ...]:
+    """Which arguments of a `Primitive` want a gradient.
+
+    Under torch.compile it is all of them: there, `ctx.needs_input_grad` may be False for the
+    arguments of torch.func.grad, whose gradient would be zero.
+    """
+    needed: tuple[bool, ...] = ctx.needs_input_grad
+    return (True,) * len(needed) if torch.compiler.is_compiling() else needed

@@ -3,8 +3,9 @@
 import ast
 
 import pytest
+import torch
 
-from benchmarks.core import before_after, mutants, rewrites
+from benchmarks.core import before_after, mutants, rewrites, sufficient_statistics
 
 
 @pytest.mark.parametrize("name", [n for n in before_after.CASES if n.startswith("overhead")])
@@ -46,3 +47,16 @@ def test_variants_name_what_is_there(monkeypatch):
         apply()
     assert patches == {}
     assert words == {}
+
+
+def test_statistics_of_frames_with_forgetting_solve_as_the_frames_do():
+    _, excess, _ = sufficient_statistics.cases(sufficient_statistics.make_data(3, size=(12, 16)))
+    assert excess["statistics, exact"] < 1e-6
+    assert excess["statistics, 20 steps of CG"] <= excess["frames, 5 steps of CG"]
+
+
+def test_a_rotated_factor_is_that_of_the_sum():
+    rows = torch.randn(9, 5, dtype=torch.float64)
+    factor = torch.linalg.cholesky(rows[:-1].mT @ rows[:-1])
+    rotated = sufficient_statistics.rotated(factor, rows[-1])
+    torch.testing.assert_close(rotated, torch.linalg.cholesky(rows.mT @ rows))

@@ -191,6 +191,17 @@ def test_direct_solvers_are_exact_and_better_adjoints_come_closer():
     assert len(results["gradient descent"].figures.losses) == 11
 
 
+def test_statistics_give_what_the_frames_give():
+    frames = ["conjugate gradient", "ridge (closed form)"]
+    sums = [f"{name}, statistics" for name in frames]
+    results = result_of("statistics", ["steepest descent", *frames, *sums])
+    for name, other in zip(frames, sums, strict=True):
+        figures, expected = results[other].figures, results[name].figures
+        assert figures.losses == pytest.approx(expected.losses, rel=1e-4)
+        assert figures.gradient_error == pytest.approx(expected.gradient_error, rel=0.1, abs=1e-9)
+    assert results["ridge (closed form), statistics"].verdict == "exact"
+
+
 def test_checkpointing_keeps_the_gradient_of_features_that_are_convolved():
     """Found by the full run: an autograd Function hid the features from the checkpoint."""
     frames = conv.Frames(normal(2, 8, 4, 5, seed=0), normal(2, 16, 4, 5, seed=1))

@@ -57,7 +57,7 @@ ADJOINTS = [
 ]
 ARGUMENTS = (
     *("features", "targets", "labels", "weights", "regularization", "init", "solver", "adjoint"),
-    *("rate", "steps", "tolerance", "loss", "weight_decay", "damping"),
+    *("rate", "steps", "tolerance", "loss", "weight_decay", "damping", "form"),
 )
 
 
@@ -124,6 +124,26 @@ def conv(draw):
     return lambda: il.ConvLeastSquares(x, y, w, draw.regularization()), init, [x, init]
 
 
+def statistics(draw):
+    channels, outputs, samples = draw.size(), draw.size(), draw.size()
+    filters = draw.rng.choice([(), (1,), (3,)])
+    pixels = (2, 3) if filters else ()
+    x = draw.tensor(*draw.batch, samples, channels, *pixels)
+    y = draw.tensor(*draw.batch, samples, outputs, *pixels)
+    w = draw.rng.choice([None, draw.tensor(*draw.batch, samples)])
+    rate = draw.rng.choice([0.0, 2.0, float("nan")]) if draw.badly(0.1) else 0.3
+    init = draw.tensor(*draw.batch, outputs, channels, *filters, *filters)
+
+    def make():
+        if filters:
+            new = il.Statistics.conv(x, y, w, kernel=filters[0])
+        else:
+            new = il.Statistics.linear(x, y, w)
+        return il.NormalEquations(new.updated(new.scaled(2.0), rate), draw.regularization())
+
+    return make, init, [x, init]
+
+
 def user_tensors(draw):
     # What a user's function raises is its own affair: here all shapes and dtypes fit.
     if not draw.dtype.is_floating_point:
@@ -180,9 +200,9 @@ KINDS = {
 
 def solver_for(draw, kind):
     names = list(ANY)
-    if kind in ("linear", "conv", "residual"):
+    if kind in ("linear", "conv", "statistics", "residual"):
         names += list(CURVED)
-    if kind in ("linear", "conv"):
+    if kind in ("linear", "conv", "statistics"):
         names += list(LINEAR)
     if kind == "logistic":
         names.append("IRLS")
@@ -192,11 +212,11 @@ def solver_for(draw, kind):
     return SOLVERS[draw.rng.choice(names)](rate)
 
 
-def outcome(seed):
+def outcome(seed, kind=None):
     """How a problem ended; AssertionError or any undocumented error is a defect."""
     draw = Draw(seed)
-    kind = draw.rng.choice(list(KINDS))
-    made = KINDS[kind](draw)
+    kind = kind or draw.rng.choice(list(KINDS))
+    made = statistics(draw) if kind == "statistics" else KINDS[kind](draw)
     options = {
         "steps": draw.rng.randint(0, 5),
         "tolerance": draw.rng.choice([0.0, 0.0, 1e-3]),
@@ -239,13 +259,21 @@ def outcome(seed):
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_random_problems_end_well(part):
-    counts = Counter()
     each = PROBLEMS // PARTS
+    check_outcomes(range(part * each, (part + 1) * each))
+
+
+def test_random_statistics_end_well():
+    check_outcomes(range(PROBLEMS // PARTS), "statistics")
+
+
+def check_outcomes(seeds, kind=None):
+    counts, each = Counter(), len(seeds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for seed in range(part * each, (part + 1) * each):
+        for seed in seeds:
             try:
-                counts[outcome(seed)] += 1
+                counts[outcome(seed, kind)] += 1
             except Exception as error:
                 raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
     print(dict(counts))

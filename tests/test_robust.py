@@ -29,7 +29,7 @@ SOLVERS = [
 ADJOINTS = [il.Unroll, il.Detach, il.FirstOrder, il.Implicit, lambda: il.Truncate(1)]
 ARGUMENTS = (
     *("features", "targets", "weights", "regularization"),
-    *("init", "solver", "adjoint", "rate"),
+    *("init", "solver", "adjoint", "rate", "form"),
 )
 DTYPES = [torch.float64, torch.float32, torch.float32, torch.bfloat16, torch.int64]
 
@@ -66,13 +66,22 @@ def bad_problem(rng):
         other = rng.choice(DTYPES) if rng.random() < 0.03 else dtype
         return bad_tensor(rng, shape, other)
 
-    kind = rng.choice(["conv", "linear", "logistic", "residual", "objective"])
+    kind = rng.choice(["conv", "linear", "statistics", "logistic", "residual", "objective"])
     if kind == "conv":
         features = tensor(*batch, 2, channels, size, 3)
         targets = tensor(*batch, 2, outputs, size, 3)
         weights = rng.choice([None, tensor(*batch, 2), tensor(*batch, 2, outputs, size, 3)])
         make = lambda: il.ConvLeastSquares(features, targets, weights, regularization)  # noqa: E731
         return make, tensor(*batch, outputs, channels, 3, 3)
+    if kind == "statistics":
+        features, targets = tensor(*batch, size, channels), tensor(*batch, size, outputs)
+        weights = rng.choice([None, tensor(*batch, size)])
+
+        def make():
+            statistics = il.Statistics.linear(features, targets, weights)
+            return il.NormalEquations(statistics, regularization)
+
+        return make, tensor(*batch, outputs, channels)
     if kind in ("linear", "logistic"):
         features, targets = tensor(*batch, size, channels), tensor(*batch, size, outputs)
         weights = rng.choice([None, tensor(*batch, size)])

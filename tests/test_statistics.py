@@ -187,7 +187,9 @@ def test_forgetting_weighs_old_samples_less(data, make, kind):
     assert_same(old.scaled(4.0), make(features, targets, 2 * weights))
 
 
-@pytest.mark.parametrize("channels", [slice(0, 2), slice(1, None), slice(None, None, 2), [2, 0]])
+@pytest.mark.parametrize(
+    "channels", [slice(0, 2), slice(1, None), slice(None, None, 2), [2, 0], [1, 2]]
+)
 @pytest.mark.parametrize(("data", "make", "kind"), KINDS)
 def test_statistics_of_some_channels_are_parts_of_the_whole(data, make, kind, channels):
     features, targets, weights, _, _ = data((2,))
@@ -196,7 +198,7 @@ def test_statistics_of_some_channels_are_parts_of_the_whole(data, make, kind, ch
     for chosen in (channels, torch.tensor(channels) if isinstance(channels, list) else channels):
         assert_same(whole.select(chosen), make(seen, targets, weights))
     shared = whole.select(channels).gram.untyped_storage().data_ptr()
-    consecutive = isinstance(channels, slice) and channels.step is None
+    consecutive = channels in (slice(0, 2), slice(1, None), [1, 2])
     assert (shared == whole.gram.untyped_storage().data_ptr()) is consecutive
 
 
@@ -220,7 +222,7 @@ def test_derivatives_of_two_orders_are_right(data, make, kind, solver):
     assert torch.autograd.gradgradcheck(solved, leaves, atol=1e-4)
 
 
-@pytest.mark.parametrize("forgetting", [True, False])
+@pytest.mark.parametrize("forgetting", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_ten_thousand_updates_in_single_precision_stay_accurate(forgetting):
     make = torch.Generator().manual_seed(0)
     mixing = torch.randn(24, 24, generator=make)
@@ -263,6 +265,34 @@ def test_statistics_are_a_tree_and_can_be_stored():
     grown = of_rows(features.requires_grad_(), targets, weights)
     assert grown.gram.requires_grad
     assert not grown.detach().gram.requires_grad
+
+
+def test_the_inverse_of_old_samples_preconditions_new_ones():
+    features, targets, weights, _, params = rows(samples=40, channels=20)
+    old = of_rows(features[:-2], targets[:-2], weights[:-2])
+    problem = il.NormalEquations(old, 1e-3)
+    torch.testing.assert_close(
+        problem.inverse()(problem.gauss_newton_operator(params)(params)), params
+    )
+    new = il.LinearLeastSquares(features, targets, weights, 1e-3)
+    known = il.ConjugateGradient(problem.inverse())
+    exact = il.solve(new, params, il.Ridge()).value
+    found = il.solve(new, params, known, steps=3).value
+    torch.testing.assert_close(found, exact, rtol=1e-8, atol=1e-8)
+
+
+def test_the_inverse_of_a_singular_system_is_nan():
+    features, targets, _, _, params = rows(samples=2)
+    inverse = il.NormalEquations(of_rows(torch.zeros_like(features), targets)).inverse()
+    assert inverse(params).isnan().all()
+
+
+@pytest.mark.parametrize(("data", "make", "kind"), KINDS)
+def test_autocast_leaves_the_sums_in_their_precision(data, make, kind):
+    samples = [part.float() for part in data()[:3]]
+    expected = make(*samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_same(make(*samples), expected, rtol=0, atol=0)
 
 
 def test_an_empty_batch_is_solved():
@@ -329,7 +359,10 @@ STATISTICS = of_rows(*ROWS[:3])
         ("rate: nan", lambda: STATISTICS.updated(STATISTICS, float("nan"))),
         ("rate: shape", lambda: STATISTICS.updated(STATISTICS, torch.ones(2))),
         ("factor: -1", lambda: STATISTICS.scaled(-1)),
-        ("channels: ", lambda: STATISTICS.select(slice(4, None))),
+        ("channels: slice", lambda: STATISTICS.select(slice(4, None))),
+        (r"channels: \[4\]", lambda: STATISTICS.select([4])),
+        (r"channels: \[0.5\]", lambda: STATISTICS.select([0.5])),
+        (r"channels: tensor", lambda: STATISTICS.select(torch.tensor([True]))),
         ("regularization: -1", lambda: il.NormalEquations(STATISTICS, -1)),
         ("regularization: shape", lambda: il.NormalEquations(STATISTICS, torch.ones(2))),
         ("init: shape", lambda: solved(torch.zeros(2, 4))),

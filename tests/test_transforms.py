@@ -26,6 +26,8 @@ COMPILED_SLOWLY = [
     ("LogisticRegression", "IRLS", "Truncate"),
     ("LinearLeastSquares", "ConjugateGradient", "Implicit"),
     ("ConvLeastSquares", "Ridge", "Unroll"),
+    ("NormalEquations", "Ridge", "Unroll"),
+    ("NormalEquations (conv)", "ConjugateGradient", "Unroll"),
     ("LeastSquares", "LevenbergMarquardt", "Unroll"),
     ("Objective", "Newton", "OneStep"),
 ]
@@ -87,6 +89,21 @@ def test_compiled_whole(problem, solver, adjoint, inside):
         compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
         actual = eager_gradient(compiled, example.hyper, example.init)
     assert_close(actual, expected, 1e-9)
+
+
+@pytest.mark.parametrize("outputs", [1, 8])
+def test_the_compiled_gradient_of_what_is_used_as_it_is(outputs):
+    torch._dynamo.reset()
+    made = (pairs.normal(2, 2, 3, 3), pairs.normal(2, outputs, 3, 3), 1 + 0.1 * pairs.normal(2))
+
+    def loss(features, targets, weights):
+        problem = il.ConvLeastSquares(features, targets, weights)
+        like = targets.new_zeros(outputs, 2, 3, 3)
+        return problem.transpose_weighed(targets, like).square().sum()
+
+    gradient = torch.func.grad(loss, argnums=(0, 1, 2))
+    compiled = torch.compile(gradient, fullgraph=True, backend="aot_eager")
+    assert_close(compiled(*made), gradient(*made), 1e-9)
 
 
 def test_a_checkpoint_under_a_transform_is_refused():

@@ -13,7 +13,7 @@ from innerloop.adjoints import Adjoint, Implicit, OneStep, Truncate, Unroll
 from innerloop.compare import registry
 from innerloop.compare.suite import Clock, Outcome, Row, Run, Suite, differentiate
 from innerloop.errors import InputError
-from innerloop.problems import Problem, QuadraticProblem, RidgeProblem
+from innerloop.problems import ClosedFormProblem, Problem, QuadraticProblem
 from innerloop.solvers import (
     Armijo,
     ConjugateGradient,
@@ -110,15 +110,7 @@ def bilevel_suite(
         )
     baseline = baseline or next(iter(applying))
     through = adjoint_solver or baseline
-    rows = [
-        Row(
-            name,
-            "solver",
-            partial(_prepare, make, solver, Unroll(), steps),
-            exact=solver.direct,
-        )
-        for name, solver in applying.items()
-    ]
+    rows = solver_rows(make, applying, steps)
     adjoints = default_adjoints(steps) if adjoints is None else adjoints
     for name, adjoint in {**adjoints, **registry.ADJOINTS}.items():
         try:
@@ -135,6 +127,20 @@ def bilevel_suite(
         rows,
         steps,
     )
+
+
+def solver_rows(make: Make, solvers: Mapping[str, Solver], steps: int) -> list[Row]:
+    """A row for every solver, by unrolling.
+
+    Args:
+        make: makes the problem.
+        solvers: solvers of the problem by name.
+        steps: inner steps of every row.
+    """
+    return [
+        Row(name, "solver", partial(_prepare, make, solver, Unroll(), steps), exact=solver.direct)
+        for name, solver in solvers.items()
+    ]
 
 
 def add_problem(name: str, make: Make, *, steps: int = 20) -> None:
@@ -173,7 +179,7 @@ def exact_outcome(make: Make) -> Outcome:
 
 def _minimum(bilevel: Bilevel, hyper: Tree) -> Tree:
     problem = bilevel.problem(hyper)
-    if isinstance(problem, RidgeProblem):
+    if isinstance(problem, ClosedFormProblem):
         return solve(problem, bilevel.init, Ridge()).value
     if isinstance(problem, QuadraticProblem):
         return solve(problem, bilevel.init, Exact()).value

@@ -1,1 +1,1 @@
-"""Linear maps that know no problem: convolutions, Gram matrices of patches, weighting."""
+"""Linear maps that know no problem: convolutions, Gram matrices of patches, weighting, inverses."""

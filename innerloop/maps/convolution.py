@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from innerloop._primitive import Primitive
+from innerloop._primitive import Primitive, wanted
 from innerloop.maps.weighting import SquareWeighted, square_weighted_gradients
 
 
@@ -48,15 +48,15 @@ class Convolve(Primitive):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         features, filters = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
-        if wanted[0] and wanted[1] and _collects(ctx.collector) and features.shape[:-3] == (1,):
+        needed = wanted(ctx)
+        if needed[0] and needed[1] and _collects(ctx.collector) and features.shape[:-3] == (1,):
             # For a single frame, both gradients are products with the same patches.
             rows = patches(outer, filters.shape[-1])
             ctx.collector.add(outer, filters, rows)
             return None, _correlate_rows(features, rows, filters.shape[-1]), None
         return (
-            _spread_or_collect(ctx.collector, outer, filters) if wanted[0] else None,
-            Correlate.apply(features, outer, filters.shape[-1], None) if wanted[1] else None,
+            _spread_or_collect(ctx.collector, outer, filters) if needed[0] else None,
+            Correlate.apply(features, outer, filters.shape[-1], None) if needed[1] else None,
             None,
         )
 
@@ -78,10 +78,10 @@ class Correlate(Primitive):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         features, responses = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
+        needed = wanted(ctx)
         return (
-            _spread_or_collect(ctx.collector, responses, outer) if wanted[0] else None,
-            Convolve.apply(features, outer, None) if wanted[1] else None,
+            _spread_or_collect(ctx.collector, responses, outer) if needed[0] else None,
+            Convolve.apply(features, outer, None) if needed[1] else None,
             None,
             None,
         )
@@ -109,15 +109,15 @@ class CorrelateWeighed(Primitive):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         features, weights, residual = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
+        needed = wanted(ctx)
         spread = None
-        if wanted[0]:
+        if needed[0]:
             responses = SquareWeighted.apply(weights, residual)
             spread = _spread_or_collect(ctx.collector, responses, outer)
         pulled: tuple[Tensor | None, Tensor | None] = (None, None)
-        if wanted[1] or wanted[2]:
+        if needed[1] or needed[2]:
             convolved = Convolve.apply(features, outer, None)
-            pulled = square_weighted_gradients(weights, residual, convolved, wanted[1:3])
+            pulled = square_weighted_gradients(weights, residual, convolved, needed[1:3])
         return spread, *pulled, None, None
 
 
@@ -135,10 +135,10 @@ class Spread(Primitive):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         responses, filters = ctx.saved_tensors
-        wanted = ctx.needs_input_grad
+        needed = wanted(ctx)
         return (
-            Convolve.apply(outer, filters, None) if wanted[0] else None,
-            Correlate.apply(outer, responses, filters.shape[-1], None) if wanted[1] else None,
+            Convolve.apply(outer, filters, None) if needed[0] else None,
+            Correlate.apply(outer, responses, filters.shape[-1], None) if needed[1] else None,
         )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from innerloop._primitive import Primitive
+from innerloop._primitive import Primitive, wanted
 
 
 def weighted_square(weights: Tensor, residual: Tensor) -> Tensor:
@@ -39,10 +39,11 @@ class WeightedSquare(Primitive):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         weights, residual = ctx.saved_tensors
+        needed = wanted(ctx)
         weighted = 2 * outer * weights * residual
         return (
-            (weighted * residual).sum_to_size(weights.shape) if ctx.needs_input_grad[0] else None,
-            weighted * weights if ctx.needs_input_grad[1] else None,
+            (weighted * residual).sum_to_size(weights.shape) if needed[0] else None,
+            weighted * weights if needed[1] else None,
         )
 
 
@@ -60,14 +61,14 @@ class SquareWeighted(Primitive):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> Any:
         weights, residual = ctx.saved_tensors
-        return square_weighted_gradients(weights, residual, outer, ctx.needs_input_grad)
+        return square_weighted_gradients(weights, residual, outer, wanted(ctx))
 
 
 def square_weighted_gradients(
-    weights: Tensor, residual: Tensor, outer: Tensor, wanted: Sequence[bool]
+    weights: Tensor, residual: Tensor, outer: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """The gradients of the weights and of the residual, if W² r receives `outer`."""
     return (
-        (2 * weights * residual * outer).sum_to_size(weights.shape) if wanted[0] else None,
-        SquareWeighted.apply(weights, outer) if wanted[1] else None,
+        (2 * weights * residual * outer).sum_to_size(weights.shape) if needed[0] else None,
+        SquareWeighted.apply(weights, outer) if needed[1] else None,
     )

@@ -1,6 +1,12 @@
 """Problems: what an inner solver minimises, one kind per file."""
 
-from innerloop.problems.base import CurvedProblem, Problem, Quadratic, QuadraticProblem
+from innerloop.problems.base import (
+    ClosedFormProblem,
+    CurvedProblem,
+    Problem,
+    Quadratic,
+    QuadraticProblem,
+)
 from innerloop.problems.conv import ConvLeastSquares
 from innerloop.problems.least_squares import LeastSquares
 from innerloop.problems.linear import LinearLeastSquares, RidgeProblem
@@ -10,6 +16,7 @@ from innerloop.problems.objective import Objective, as_problem
 from innerloop.problems.statistics import Statistics
 
 __all__ = [
+    "ClosedFormProblem",
     "ConvLeastSquares",
     "CurvedProblem",
     "LeastSquares",

@@ -12,6 +12,7 @@ from innerloop.maps.collect import Collector
 from innerloop.maps.convolution import Convolve, Correlate, CorrelateWeighed, channels_last
 from innerloop.maps.gram import patch_gram
 from innerloop.maps.products import multiply, multiply_transposed
+from innerloop.maps.weighted_gram import weighted_gram
 from innerloop.problems.checks import (
     check_alike,
     check_not_empty,
@@ -151,6 +152,14 @@ class ConvLeastSquares(RidgeProblem):
         frames, _, *sides = self.features.shape[-4:]
         return rows.reshape(*rows.shape[:-2], frames, *sides, rows.shape[-1]).movedim(-1, -3)
 
+    def normal_equations(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        if self.weights is not None and self.weights.shape[-3] > 1:
+            return super().normal_equations(like)
+        squares = squared_weights(self.features, self.weights)
+        gram = weighted_gram(self.features, squares, like.shape[-1])
+        right = self.transpose_weighed(self.targets, like)
+        return gram.unsqueeze(-3), right.flatten(-3).unsqueeze(-1)
+
     def design(self, like: Tensor) -> tuple[Tensor, Tensor]:
         *batch, frames, channels, height, width = self.features.shape
         kernel, pixels = like.shape[-1], frames * height * width
@@ -176,6 +185,19 @@ class ConvLeastSquares(RidgeProblem):
 def _differentiated(features: Tensor) -> bool:
     """Whether eager code will want the gradient of features."""
     return features.requires_grad and torch.is_grad_enabled() and not transforming()
+
+
+def squared_weights(features: Tensor, weights: Tensor | None) -> Tensor:
+    """W² of every pixel, shape (*batch, N, H, W), for weights that all outputs share.
+
+    Args:
+        features: shape (*batch, N, C, H, W).
+        weights: W, shape (*batch, N, 1, H or 1, W or 1). None: one.
+    """
+    *frames, _, height, width = features.shape
+    if weights is None:
+        return features.new_ones(()).expand(*frames, height, width)
+    return weights.square().squeeze(-3).expand(*frames, height, width)
 
 
 def check_frames(features: Tensor, targets: Tensor, weights: Tensor | None) -> None:

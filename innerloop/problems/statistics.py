@@ -1,7 +1,9 @@
 """Sufficient statistics of least squares: a sum of constant size in place of samples."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +12,10 @@ from innerloop import trees
 from innerloop._autodiff import transforming
 from innerloop._torch import pytree
 from innerloop.maps.products import multiply_transposed
-from innerloop.maps.weighted_gram import weighted_gram
+from innerloop.maps.weighted_gram import symmetric, weighted_gram
 from innerloop.maps.weighting import square_weighted, weighted_square
 from innerloop.problems.checks import check_parameter, named
-from innerloop.problems.conv import check_frames
+from innerloop.problems.conv import check_frames, squared_weights
 from innerloop.problems.linear import check_samples
 
 
@@ -74,16 +76,11 @@ class Statistics:
             _check_shared(weights, -1, "(*batch, N) or (*batch, N, 1)")
             weights = weights[..., 0]
         check_samples(features, targets, weights)
-        if weights is None:
-            weights = features.new_ones(features.shape[:-1])
-        pixels = features.mT[..., None, :, None, :]
-        gram = weighted_gram(pixels, weights.square()[..., None, None, :], kernel=1)
-        weights = weights[..., None]
-        return cls(
-            gram,
-            square_weighted(weights, targets).mT @ features,
-            weighted_square(weights, targets).sum(-2),
-        )
+        if weights is not None:
+            features, targets = weights[..., None] * features, weights[..., None] * targets
+        with _in_full_precision(features):
+            gram, moment = symmetric(features.mT @ features), targets.mT @ features
+        return cls(gram, moment, targets.square().sum(-2))
 
     @classmethod
     def conv(
@@ -107,16 +104,16 @@ class Statistics:
         if weights is not None and weights.ndim == features.ndim:
             _check_shared(weights, -3, "(*batch, N) or (*batch, N, 1, H, W)")
         check_frames(features, targets, weights)
-        *frames, _, height, width = features.shape
-        if weights is None:
-            weights = features.new_ones(frames)
-        if weights.ndim < features.ndim:
+        if weights is not None and weights.ndim < features.ndim:
             weights = weights[..., None, None, None]
-        squares = weights.square().squeeze(-3).expand(*frames, height, width)
-        gram = weighted_gram(features, squares, kernel)
-        weighed = square_weighted(weights, targets)
-        energy = weighted_square(weights, targets).movedim(-3, -4).flatten(-3).sum(-1)
-        return cls(gram, multiply_transposed(features, weighed, kernel), energy)
+        weighed, squares = targets, targets.square()
+        if weights is not None:
+            weighed = square_weighted(weights, targets)
+            squares = weighted_square(weights, targets)
+        with _in_full_precision(features):
+            gram = weighted_gram(features, squared_weights(features, weights), kernel)
+            moment = multiply_transposed(features, weighed, kernel)
+        return cls(gram, moment, squares.movedim(-3, -4).flatten(-3).sum(-1))
 
     @property
     def batch_shape(self) -> torch.Size:
@@ -164,25 +161,22 @@ class Statistics:
         """The statistics of the same samples seen in some of their channels only.
 
         Args:
-            channels: which of the C channels to keep; a slice (whose result shares the memory),
-                whole numbers, or an integer tensor of shape (count).
+            channels: which of the C channels to keep: a slice, whole numbers, or an integer tensor
+                of shape (count). Consecutive channels share their memory with these statistics.
 
         Raises:
-            ValueError: no channel is left.
-            IndexError: there is no such channel.
+            ValueError: there is no such channel, or none is left.
         """
-        if not isinstance(channels, slice):
-            channels = torch.as_tensor(channels, device=self.gram.device)
-        batch_dims = len(self.batch_shape)
-        moment = self.moment.movedim(batch_dims + 1, 0)[channels].movedim(0, batch_dims + 1)
-        if not moment.shape[batch_dims + 1]:
-            raise ValueError(f"channels: {channels}, should leave at least one channel")
-        count = self.moment.shape[batch_dims + 1]
-        entries = torch.arange(self.gram.shape[-1], device=self.gram.device)
-        entries = entries.reshape(count, -1)[channels].flatten()
-        if isinstance(channels, slice) and channels.step in (None, 1):
-            kept = slice(int(entries[0]), int(entries[-1]) + 1)
-            return Statistics(self.gram[..., kept, kept], moment, self.energy)
+        axis = len(self.batch_shape) + 1
+        count = self.moment.shape[axis]
+        chosen = _chosen(channels, count)
+        entries = torch.arange(self.gram.shape[-1]).reshape(count, -1)[chosen].flatten()
+        first, last = int(entries[0]), int(entries[-1])
+        if chosen == list(range(chosen[0], chosen[-1] + 1)):
+            gram = self.gram[..., first : last + 1, first : last + 1]
+            return Statistics(gram, self.moment.narrow(axis, chosen[0], len(chosen)), self.energy)
+        entries = entries.to(self.gram.device)
+        moment = self.moment.index_select(axis, torch.tensor(chosen, device=self.gram.device))
         return Statistics(self.gram[..., entries[:, None], entries], moment, self.energy)
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -215,6 +209,11 @@ class Statistics:
         return value
 
 
+def _in_full_precision(features: Tensor) -> AbstractContextManager[Any]:
+    """Without autocast: sums that grow for long must not be rounded more than their terms."""
+    return torch.autocast(features.device.type, enabled=False)
+
+
 def _tensors(statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
     return statistics.gram, statistics.moment, statistics.energy
 
@@ -234,6 +233,21 @@ def _unflatten(leaves: Iterable[Tensor], context: None) -> Statistics:
 pytree.register_pytree_node(
     Statistics, _flatten, _unflatten, serialized_type_name="innerloop.Statistics"
 )
+
+
+def _chosen(channels: slice | Sequence[int] | Tensor, count: int) -> list[int]:
+    """The channels as numbers from 0."""
+    if isinstance(channels, slice):
+        found = list(range(count))[channels]
+    else:
+        found = channels.tolist() if isinstance(channels, Tensor) else list(channels)
+    whole = all(isinstance(at, int) and not isinstance(at, bool) for at in found)
+    if not found or not whole or not all(-count <= at < count for at in found):
+        raise ValueError(
+            f"channels: {channels}, should be a slice or whole numbers from 0 to {count - 1}, at "
+            "least one"
+        )
+    return [at % count for at in found]
 
 
 def _check_shapes(gram: Tensor, moment: Tensor, energy: Tensor) -> None:

@@ -205,8 +205,9 @@ class LevenbergMarquardt(Solver):
             ratio = _gain(loss, reached, promised)
             growth = torch.where(ratio < 0.25, 4.0, torch.where(ratio > 0.75, 0.1, 1.0))
             precision = torch.finfo(norm.dtype).eps
+            largest = min(1 / precision**2, torch.finfo(state.factor.dtype).max)
         moved, taken = _take(params, change, ratio >= 1e-4, loss)
-        factor = (state.factor * growth.to(state.factor)).clamp(precision**2, 1 / precision**2)
+        factor = (state.factor * growth.to(state.factor)).clamp(precision**2, largest)
         return moved, _Damping(scale, factor), report(problem, loss, gradient, taken)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from innerloop.maps.inverse import solve_positive
 from innerloop.problems.base import ClosedFormProblem, Problem
 from innerloop.problems.linear import RidgeProblem
 from innerloop.solvers.base import Solver, StepStats, factorable, public_names, report
@@ -62,10 +63,10 @@ class Ridge(Solver):
         ridge = problem.regularization.reshape(*problem.regularization.shape, 1, 1, 1)
         if isinstance(problem, RidgeProblem) and self._is_dual(problem, like):
             matrix, targets = problem.design(like)
-            solution = matrix.mT @ _solve_positive(matrix @ matrix.mT, ridge, targets)
+            solution = matrix.mT @ _solve(matrix @ matrix.mT, ridge, targets)
         else:
             gram, right = problem.normal_equations(like)
-            solution = _solve_positive(gram, ridge, right)
+            solution = _solve(gram, ridge, right)
         return solution.reshape(like.shape)
 
     def _is_dual(self, problem: RidgeProblem, like: Tensor) -> bool:
@@ -76,18 +77,12 @@ class Ridge(Solver):
         return self.form == "dual" or (self.form == "auto" and rows < math.prod(filters))
 
 
-def _solve_positive(gram: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
+def _solve(gram: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
     """Solve (gram + ridge · 1) z = right; a system that is not positive definite gives NaN."""
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    factor, info = torch.linalg.cholesky_ex(factorable(gram + ridge * eye))
-    dtype, right = right.dtype, factorable(right)
-    if factor.shape[:-2] != right.shape[:-2]:
-        # One factor serves all outputs that share their weights: solve them as columns.
-        right = right.squeeze(-1).mT
-        solution = torch.cholesky_solve(right, factor.squeeze(-3)).mT.unsqueeze(-1)
-        info = info.squeeze(-1)
-        bad = (info != 0)[..., None, None, None]
-    else:
-        solution = torch.cholesky_solve(right, factor)
-        bad = (info != 0)[..., None, None]
-    return solution.masked_fill(bad, torch.nan).to(dtype)
+    matrix, columns = factorable(gram + ridge * eye), factorable(right)
+    if matrix.shape[:-2] == right.shape[:-2]:
+        return solve_positive(matrix, columns).to(right.dtype)
+    # One factor serves all outputs that share their weights: solve them as columns.
+    solution = solve_positive(matrix.squeeze(-3), columns.squeeze(-1).mT)
+    return solution.mT.unsqueeze(-1).to(right.dtype)

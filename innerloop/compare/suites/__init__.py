@@ -1,11 +1,20 @@
 """The built-in suites, one problem per file; importing this package registers them."""
 
 from innerloop.compare.registry import add_suite
-from innerloop.compare.suites import conv, few_shot, hyperparameters, quadratic, ridge, sinusoid
+from innerloop.compare.suites import (
+    conv,
+    few_shot,
+    hyperparameters,
+    quadratic,
+    ridge,
+    sinusoid,
+    statistics,
+)
 
 add_suite("quadratic", quadratic.suite)
 add_suite("ridge", ridge.suite)
 add_suite("conv-random", conv.random_features)
+add_suite("statistics", statistics.suite)
 add_suite("hyperparameters", hyperparameters.suite)
 add_suite("sinusoid", sinusoid.suite)
 for _width in few_shot.WIDTHS:
