@@ -26,10 +26,18 @@ from innerloop_vos.io.files import atomic_path
 from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 from innerloop_vos.scoring import score_sequence
 
-SEQUENCES = (
-    "bmx-bumps boat dance-jump hike hockey kite-walk mallard-water paragliding scooter-gray "
-    "stroller"
-).split()
+SEQUENCES = [
+    "bmx-bumps",
+    "boat",
+    "dance-jump",
+    "hike",
+    "hockey",
+    "kite-walk",
+    "mallard-water",
+    "paragliding",
+    "scooter-gray",
+    "stroller",
+]
 COLUMNS = ("J&F", "J", "F", "first, s", "later, s")
 
 Row = dict[str, float]
