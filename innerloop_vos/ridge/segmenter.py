@@ -13,7 +13,8 @@ from innerloop_vos.ridge.features import Maps, TargetFeatures
 from innerloop_vos.ridge.object_filter import ObjectFilter, RidgeOptions
 from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
-_BOX_ROUNDS = 3
+_BOX_ROUNDS = 5
+_BOX_REGULARIZATION = 3e-2
 
 
 class _Encoded(NamedTuple):
@@ -94,8 +95,8 @@ class RidgeSegmenter(Segmenter):
         # All outside is background; inside, what one round finds to be the object is the label of
         # the next.
         mask = inside.float()
-        # A filter that saw its surroundings would learn the box's shape.
-        options = replace(self.options, kernel=1)
+        # With more than single pixels to see, or less regularised, it would learn the box's shape.
+        options = replace(self.options, kernel=1, regularization=_BOX_REGULARIZATION)
         for _ in range(_BOX_ROUNDS):
             target = ObjectFilter(options, encoded.levels, mask)
             scores = target.score(target.channels(encoded.levels))
