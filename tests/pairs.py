@@ -104,8 +104,15 @@ def _statistics() -> Example:
         new = il.Statistics.linear(features[:, 2:], targets[:, 2:], weights[:, 2:])
         return il.NormalEquations(old.updated(new, hyper["rate"]), hyper["decay"])
 
-    example = _linear()
-    return Example(make, {**example.hyper, "rate": _scalar(0.4)}, example.init)
+    # So many parameters that no step of Newton's method ends at a gradient of exactly zero.
+    hyper = {
+        "features": 0.5 * normal(2, 5, 4),
+        "targets": normal(2, 5, 3, seed=1),
+        "weights": 1 + 0.1 * normal(2, 5, seed=2),
+        "decay": torch.tensor([0.7, 1.1], dtype=torch.float64),
+        "rate": _scalar(0.4),
+    }
+    return Example(make, hyper, normal(2, 3, 4, seed=3))
 
 
 def _statistics_of_frames() -> Example:

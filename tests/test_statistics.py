@@ -1,7 +1,9 @@
 """Least squares from sufficient statistics against the samples, dense solves and differences."""
 
 import copy
+import gc
 import pickle
+import weakref
 
 import pytest
 import torch
@@ -293,6 +295,17 @@ def test_autocast_leaves_the_sums_in_their_precision(data, make, kind):
     expected = make(*samples)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert_same(make(*samples), expected, rtol=0, atol=0)
+
+
+def test_a_problem_is_freed_with_its_last_reference():
+    gc.disable()
+    try:
+        problem = il.NormalEquations(of_rows(*rows()[:3]), 0.1)
+        freed = weakref.ref(problem)
+        del problem
+        assert freed() is None
+    finally:
+        gc.enable()
 
 
 def test_an_empty_batch_is_solved():

@@ -21,14 +21,20 @@ def solve_positive(matrix: Tensor, right: Tensor) -> Tensor:
     Returns:
         Shape (*batch, P, D); NaN where H is not positive definite.
     """
-    if torch.compiler.is_compiling():
-        # Dynamo takes no Function that has a `jvp`.
+    differentiated = matrix.requires_grad or right.requires_grad
+    if torch.compiler.is_compiling() or not differentiated:
+        # Dynamo takes no Function that has a `jvp`; for a small system, calling one takes long.
         factor, info = torch.linalg.cholesky_ex(matrix)
         solution = torch.cholesky_solve(right, factor)
     else:
         factor, info = torch.linalg.cholesky_ex(matrix.detach())
         solution = _SolveFactored.apply(matrix, factor, right)
     return solution.masked_fill((info != 0)[..., None, None], torch.nan)
+
+
+def factorable(matrix: Tensor) -> Tensor:
+    """The matrix in a precision that torch's factorisations support."""
+    return matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
 
 
 class _SolveFactored(Primitive):

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._autodiff import Operator
+from innerloop.maps.inverse import factorable
 from innerloop.problems.base import ClosedFormProblem, Quadratic
 from innerloop.problems.checks import check_parameter, check_regularization, named
 from innerloop.problems.statistics import Statistics
@@ -39,7 +40,8 @@ class NormalEquations(Quadratic, ClosedFormProblem):
         self.statistics = statistics
         batch_shape = statistics.batch_shape
         self.regularization = check_regularization(regularization, batch_shape, statistics.gram)
-        super().__init__(self._multiply, statistics.moment, batch_shape)
+        operator = _hessian(statistics.gram, self.regularization)
+        super().__init__(operator, statistics.moment, batch_shape)
 
     def check(self, params: Tensor) -> None:
         check_parameter("init", params)
@@ -70,24 +72,20 @@ class NormalEquations(Quadratic, ClosedFormProblem):
         """The map from a tensor shaped like the parameters to (H + λ)⁻¹ times it, by one factor.
 
         It preconditions `ConjugateGradient` on problems that differ little from this one: k new
-        samples take about k + 1 steps. The outer gradient treats it as a constant. It gives NaN if
-        H + λ is not positive definite.
+        samples take k + 1 steps, but for rounding. The outer gradient treats it as a constant. It
+        gives NaN if H + λ is not positive definite.
         """
         gram = self.statistics.gram.detach()
         decay = self.regularization.detach()[..., None, None]
         eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-        factor, info = torch.linalg.cholesky_ex(gram + decay * eye)
+        factor, info = torch.linalg.cholesky_ex(factorable(gram + decay * eye))
         factor = factor.masked_fill((info != 0)[..., None, None], torch.nan)
 
         def operator(params: Tensor) -> Tensor:
-            return torch.cholesky_solve(self._rows(params).mT, factor).mT.reshape(params.shape)
+            columns = factorable(self._rows(params).mT)
+            return torch.cholesky_solve(columns, factor).mT.reshape(params.shape).to(params)
 
         return operator
-
-    def _multiply(self, params: Tensor) -> Tensor:
-        """(H + λ) times the parameters, for the Gram matrix H."""
-        product = (self._rows(params) @ self.statistics.gram).reshape(params.shape)
-        return trees.add_scaled(product, self.regularization, params)  # type: ignore[no-any-return]
 
     def _rows(self, params: Tensor) -> Tensor:
         return params.flatten(len(self.batch_shape) + 1)
@@ -95,3 +93,13 @@ class NormalEquations(Quadratic, ClosedFormProblem):
     def _constant(self) -> Tensor:
         """The objective at zero."""
         return 0.5 * self.statistics.energy.sum(-1)
+
+
+def _hessian(gram: Tensor, regularization: Tensor) -> Operator:
+    """The map from a tensor shaped like the parameters to (H + λ) times it."""
+
+    def operator(params: Tensor) -> Tensor:
+        product = (params.flatten(gram.ndim - 1) @ gram).reshape(params.shape)
+        return trees.add_scaled(product, regularization, params)  # type: ignore[no-any-return]
+
+    return operator

@@ -144,11 +144,6 @@ def quotient(numerator: Tensor, denominator: Tensor, empty: Tensor) -> Tensor:
     return torch.where(small, value.detach(), smooth)
 
 
-def factorable(matrix: Tensor) -> Tensor:
-    """The matrix in a precision that torch's factorisations support."""
-    return matrix.float() if matrix.dtype in (torch.bfloat16, torch.float16) else matrix
-
-
 def check_not_negative(**values: object) -> None:
     """Raise for numbers, or trees of them, that are negative or NaN; tensors may be learned."""
     for name, value in values.items():

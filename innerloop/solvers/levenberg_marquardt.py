@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
+from innerloop.maps.inverse import factorable
 from innerloop.problems.base import CurvedProblem
 from innerloop.problems.least_squares import LeastSquares
 from innerloop.solvers.base import (
     Solver,
     StepStats,
     check_not_negative,
-    factorable,
     report,
     safe_quotient,
 )

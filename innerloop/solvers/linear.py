@@ -5,8 +5,9 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._autodiff import Operator
+from innerloop.maps.inverse import factorable
 from innerloop.problems.base import Quadratic, QuadraticProblem
-from innerloop.solvers.base import Solver, StepStats, factorable, report
+from innerloop.solvers.base import Solver, StepStats, report
 from innerloop.solvers.gradient import GradientDescent
 from innerloop.solvers.loop import Loop
 from innerloop.trees import Tree

@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from innerloop.maps.inverse import solve_positive
+from innerloop.maps.inverse import factorable, solve_positive
 from innerloop.problems.base import ClosedFormProblem, Problem
 from innerloop.problems.linear import RidgeProblem
-from innerloop.solvers.base import Solver, StepStats, factorable, public_names, report
+from innerloop.solvers.base import Solver, StepStats, public_names, report
 
 
 class Ridge(Solver):
@@ -18,7 +18,7 @@ class Ridge(Solver):
     With X the rows of features (of a convolution: the patches of all frames, N·H·W rows and C·K²
     columns), the solution is (Xᵀ W² X + λ)⁻¹ Xᵀ W² E in primal form, and Xᵀ W (W X Xᵀ W + λ)⁻¹ W E
     in dual form, whose system has one row per sample: it is smaller for few samples of many
-    channels.
+    channels. `NormalEquations` has no samples, and is solved in primal form.
 
     Args:
         form: which of the two systems to factorise; "auto" (the default) takes the smaller one. The
