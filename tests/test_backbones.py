@@ -98,7 +98,12 @@ def test_resnet50_is_torchvisions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "build", [lambda: SmallBackbone(norm=True), lambda: backbone("mobilenet_v2", weights=None)]
+    "build",
+    [
+        lambda: SmallBackbone(norm=True),
+        lambda: backbone("efficientnet_lite0", weights=None),
+        lambda: backbone("mobilenet_v2", weights=None),
+    ],
 )
 def test_folding_keeps_the_features_and_leaves_no_norm(build: Any) -> None:
     network = with_random_norms(build()).double().eval()
@@ -127,7 +132,7 @@ def test_half_precision_files_become_float32(tmp_path: Path) -> None:
 
 
 def test_an_unknown_backbone_is_named() -> None:
-    with pytest.raises(InputError, match=r"'vgg' is unknown; choose one of small, mobilenet_v2"):
+    with pytest.raises(InputError, match=r"'vgg' is unknown; choose one of small, effic"):
         backbone("vgg")
 
 

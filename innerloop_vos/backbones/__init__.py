@@ -1,4 +1,4 @@
-"""Feature extractors: the embedded small network and torchvision's MobileNetV2 and ResNet-50."""
+"""Feature extractors: the embedded small network, EfficientNet-Lite0, MobileNetV2 and ResNet-50."""
 
 from importlib import resources
 from pathlib import Path
@@ -8,15 +8,27 @@ from torchvision.models import MobileNet_V2_Weights, ResNet50_Weights
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones.base import Backbone, Level
+from innerloop_vos.backbones.efficientnet_lite0 import EfficientNetLite0
+from innerloop_vos.backbones.efficientnet_weights import released_weights
 from innerloop_vos.backbones.pretrained import MobileNetV2, ResNet50
 from innerloop_vos.backbones.small import SmallBackbone
 from innerloop_vos.configuration.plugins import build
 from innerloop_vos.weight_files import fit, read_weights
 
-__all__ = ["BACKBONES", "Backbone", "Level", "MobileNetV2", "ResNet50", "SmallBackbone", "backbone"]
+__all__ = [
+    "BACKBONES",
+    "Backbone",
+    "EfficientNetLite0",
+    "Level",
+    "MobileNetV2",
+    "ResNet50",
+    "SmallBackbone",
+    "backbone",
+]
 
 BACKBONES = {
     "small": "innerloop_vos.backbones.small:SmallBackbone",
+    "efficientnet_lite0": "innerloop_vos.backbones.efficientnet_lite0:EfficientNetLite0",
     "mobilenet_v2": "innerloop_vos.backbones.pretrained:MobileNetV2",
     "resnet50": "innerloop_vos.backbones.pretrained:ResNet50",
 }
@@ -27,14 +39,15 @@ def backbone(name: str, weights: str | Path | None = "default") -> Backbone:
     """Build a backbone, in evaluation mode.
 
     Args:
-        name: `"small"`, `"mobilenet_v2"` or `"resnet50"`; the name of an entry point
-            `innerloop_vos.backbones` of an installed package; or `package.module:Object`. The
-            last two stand for a class or function without arguments that makes a `Backbone`.
-        weights: `"default"` for the file that ships with the package (`small`), torchvision's
-            ImageNet weights, which it downloads (the next two), or what it is made with (others);
-            the path of a `.safetensors` or a `.pth` file with torchvision's state-dict names
-            (or its own, for others and `small`), whose classifier is ignored; None for random
-            weights.
+        name: `"small"`, `"efficientnet_lite0"`, `"mobilenet_v2"` or `"resnet50"`; the name of an
+            entry point `innerloop_vos.backbones` of an installed package; or
+            `package.module:Object`. The last two stand for a class or function without arguments
+            that makes a `Backbone`.
+        weights: `"default"` for the file that ships with the package (`small`), ImageNet weights
+            that come with the extra `vos` (`efficientnet_lite0`) or that torchvision downloads
+            (the next two), or what it is made with (others); the path of a `.safetensors` or a
+            `.pth` file with torchvision's state-dict names (the next two), whose classifier is
+            ignored, or with its own names (all others); None for random weights.
 
     Returns:
         The network, float32, on the CPU.
@@ -56,6 +69,8 @@ def _default(name: str) -> tuple[dict[str, Tensor], str]:
     if name == "small":
         with resources.as_file(resources.files(__name__) / "small.safetensors") as path:
             return read_weights(path), str(path)
+    if name == "efficientnet_lite0":
+        return released_weights()
     choice = {
         "mobilenet_v2": MobileNet_V2_Weights.DEFAULT,
         "resnet50": ResNet50_Weights.DEFAULT,

@@ -8,6 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+Colour = tuple[float, float, float]
+
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -31,6 +33,8 @@ class Backbone(nn.Module, ABC):
     Args:
         levels: the feature maps that `forward` returns, by name, fine to coarse.
         target_levels: names of the levels that a target model sees together.
+        mean: of the colours 0..1 that the network expects, RGB. Default: ImageNet's.
+        std: their standard deviation. Default: ImageNet's.
 
     Attributes:
         levels: see Args.
@@ -43,13 +47,19 @@ class Backbone(nn.Module, ABC):
     unused: ClassVar[tuple[str, ...]] = ()
     """Prefixes of the names in weight files that belong to layers left out here."""
 
-    def __init__(self, levels: Mapping[str, Level], target_levels: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        levels: Mapping[str, Level],
+        target_levels: tuple[str, ...],
+        mean: Colour = _IMAGENET_MEAN,
+        std: Colour = _IMAGENET_STD,
+    ) -> None:
         super().__init__()
         self.levels = dict(levels)
         self.target_levels = target_levels
         # Not persistent, as the weight files of torchvision do not contain them.
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the features of images.
