@@ -158,7 +158,7 @@ class _ReadsWhatReluChanged(nn.Module):
 
 
 @pytest.mark.parametrize("inplace", [False, True])
-def test_pooling_before_a_relu_changes_nothing(inplace):
+def test_pooling_what_a_relu_changed_in_place(inplace):
     torch.manual_seed(0)
     model = il.Adapted(_ReadsWhatReluChanged(inplace).double())
     images = torch.randn(2, 1, 7, 7, dtype=torch.float64)

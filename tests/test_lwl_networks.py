@@ -12,8 +12,9 @@ from torch.nn import functional as F
 import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.backbones import backbone
+from innerloop_vos.backbones.joining import join_levels
 from innerloop_vos.lwl import LWL, lwl_mobilenet_v2, lwl_resnet50, lwl_small
-from innerloop_vos.ridge import TargetFeatures, mask_problem
+from innerloop_vos.ridge import balance
 from innerloop_vos.training.losses import lovasz_sigmoid
 
 
@@ -154,8 +155,11 @@ def test_at_stride_8_the_untrained_filter_is_that_of_ridge():
     )
     found = network.target_model.score(filters, features[None])[0, 0]
     # The scale of the features and of λ differ, which leaves the scores alone.
-    plain = TargetFeatures(extractor)(image)
-    problem = mask_problem(plain, mask, 9 * 4 * 3e-4)
+    levels = extractor(image)
+    plain = join_levels([levels[name] for name in extractor.target_levels], (6, 8))
+    share = F.adaptive_avg_pool2d(mask, (6, 8))
+    weights = balance(share[0]).sqrt()
+    problem = il.ConvLeastSquares(plain, share[None], weights[None, None], 9 * 4 * 3e-4)
     init = plain.new_zeros(1, plain.shape[1], 3, 3)
     expected = il.solve(problem, init, il.ConjugateGradient(), steps=200).value
     torch.testing.assert_close(found, F.conv2d(plain, expected, padding=1)[0], rtol=0, atol=1e-2)

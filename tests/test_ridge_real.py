@@ -17,6 +17,7 @@ FRAMES = 10
     ("network", "weights"),
     [
         ("small", "default"),
+        ("efficientnet_lite0", "default"),
         ("mobilenet_v2", SHARED / "weights" / "mobilenet_v2-voc.safetensors"),
     ],
 )

@@ -1,8 +1,8 @@
 """How fast do the inner solvers of convolutional least squares reach the exact solution?
 
-Fits the filter of the ridge method to one annotated frame, prints the excess loss (relative to that
-of the exact solution) over the steps, and writes it as JSON and as a plot. Needs no data: the frame
-is synthetic unless --frame and --mask are given.
+Fits a filter on all features of the embedded backbone to one annotated frame, prints the excess
+loss (relative to that of the exact solution) over the steps, and writes it as JSON and as a plot.
+Needs no data: the frame is synthetic unless --frame and --mask are given.
 
     python -m benchmarks.core.convergence --out runs/convergence [--frame FRAME.jpg --mask MASK.png]
 """
@@ -21,33 +21,39 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from torch.nn import functional as F
 
 import innerloop as il
 from innerloop_vos.backbones import backbone
+from innerloop_vos.backbones.joining import join_levels
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.files import atomic_path, prepare_output
 from innerloop_vos.io.masks import read_mask
 from innerloop_vos.io.video import open_frames
-from innerloop_vos.ridge import RidgeOptions, TargetFeatures, mask_problem
+from innerloop_vos.ridge import balance
 
 SOLVERS = {"steepest descent": il.SteepestDescent(), "conjugate gradient": il.ConjugateGradient()}
+STRIDE, KERNEL, REGULARIZATION = 8, 3, 1e-2
 SHOWN = (0, 1, 2, 5, 10, 20, 50, 100)
 
 
 def first_frame_problem(frame: Tensor, mask: Tensor) -> tuple[il.ConvLeastSquares, Tensor]:
-    """The least-squares problem of the ridge method on one frame, and its zero filter.
+    """The least-squares problem of one frame, and its zero filter.
 
     Args:
         frame: RGB, shape (3, H, W), uint8.
         mask: the object's pixels, shape (H, W), nonzero inside.
     """
-    options = RidgeOptions()
+    network = backbone("small")
+    size = tuple(-(-side // STRIDE) for side in mask.shape)
     with torch.no_grad():
-        features = TargetFeatures(backbone("small")).eval()(frame[None].float() / 255)
+        levels = network(frame[None].float() / 255)
     # Double precision, so that the excess is not lost in the rounding of the loss.
-    features = features.double()
-    problem = mask_problem(features, (mask > 0).double()[None], options.regularization)
-    init = features.new_zeros(1, features.shape[1], options.kernel, options.kernel)
+    features = join_levels([levels[name] for name in network.target_levels], size).double()
+    share = F.adaptive_avg_pool2d((mask > 0).double()[None], size)
+    weights = balance(share[0]).sqrt()
+    problem = il.ConvLeastSquares(features, share[None], weights[None, None], REGULARIZATION)
+    init = features.new_zeros(1, features.shape[1], KERNEL, KERNEL)
     return problem, init
 
 

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -31,9 +30,9 @@ def _nothing(*args: Any) -> None:
     pass
 
 
-def _without(module: ModuleType, name: str) -> Callable[[], None]:
-    assert hasattr(module, name), name
-    return lambda: setattr(module, name, _nothing)
+def _without(name: str) -> Callable[[], None]:
+    assert hasattr(joint_graph, name), name
+    return lambda: setattr(joint_graph, name, _nothing)
 
 
 def _without_patch(name: str) -> Callable[[], None]:
@@ -54,16 +53,12 @@ def _without_operation(*names: str) -> Callable[[], None]:
 
 VARIANTS: dict[str, Callable[[], None]] = {
     "all": _nothing,
-    "without: pooling before ReLU": _without(rewriting, "_pool_before_relu"),
     "without: convolutions channels last": _without_operation("_conv2d"),
     "without: pooling without indices": _without_operation("_max_pool2d"),
     "without: BatchNorm step by step": _without_operation("_batch_norm"),
-    "without: rows reduced first": _without(joint_graph, "_reduce_rows_first"),
-    "without: numbers for booleans": _without(joint_graph, "_numbers_for_booleans"),
-    "without: cheap values computed again": _without(joint_graph, "_keep_what_is_costly"),
-    "without: force_layout_optimization": _without_patch("force_layout_optimization"),
+    "without: numbers for booleans": _without("_numbers_for_booleans"),
+    "without: cheap values computed again": _without("_keep_what_is_costly"),
     "without: realize_reads_threshold": _without_patch("realize_reads_threshold"),
-    "without: cpp.min_chunk_size": _without_patch("cpp.min_chunk_size"),
 }
 
 

@@ -19,13 +19,9 @@ from innerloop.problems import Objective
 from innerloop.trees import Tree
 
 PATCHES: dict[str, Any] = {
-    # Not taken for granted in a backward pass, whose convolutions are other operations.
-    "force_layout_optimization": True,
     # A normalised value is read from five tensors, four of them one value per channel: from fewer
     # on, inductor would write all values down; more make more code to compile.
     "realize_reads_threshold": 5,
-    # Values per thread: below that, waking a second one takes longer than it saves.
-    "cpp.min_chunk_size": 16384,
 }
 """Settings of inductor, other than its own."""
 

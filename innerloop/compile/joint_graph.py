@@ -12,7 +12,6 @@ _SMALL = 4096
 """Max size of a tensor that costs nothing to keep, such as statistics per channel."""
 
 _COSTLY = {f"aten::{name}" for name in ("convolution", "mm", "addmm", "bmm", "baddbmm")}
-_REDUCTIONS = (aten.sum.dim_IntList, aten.mean.dim)
 
 
 class JointGraphPass(CustomGraphPass):
@@ -20,32 +19,12 @@ class JointGraphPass(CustomGraphPass):
 
     def __call__(self, graph: fx.Graph) -> None:
         for node in list(graph.nodes):
-            _reduce_rows_first(node)
             _numbers_for_booleans(node)
         for node in graph.nodes:
             _keep_what_is_costly(node)
 
     def uuid(self) -> object:
         return get_hash_for_files((__file__,))
-
-
-def _reduce_rows_first(node: fx.Node) -> None:
-    """Reduce over batch and image in two stages, the first of which stays in the fastest cache.
-
-    Inductor reads a whole channels-last tensor once for every few channels.
-    """
-    if node.target not in _REDUCTIONS or node.kwargs:
-        return
-    input, axes, *keep = node.args
-    if not isinstance(input, fx.Node) or not isinstance(axes, list) or set(axes) != {0, 2, 3}:
-        return
-    value = input.meta["val"]
-    if value.ndim != 4 or value.device.type != "cpu":
-        return
-    with node.graph.inserting_before(node):
-        rows = node.graph.call_function(node.target, (input, [3], True))
-    rows.meta = {**node.meta, "val": node.target(value, [3], True)}
-    node.args = (rows, axes, *keep)
 
 
 def _numbers_for_booleans(node: fx.Node) -> None:

@@ -14,35 +14,15 @@ def rewrite_for_cpu(graph: fx.GraphModule) -> None:
     Args:
         graph: as torch.compile hands it to a backend; changed in place.
     """
-    nodes = [node for node in graph.graph.nodes if _on_cpu(node)]
-    for node in nodes:
-        _pool_before_relu(node)
-    for node in nodes:
-        node.target = _IN_OTHER_WORDS.get(node.target, node.target)
+    for node in graph.graph.nodes:
+        if _on_cpu(node):
+            node.target = _IN_OTHER_WORDS.get(node.target, node.target)
     graph.recompile()
 
 
 def _on_cpu(node: fx.Node) -> bool:
     value = node.meta.get("example_value")
     return isinstance(value, Tensor) and value.ndim == 4 and value.device.type == "cpu"
-
-
-def _pool_before_relu(pool: fx.Node) -> None:
-    """Swap a pooling with the ReLU before it, which then has fewer values to process."""
-    if pool.target not in _POOLINGS or not pool.args:  # all may be given by name
-        return
-    relu, *window = pool.args
-    if not isinstance(relu, fx.Node) or relu.target not in _RELUS or not relu.args:
-        return
-    if len(relu.users) > 1:
-        return
-    # In-place operations change a tensor that others may read.
-    if any(relu.args[1:]) or relu.kwargs.get("inplace"):
-        return
-    pool.replace_all_uses_with(relu)
-    pool.args = (relu.args[0], *window)
-    relu.args = (pool,)
-    pool.append(relu)
 
 
 def _conv2d(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -106,10 +86,9 @@ def _pair(value: Any) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else tuple(value)
 
 
-_RELUS = (functional.relu, torch.relu)
-_POOLINGS = (functional.max_pool2d, torch.max_pool2d)
 _IN_OTHER_WORDS: dict[Any, Any] = {
     functional.batch_norm: _batch_norm,
     torch.conv2d: _conv2d,
-    **dict.fromkeys(_POOLINGS, _max_pool2d),
+    functional.max_pool2d: _max_pool2d,
+    torch.max_pool2d: _max_pool2d,
 }

@@ -31,8 +31,8 @@ class SameConv2d(nn.Conv2d):
     Args:
         inputs: input channels.
         outputs: output channels.
-        kernel: side of the kernel.
-        stride: stride.
+        kernel: side of the kernel, odd.
+        stride: 1 or 2.
         dilation: dilation.
         groups: groups of channels.
     """
@@ -46,20 +46,23 @@ class SameConv2d(nn.Conv2d):
         dilation: int = 1,
         groups: int = 1,
     ) -> None:
-        padding = dilation * (kernel - 1) // 2 if stride == 1 else 0
+        if kernel == 1:
+            # Changes nothing, but on one thread torch leaves only dilated 1x1 kernels to oneDNN,
+            # which is a fifth faster.
+            dilation = 2
+        padding = dilation * (kernel - 1) // 2
         super().__init__(inputs, outputs, kernel, stride, padding, dilation, groups, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, inputs, H, W)` to `(N, outputs, ceil(H / stride), ceil(W / stride))`."""
-        if self.stride[0] > 1:
-            height, width = (self._padding(side) for side in x.shape[-2:])
-            x = F.pad(x, (*width, *height))
-        return super().forward(x)
-
-    def _padding(self, side: int) -> tuple[int, int]:
-        stride, reach = self.stride[0], self.dilation[0] * (self.kernel_size[0] - 1)
-        total = max((-(-side // stride) - 1) * stride + reach + 1 - side, 0)
-        return total // 2, total - total // 2
+        if self.stride[0] == 1:
+            return super().forward(x)
+        # "SAME" pads the start of an even side by one pixel less. Padding it by one more and
+        # dropping the first output comes to the same, without a padded copy.
+        top, left = (1 - side % 2 for side in x.shape[-2:])
+        padding = (int(self.padding[0]) + top, int(self.padding[1]) + left)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        return y[..., top:, left:]
 
 
 class InvertedBlock(nn.Module):

@@ -36,13 +36,12 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--solver",
         help=f"inner solver of the target model, one of: {', '.join(SOLVERS)}, the last "
-        "takes minutes a frame with lwl (default: conjugate-gradient; that of the weights' "
-        "network for lwl)",
+        "takes minutes a frame with lwl (default: exact; that of the weights' network for lwl)",
     )
     group.add_argument(
         "--backbone",
         help=f"feature extractor of ridge, one of: {', '.join(BACKBONES)}, or another as for "
-        "--method; small (default) ships with the package, efficientnet_lite0 comes with the extra "
+        "--method; small ships with the package, efficientnet_lite0 (default) comes with the extra "
         "vos, the ImageNet weights of the last two are downloaded by torchvision",
     )
     group.add_argument(

@@ -14,7 +14,7 @@ def build(options: MethodOptions, weights: str | None, device: torch.device) -> 
     """See `innerloop_vos.methods.interface.Builder`; the weights are those of the backbone."""
     if options.settings:
         raise InputError(f"option: {options.settings[0]!r}; ridge has no further settings")
-    own = RidgeOptions(solver=solver(options.solver or "conjugate-gradient"))
-    network = backbone(options.backbone or "small", weights or "default")
+    own = RidgeOptions(solver=solver(options.solver or "exact"))
+    network = backbone(options.backbone or "efficientnet_lite0", weights or "default")
     fold_norms(network)  # a quarter faster
     return RidgeSegmenter(network, own, device)

@@ -27,9 +27,9 @@ def calibrate(
             (1); above one half, since classes weighted equally favour the smaller one at the
             boundary.
         lowest: min decision level, for frames without the object.
-        highest: max decision level.
+        highest: max decision level, where the means are `apart`.
         apart: min distance of the two means. The scores of a blank frame also fall into two
-            classes, close to each other: the decision level is then above both.
+            classes, close to each other: the decision level is then above both, however high.
 
     Returns:
         Scores in units of the distance between the two means, shape (*batch, h, w).
@@ -47,5 +47,7 @@ def calibrate(
         low = (found * ~above).sum(-1, keepdim=True) / (found.shape[-1] - count)
         both = (count > 0) & (count < found.shape[-1])
         distance = torch.where(both, high - low, distance).clamp(min=apart)
-        level = torch.where(both, (low + fraction * distance).clamp(lowest, highest), level)
+        middle = (low + fraction * distance).clamp(min=lowest)
+        middle = torch.where(high - low < apart, middle, middle.clamp(max=highest))
+        level = torch.where(both, middle, level)
     return (scores - level[..., None]) / distance[..., None]

@@ -1,6 +1,6 @@
-"""The target model of one object: its memory of frames and the filter fitted to them."""
+"""The target model of one object: sums over the frames it has learned, and the filter they give."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import innerloop as il
-from innerloop_vos.ridge.samples import SampleMemory
+from innerloop_vos.ridge.features import Maps, PrincipalChannels
+
+_STRIDE = 8
+"""Image pixels per feature pixel."""
 
 
 @dataclass(frozen=True)
@@ -17,79 +20,68 @@ class RidgeOptions:
     """Settings of the ridge method; those of the target model first.
 
     Args:
-        solver: inner solver of the filter; iterative, or the exact `il.Ridge()`.
-        init_steps: steps of an iterative solver on the first frame.
-        update_steps: steps after every later frame.
+        solver: inner solver of the filter; the exact `il.Ridge()`, or an iterative one.
+        steps: steps of an iterative solver on every frame that is learned.
+        channels: number of the first frame's principal channels that the filter sees, beside a
+            constant one.
         kernel: side of the filter in feature pixels, odd.
         regularization: λ of the filter.
-        capacity: max number of frames in memory.
-        learning_rate: share of a new frame in the loss.
-        first_weight: min share of the frame that the user annotated.
+        learning_rate: share of a new frame in the moving average of all frames.
+        first_weight: share that the frame which the user annotated has beside that average, above
+            0 and at most 1.
         sharpness: slope of the logit in the calibrated score.
         apart: min distance between the mean scores of object and background; in a blank frame they
             are closer, and nothing is marked.
         min_area: pixels that an object must cover for its frame to be learned from.
     """
 
-    solver: il.Solver = il.ConjugateGradient()  # noqa: RUF009 - solvers hold no state
-    init_steps: int = 50
-    update_steps: int = 3
+    solver: il.Solver = il.Ridge()  # noqa: RUF009 - solvers hold no state
+    steps: int = 50
+    channels: int = 64
     kernel: int = 3
-    regularization: float = 1e-2
-    capacity: int = 8
+    regularization: float = 1e-3
     learning_rate: float = 0.1
-    first_weight: float = 0.75
+    first_weight: float = 0.9
     sharpness: float = 6.0
     apart: float = 0.5
     min_area: int = 100
 
 
-def mask_problem(
-    features: Tensor, masks: Tensor, regularization: float, shares: Tensor | None = None
-) -> il.ConvLeastSquares:
-    """Least squares whose label is the mask itself, with the classes weighted equally.
+def balance(mask: Tensor) -> Tensor:
+    """Weights of pixels with which object and background count the same.
 
     Args:
-        features: features of the frames, shape (N, C, h, w).
-        masks: share of the object in each feature pixel, 0 to 1, shape (N, h, w); or in each pixel
-            of the frames, shape (N, H, W).
-        regularization: λ of the filter.
-        shares: share of each frame in the loss, shape (N,). Default: one.
+        mask: share of the object in each pixel, 0 to 1, shape (h, w).
 
     Returns:
-        The problem of a filter of shape (1, C, K, K).
+        Shape (h, w), summing to one where both are there.
     """
-    masks = shrink(masks, features)
-    background = 1 - masks
-    total = (-2, -1)
-    balance = masks / masks.sum(total, keepdim=True).clamp(min=1) + background / background.sum(
-        total, keepdim=True
-    ).clamp(min=1)
-    weights = (balance / 2).sqrt()  # W is inside the square
-    if shares is not None:
-        weights = weights * shares.sqrt()[:, None, None]
-    return il.ConvLeastSquares(features, masks[:, None], weights[:, None], regularization)
-
-
-def shrink(masks: Tensor, features: Tensor) -> Tensor:
-    """Share of each feature pixel that masks (..., H, W) cover."""
-    height, width = features.shape[-2:]
-    return F.adaptive_avg_pool2d(masks, (height, width))
+    background = 1 - mask
+    return (mask / mask.sum().clamp(min=1) + background / background.sum().clamp(min=1)) / 2
 
 
 class ObjectFilter:
-    """One object: its memory of frames and the filter fitted to them.
+    """One object: sums over the frames it has learned, and the filter they give.
+
+    The label is the mask itself, with the classes weighted equally. The sums are those of the
+    first frame and a moving average over all frames.
 
     Args:
         options: settings.
-        features: features of the first frame, shape (C, h, w).
+        levels: features of the first frame.
         mask: mask of the object in it, shape (H, W), 0 to 1.
+
+    Attributes:
+        channels: the projection of a frame's features to what the filter sees, (C, h, w).
     """
 
-    def __init__(self, options: RidgeOptions, features: Tensor, mask: Tensor) -> None:
-        self._begin(options)
-        self.filter = features.new_zeros(1, len(features), options.kernel, options.kernel)
-        self._learn(features, mask, options.init_steps)
+    def __init__(self, options: RidgeOptions, levels: Maps, mask: Tensor) -> None:
+        self.options = options
+        share = shrink(mask, [-(-side // _STRIDE) for side in mask.shape])
+        self.channels = PrincipalChannels.of(levels, balance(share), options.channels)
+        self.first = self.average = self._statistics(self.channels(levels), mask)
+        self.filter = torch.zeros_like(self.first.moment)
+        self._fit()
 
     @classmethod
     def from_state(
@@ -97,32 +89,48 @@ class ObjectFilter:
     ) -> "ObjectFilter":
         """Make the target that a `state_dict` is of, on a device."""
         target = cls.__new__(cls)
-        target._begin(options)
+        target.options = options
+        target.channels = PrincipalChannels.from_state(state["channels"], device)
+        target.first, target.average = (
+            il.Statistics(**{name: value.to(device) for name, value in state[part].items()})
+            for part in ("first", "average")
+        )
         target.filter = state["filter"].to(device)
-        target.memory.load_state_dict(state["memory"], device)
         return target
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the filter and the memory."""
-        return {"filter": self.filter, "memory": self.memory.state_dict()}
+        """Return the projection, the sums and the filter."""
+        return {
+            "channels": self.channels.state_dict(),
+            "first": self.first.state_dict(),
+            "average": self.average.state_dict(),
+            "filter": self.filter,
+        }
 
     def update(self, features: Tensor, mask: Tensor) -> None:
-        """Add a frame (C, h, w) with its soft mask (H, W), and continue fitting the filter."""
-        self._learn(features, mask, self.options.update_steps)
+        """Learn the `channels` (C, h, w) of a frame with its soft mask (H, W)."""
+        new = self._statistics(features, mask)
+        self.average = self.average.updated(new, self.options.learning_rate)
+        self._fit()
 
     def score(self, features: Tensor) -> Tensor:
-        """Apply the filter to a frame (C, h, w): about 1 on the object and 0 elsewhere."""
+        """Apply the filter to the `channels` (C, h, w): about 1 on the object, 0 elsewhere."""
         return F.conv2d(features[None], self.filter, padding=self.options.kernel // 2)[0, 0]
 
-    def _begin(self, options: RidgeOptions) -> None:
-        self.options = options
-        self.memory = SampleMemory(options.capacity, options.learning_rate, options.first_weight)
+    def _statistics(self, features: Tensor, mask: Tensor) -> il.Statistics:
+        mask = shrink(mask, features.shape[1:])
+        weights = balance(mask).sqrt()  # W is inside the square
+        return il.Statistics.conv(
+            features[None], mask[None, None], weights[None, None], kernel=self.options.kernel
+        )
 
-    def _learn(self, features: Tensor, mask: Tensor, steps: int) -> None:
-        self.memory.add(features, shrink(mask[None], features)[0])
-        frames, masks = self.memory.samples()
-        shares = self.memory.weights.to(features)
-        problem = mask_problem(frames, masks, self.options.regularization, shares)
-        self.filter = il.solve(
-            problem, self.filter, self.options.solver, steps=steps, adjoint=il.Detach()
-        ).value
+    def _fit(self) -> None:
+        mixed = self.average.updated(self.first, self.options.first_weight)
+        problem = il.NormalEquations(mixed, self.options.regularization)
+        solver, steps = self.options.solver, self.options.steps
+        self.filter = il.solve(problem, self.filter, solver, steps=steps, adjoint=il.Detach()).value
+
+
+def shrink(mask: Tensor, size: Sequence[int]) -> Tensor:
+    """Share of each of h x w pixels that a mask (H, W) covers."""
+    return F.adaptive_avg_pool2d(mask[None], (size[0], size[1]))[0]

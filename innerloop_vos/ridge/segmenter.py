@@ -1,6 +1,6 @@
 """Segmentation by a convolutional filter that is fitted to the mask and updated online."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -9,29 +9,31 @@ from torch import Tensor
 from innerloop_vos.backbones import Backbone
 from innerloop_vos.postprocessing.calibration import calibrate
 from innerloop_vos.postprocessing.guided_filter import guided_upsample
-from innerloop_vos.ridge.features import TargetFeatures
+from innerloop_vos.ridge.features import Maps, TargetFeatures
 from innerloop_vos.ridge.object_filter import ObjectFilter, RidgeOptions
 from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
-_BOX_ROUNDS = 3
+_BOX_ROUNDS = 5
+_BOX_REGULARIZATION = 3e-2
 
 
 class _Encoded(NamedTuple):
     image: Tensor  # (3, H, W) in 0..1
-    features: Tensor  # (C, h, w)
+    levels: Maps
 
 
 @dataclass(frozen=True)
 class _Found(Observation):
-    features: Tensor = field(kw_only=True)  # (C, h, w)
+    features: list[Tensor] = field(kw_only=True)  # what each object's filter sees, (C, h, w)
 
 
 class RidgeSegmenter(Segmenter):
     """LWL without learning what to learn: the label is the mask, the weights balance the classes.
 
-    A filter on fixed backbone features is fitted to the first mask by an inner solver, applied to
-    every later frame, and updated with its own predictions. Its calibrated scores are upsampled
-    along the edges of the image and merged over objects.
+    A filter on the first frame's principal channels of fixed backbone features is fitted to the
+    first mask by an inner solver, applied to every later frame, and updated with its own
+    predictions. Of the frames it has learned it keeps the sums that least squares need. Its
+    calibrated scores are upsampled along the edges of the image and merged over objects.
 
     Args:
         backbone: feature extractor; moved to `device`.
@@ -65,21 +67,26 @@ class RidgeSegmenter(Segmenter):
 
     def encode(self, frame: Tensor) -> _Encoded:
         image = frame.float() / 255
-        return _Encoded(image, self.features(image[None])[0])
+        return _Encoded(image, self.features(image))
 
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
         self._targets += [
-            ObjectFilter(self.options, encoded.features, mask.float()) for mask in masks
+            ObjectFilter(self.options, encoded.levels, mask.float()) for mask in masks
         ]
 
     def track(self, encoded: _Encoded) -> _Found:
-        likely = self._likelihood(self._targets, encoded)
-        return _Found(likely.clamp(1e-4, 1 - 1e-4).logit(), features=encoded.features)
+        features = [target.channels(encoded.levels) for target in self._targets]
+        pairs = zip(self._targets, features, strict=True)
+        scores = torch.stack([target.score(seen) for target, seen in pairs])
+        likely = self._likelihood(scores, encoded.image)
+        return _Found(likely.clamp(1e-4, 1 - 1e-4).logit(), features=features)
 
     def update(self, observation: _Found, merged: Tensor) -> None:
-        for target, probability in zip(self._targets, merged, strict=True):
+        for target, seen, probability in zip(
+            self._targets, observation.features, merged, strict=True
+        ):
             if (probability > 0.5).sum() >= self.options.min_area:
-                target.update(observation.features, probability)
+                target.update(seen, probability)
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
@@ -88,15 +95,17 @@ class RidgeSegmenter(Segmenter):
         # All outside is background; inside, what one round finds to be the object is the label of
         # the next.
         mask = inside.float()
+        # With more than single pixels to see, or less regularised, it would learn the box's shape.
+        options = replace(self.options, kernel=1, regularization=_BOX_REGULARIZATION)
         for _ in range(_BOX_ROUNDS):
-            target = ObjectFilter(self.options, encoded.features, mask)
-            mask = inside * self._likelihood([target], encoded)[0].clamp(0, 1)
+            target = ObjectFilter(options, encoded.levels, mask)
+            scores = target.score(target.channels(encoded.levels))
+            mask = inside * self._likelihood(scores[None], encoded.image)[0].clamp(0, 1)
         found = (mask > 0.5).byte()
         return (found if found.any() else inside).cpu()
 
-    def _likelihood(self, targets: list[ObjectFilter], encoded: _Encoded) -> Tensor:
+    def _likelihood(self, scores: Tensor, image: Tensor) -> Tensor:
         """How likely each pixel shows each object, shape (O, H, W), about 0 to 1."""
-        raw = torch.stack([target.score(encoded.features) for target in targets])
-        scores = calibrate(raw, apart=self.options.apart)
+        scores = calibrate(scores, apart=self.options.apart)
         # The guided filter smooths what is clearly inside or outside less than raw scores.
-        return guided_upsample(torch.sigmoid(self.options.sharpness * scores), encoded.image)
+        return guided_upsample(torch.sigmoid(self.options.sharpness * scores), image)
