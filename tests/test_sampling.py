@@ -235,3 +235,17 @@ def test_davis_clips_can_be_drawn(tmp_path):
     torch.manual_seed(0)
     davis = DavisDataset(write_davis(tmp_path, ["cat"]), split="train")
     assert len(ClipSampler(davis, 3).sample().frames) == 3
+
+
+def test_objects_that_are_out_of_sight_for_a_frame_can_be_pasted_and_crossed():
+    torch.manual_seed(0)
+    scene, cutout = square(10, 10, 12, 40), square(20, 15, 10, 200)
+    hidden = torch.zeros(SIZE, dtype=torch.bool)
+    for index in (1, 2):  # the first frame shows it
+        masks = [hidden if t == index else mask for t, mask in enumerate(cutout.masks)]
+        gone = MiniSequence(cutout.frames, masks)
+        there = paste(scene, gone, Path((30, 20), (40, 20), 1.0), target=False, behind=False)
+        assert torch.equal(there.frames[index], scene.frames[index])
+        assert not torch.equal(there.frames[0], scene.frames[0])
+        for _ in range(4):
+            PastingSampler(Always(gone), 1.0).sample()

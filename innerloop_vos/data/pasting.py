@@ -61,7 +61,8 @@ def draw_path(scene: MiniSequence) -> Path:
     start = uniform(0, width), uniform(0, height)
     end = uniform(0, width), uniform(0, height)
     if uniform(0, 1) < _CROSSING:
-        x, y, w, h = mask_to_box(scene.masks[len(scene.masks) // 2])
+        middle = scene.masks[len(scene.masks) // 2]
+        x, y, w, h = mask_to_box(middle if middle.any() else scene.masks[0])
         end = 2 * (x + w / 2) - start[0], 2 * (y + h / 2) - start[1]
     return Path(start, end, uniform(*_SIZES))
 
@@ -107,6 +108,8 @@ def _place(
     frame: Tensor, mask: Tensor, centre: tuple[float, float], scale: float, size: torch.Size
 ) -> tuple[Tensor, Tensor]:
     """Draw the object of a frame on an empty canvas: its colours (3, H, W) and coverage (H, W)."""
+    if not mask.any():
+        return torch.zeros(3, *size), torch.zeros(size)
     x, y, width, height = mask_to_box(mask)
     # A margin of one pixel lets the seam fade outside the object.
     cut = torch.cat([frame.float(), mask[None].float()])[:, y : y + height, x : x + width]

@@ -31,11 +31,6 @@ class Seen:
     levels: Mapping[str, Tensor]
     features: Tensor
 
-    def at(self, index: int | slice | Tensor) -> "Seen":
-        """Some of the images."""
-        levels = {name: level[index] for name, level in self.levels.items()}
-        return Seen(self.images[index], levels, self.features[index])
-
 
 class LWLLite(nn.Module):
     """Learning What to Learn whose target model is solved in closed form.
@@ -136,13 +131,12 @@ class LWLLite(nn.Module):
         Returns:
             Logits of all images but the first, shape (S, T - 1, H, W).
         """
-        count = images.shape[1]
-        seen = self.see(images.flatten(0, 1))
-        frames = [seen.at(slice(t, None, count)) for t in range(count)]
-        memory.start(self.learn(frames[0], masks))
+        before = self.see(images[:, 0])
+        memory.start(self.learn(before, masks))
         logits: list[Tensor] = []
-        for t in range(1, count):
+        for image in images[:, 1:].unbind(1):
             if logits:
-                memory.add(self.learn(frames[t - 1], logits[-1].detach().sigmoid()))
-            logits.append(self.segment(self.target_model.fit(memory.statistics()), frames[t]))
+                memory.add(self.learn(before, logits[-1].detach().sigmoid()))
+            before = self.see(image)
+            logits.append(self.segment(self.target_model.fit(memory.statistics()), before))
         return torch.stack(logits, dim=1)
