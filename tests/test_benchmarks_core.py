@@ -33,15 +33,12 @@ def test_every_file_and_test_is_there():
 
 
 def test_variants_name_what_is_there(monkeypatch):
-    patches = dict(rewrites.functions.PATCHES)
     words = dict(rewrites.rewriting._IN_OTHER_WORDS)
-    monkeypatch.setattr(rewrites.functions, "PATCHES", patches)
     monkeypatch.setattr(rewrites.rewriting, "_IN_OTHER_WORDS", words)
     for name in ("_keep_what_is_costly", "_numbers_for_booleans"):
         monkeypatch.setattr(rewrites.joint_graph, name, getattr(rewrites.joint_graph, name))
     for apply in rewrites.VARIANTS.values():
         apply()
-    assert patches == {}
     assert words == {}
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 import innerloop as il
 from benchmarks.core.before_after import conv_net
-from innerloop.compile import functions, joint_graph, rewriting
+from innerloop.compile import joint_graph, rewriting
 
 
 def _nothing(*args: Any) -> None:
@@ -33,13 +33,6 @@ def _nothing(*args: Any) -> None:
 def _without(name: str) -> Callable[[], None]:
     assert hasattr(joint_graph, name), name
     return lambda: setattr(joint_graph, name, _nothing)
-
-
-def _without_patch(name: str) -> Callable[[], None]:
-    def apply() -> None:
-        functions.PATCHES.pop(name)
-
-    return apply
 
 
 def _without_operation(*names: str) -> Callable[[], None]:
@@ -58,7 +51,6 @@ VARIANTS: dict[str, Callable[[], None]] = {
     "without: BatchNorm step by step": _without_operation("_batch_norm"),
     "without: numbers for booleans": _without("_numbers_for_booleans"),
     "without: cheap values computed again": _without("_keep_what_is_costly"),
-    "without: realize_reads_threshold": _without_patch("realize_reads_threshold"),
 }
 
 

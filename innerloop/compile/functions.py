@@ -18,13 +18,6 @@ from innerloop.compile.rewriting import rewrite_for_cpu
 from innerloop.problems import Objective
 from innerloop.trees import Tree
 
-PATCHES: dict[str, Any] = {
-    # A normalised value is read from five tensors, four of them one value per channel: from fewer
-    # on, inductor would write all values down; more make more code to compile.
-    "realize_reads_threshold": 5,
-}
-"""Settings of inductor, other than its own."""
-
 ValueAndGradient = Callable[[Callable[[Tree], Tensor], Tree], tuple[Tensor, Tree]]
 
 
@@ -140,6 +133,6 @@ def _backend(graph: fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
     rewrite_for_cpu(graph)
     inductor: Callable[..., Any] = lookup_backend("inductor")
     compiled: Callable[..., Any] = inductor(
-        graph, inputs, config_patches={**PATCHES, "joint_custom_post_pass": JointGraphPass()}
+        graph, inputs, config_patches={"joint_custom_post_pass": JointGraphPass()}
     )
     return compiled

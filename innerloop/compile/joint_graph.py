@@ -1,4 +1,7 @@
-"""Changes of the joint graph of a forward and a backward pass, before it is partitioned."""
+"""Changes of the joint graph of a forward and a backward pass, before it is partitioned.
+
+The figures are as in `rewriting`.
+"""
 
 import torch
 from torch import Tensor, fx
@@ -28,7 +31,7 @@ class JointGraphPass(CustomGraphPass):
 
 
 def _numbers_for_booleans(node: fx.Node) -> None:
-    """Mark the max values by 1 and 0: booleans are slow to store and to load."""
+    """Mark the max values by 1 and 0: booleans are slow to store and to load, 2.3."""
     if node.target != aten.eq.Tensor or not isinstance(node.args[0], fx.Node):
         return
     dtype = node.args[0].meta["val"].dtype
@@ -54,7 +57,7 @@ def _keep_what_is_costly(node: fx.Node) -> None:
     """Let the backward pass compute a large tensor again, unless that is slow.
 
     The operations between convolutions and products are fused into one pass over memory, which
-    takes less time than storing and reading the tensor, and half the memory.
+    takes less time than storing and reading the tensor, and half the memory: 2.1.
     """
     value = node.meta.get("val")
     if (

@@ -1,4 +1,8 @@
-"""Operations that inductor compiles badly for CPUs, written differently."""
+"""Operations that inductor compiles badly for CPUs, written differently.
+
+The figures are how many times longer a meta-step of MAML's convolutional net takes without each,
+with torch 2.14; `python -m benchmarks.core.rewrites` measures them.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +30,7 @@ def _on_cpu(node: fx.Node) -> bool:
 
 
 def _conv2d(input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Channels last, so that operations between convolutions process neighbours alike."""
+    """Channels last, so that operations between convolutions process neighbours alike: 1.18."""
     # `contiguous` leaves a tensor of one channel, which fits both orders, in the other order.
     input, weight = (t.clone(memory_format=torch.channels_last) for t in (input, weight))
     return functional.conv2d(input, weight, *args, **kwargs)
@@ -43,6 +47,7 @@ def _max_pool2d(
 ) -> Any:
     """Max pooling without indices if windows do not overlap: inductor's scatter along them is slow.
 
+    1.20 times as long without.
     Equal max values of a window share the gradient, which torch gives to the first of them.
     """
     height, width = _pair(kernel_size)
@@ -71,7 +76,7 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:
-    """BatchNorm by the batch, step by step: torch's own derivatives take more passes."""
+    """BatchNorm by the batch, step by step: torch's own derivatives take more passes, 1.07."""
     if not training or running_mean is not None or weight is None or bias is None:
         return functional.batch_norm(
             input, running_mean, running_var, weight, bias, training, momentum, eps
