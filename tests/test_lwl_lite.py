@@ -1,5 +1,6 @@
 """LWL-lite: its networks, what it remembers, and how it tracks."""
 
+import argparse
 import math
 
 import pytest
@@ -20,6 +21,7 @@ from innerloop_vos.lwl_lite.model.target_model import TargetModel
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
 from innerloop_vos.lwl_lite.weights import load_lwl_lite, save_lwl_lite
+from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
 
 
 def network(seed=0, **sizes):
@@ -300,3 +302,42 @@ def test_the_size_of_a_frame_does_not_change_what_is_remembered():
     twice = model.statistics(*(torch.cat([x, x], dim=3) for x in (features, labels, weights)))
     # But for the patches at the seam.
     assert math.isclose(once.energy.sum(), twice.energy.sum(), rel_tol=1e-5)
+
+
+def test_the_command_line_builds_it(tmp_path):
+    path = tmp_path / "net.safetensors"
+    save_lwl_lite(network(), path)
+    parser = argparse.ArgumentParser()
+    add_method_arguments(parser)
+    line = f"--method lwl-lite --weights {path} --option min_area=7 --device cpu"
+    tracker = build_segmenter(parser.parse_args(line.split()))
+    assert isinstance(tracker, LWLLiteSegmenter)
+    assert tracker.options.min_area == 7
+    with pytest.raises(InputError, match="min_area"):
+        build_segmenter(parser.parse_args([*line.split(), "--option", "min_area=-1"]))
+    with pytest.raises(InputError, match="backbone"):
+        build_segmenter(parser.parse_args([*line.split(), "--backbone", "small"]))
+
+
+def test_the_weights_that_ship_follow_objects():
+    frames, masks = synthetic_clip(length=4, size=(240, 432), objects=2, seed=0)
+    tracker = LWLLiteSegmenter(lwl_lite("default"))
+    tracker.start(frames[0], masks[0])
+    for t in range(1, 4):
+        found = tracker.step(frames[t])
+        for id_ in (1, 2):
+            ours, true = found == id_, masks[t] == id_
+            assert (ours & true).sum() / (ours | true).sum() > 0.8, (t, id_)
+
+
+def test_objects_that_share_a_frame_are_as_those_alone(clip):
+    frames, masks = clip
+    both, alone = segmenter(), segmenter()
+    both.start(frames[0], masks[0])
+    alone.start(frames[0], masks[0] * (masks[0] == 2))
+    torch.testing.assert_close(both.filters[1:], alone.filters, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        together, single = (
+            tracker.track(tracker.encode(frames[1])).logits for tracker in (both, alone)
+        )
+    torch.testing.assert_close(together[1:], single, rtol=1e-3, atol=1e-3)

@@ -23,6 +23,9 @@ _FLIP, _GREY, _BLUR = 0.5, 0.05, 0.1
 _LARGEST = 2.5
 """Pixels of the window per pixel of a frame."""
 
+_ELSEWHERE = 0.1
+"""Share of the later frames whose window lies anywhere, so that the object may be out of sight."""
+
 _OFF_CENTRE, _SHAKE = 0.35, 0.08
 """Of the window's place, in units of its sides: of all frames, and of each."""
 
@@ -100,6 +103,8 @@ class WindowSampler:
                 c + side * (off + uniform(-shake, shake))
                 for c, side, off in zip(middle, sides, place, strict=True)
             ]
+            if index and uniform(0, 1) < _ELSEWHERE:
+                centre = [uniform(0, side) for side in mask.shape]
             both = self._cut(frame, mask, sides, centre)
             if index:
                 motion += 2 * torch.rand(5) - 1

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import innerloop as il
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite, Seen
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
@@ -77,7 +78,8 @@ class LWLLiteSegmenter(Segmenter):
         self.filters = self.network.target_model.fit(self.memory.statistics())
 
     def track(self, encoded: _Encoded) -> _Found:
-        logits = self.network.segment(self.filters, encoded.seen)
+        before = _resized(self.probabilities[1:], encoded.seen)
+        logits = self.network.segment(self.filters, encoded.seen, before)
         if logits.shape[1:] != encoded.size:
             logits = F.interpolate(logits[None], encoded.size, mode="bilinear")[0]
         return _Found(logits, seen=encoded.seen)
@@ -88,11 +90,8 @@ class LWLLiteSegmenter(Segmenter):
             self.memory.add(self._learn(observation.seen, merged), of=visible)
             self.filters = self.network.target_model.fit(self.memory.statistics())
 
-    def _learn(self, seen: Seen, masks: Tensor) -> Any:
-        size = seen.images.shape[-2:]
-        if masks.shape[1:] != size:
-            masks = F.interpolate(masks[None], tuple(size), mode="area")[0]
-        return self.network.learn(seen, masks)
+    def _learn(self, seen: Seen, masks: Tensor) -> il.Statistics:
+        return self.network.learn(seen, _resized(masks, seen))
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
@@ -109,6 +108,12 @@ class LWLLiteSegmenter(Segmenter):
         mask = torch.zeros_like(inside)
         mask[rows, columns] = (logits > 0) & (there > 0)
         return (mask if mask.any() else inside).cpu()
+
+
+def _resized(masks: Tensor, seen: Seen) -> Tensor:
+    """Masks (O, H, W) of a frame at the size that it was looked at in."""
+    size = seen.images.shape[-2:]
+    return masks if masks.shape[1:] == size else F.interpolate(masks[None], size, mode="area")[0]
 
 
 def _around(

@@ -10,6 +10,7 @@ from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.lwl.options import LWLOptions
+from innerloop_vos.lwl_lite.options import LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
 from innerloop_vos.segmenter import Segmenter
@@ -30,8 +31,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         default="lwl",
-        help="one of: lwl (default), ridge, e-osvos; one that an installed package brings; or a "
-        "function or class, as package.module:Object",
+        help="one of: lwl (default), lwl-lite, ridge, e-osvos; one that an installed package "
+        "brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
         "--solver",
@@ -48,7 +49,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="weights of ridge's backbone from a .safetensors or .pth file instead; the file of "
-        "lwl (default: lwl_small, which ships) or of e-osvos, which needs it (train, convert)",
+        "lwl (default: lwl_small, which ships), of lwl-lite (default: that which ships) or of "
+        "e-osvos, which needs it (train, convert)",
     )
     group.add_argument(
         "--steps",
@@ -69,8 +71,9 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl or e-osvos, such as update_interval=5; may be given several "
-        f"times. Of lwl: {', '.join(names(LWLOptions))}; "
+        help="a further setting of lwl, lwl-lite or e-osvos, such as min_area=50; may be given "
+        f"several times. Of lwl: {', '.join(names(LWLOptions))}; "
+        f"of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
         f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
     )
     add_device_argument(group)

@@ -18,13 +18,15 @@ class Decoder(nn.Module):
     """Segments the target that the scores point out.
 
     The calibrated first score is the mask that ridge regression finds. The decoder adds to its
-    logit what it knows better from the other scores, and from what the backbone sees.
+    logit what it knows better from the other scores, from what the backbone sees, and from where
+    the target was in the frame before.
 
     Args:
         backbone: whose levels there are, at strides 4, 8 and 16.
         scores: D, number of target scores.
         widths: of the levels at strides 16, 8 and 4.
-        dropout: share of the channels of the backbone that are left out in training.
+        dropout: share of the channels of the backbone that are left out in training, and of the
+            times that the frame before is.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, made lighter.
@@ -46,7 +48,7 @@ class Decoder(nn.Module):
         channels = [sum(backbone.levels[name].channels for name in names) for names in self.names]
         # The finest level sees the image too, and of the scores only the first.
         channels[-1] += 3
-        joined = [scores] * (len(strides) - 1) + [1]
+        joined = [scores + 2] * (len(strides) - 1) + [1]
         deeper = [None, *widths[:-1]]
         self.levels = nn.ModuleList(
             Level(inputs, count, below, width)
@@ -58,18 +60,26 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.head.get_parameter("bias"))
         self.sharpness = nn.Parameter(torch.tensor(_SHARPNESS))
 
-    def forward(self, scores: Tensor, levels: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    def forward(
+        self,
+        scores: Tensor,
+        levels: Mapping[str, Tensor],
+        images: Tensor,
+        before: Tensor | None = None,
+    ) -> Tensor:
         """Segment images.
 
         Args:
             scores: target scores, shape (B, D, h, w).
             levels: the backbone's, of these images, or of one image that all share.
             images: RGB in 0..1, shape (B or 1, 3, H, W).
+            before: probability of the target in the frame before, shape (B, H, W). Default:
+                unknown.
 
         Returns:
             Logits of the target, shape (B, H, W).
         """
-        scores = torch.cat([calibrate(scores[:, :1]), scores[:, 1:]], dim=1)
+        scores = self._with_before(scores, before)
         x: Tensor | None = None
         for names, level in zip(self.names, self.levels, strict=True):
             seen = torch.cat([_unit_variance(levels[name]) for name in names], dim=1)
@@ -81,6 +91,18 @@ class Decoder(nn.Module):
         assert x is not None
         logits = self.sharpness * _resized(scores, x.shape[-2:]) + self.head(F.relu(x))
         return _resized(logits, images.shape[-2:])[:, 0]
+
+    def _with_before(self, scores: Tensor, before: Tensor | None) -> Tensor:
+        """The first score calibrated, the others, the first as it is, and the frame before."""
+        raw = scores[:, :1]
+        if before is None:
+            known = torch.zeros_like(raw)
+        else:
+            known = 2 * F.interpolate(before[:, None], raw.shape[-2:], mode="area") - 1
+            if self.training:
+                there = torch.rand(len(known), 1, 1, 1, device=known.device) >= self.dropout.p
+                known = known * there
+        return torch.cat([calibrate(raw), scores[:, 1:], raw, known.to(raw)], dim=1)
 
 
 class Level(nn.Module):

@@ -84,17 +84,19 @@ class LWLLite(nn.Module):
         features = seen.features.expand(len(masks), -1, -1, -1)
         return self.target_model.statistics(features, labels, weights)
 
-    def segment(self, filters: Tensor, seen: Seen) -> Tensor:
+    def segment(self, filters: Tensor, seen: Seen, before: Tensor) -> Tensor:
         """Segment frames.
 
         Args:
             filters: of the target model, shape (B, D, C, K, K).
             seen: B frames, or one that all objects share.
+            before: probability of each object in the frame before, shape (B, H, W).
 
         Returns:
             Logits, shape (B, H, W).
         """
-        return self._decode(self.target_model.score(filters, seen.features), seen)
+        scores = self.target_model.score(filters, seen.features)
+        return self._decode(scores, seen, before)
 
     def segment_box(self, seen: Seen, boxes: Tensor) -> Tensor:
         """Segment the objects in boxes.
@@ -108,9 +110,9 @@ class LWLLite(nn.Module):
         """
         return self._decode(self.box_encoder(seen.features, boxes), seen)
 
-    def _decode(self, scores: Tensor, seen: Seen) -> Tensor:
+    def _decode(self, scores: Tensor, seen: Seen, before: Tensor | None = None) -> Tensor:
         with self._autocast(scores):
-            logits: Tensor = self.decoder(scores, seen.levels, seen.images)
+            logits: Tensor = self.decoder(scores, seen.levels, seen.images, before)
         return logits.float() if self.autocast else logits
 
     def _autocast(self, like: Tensor) -> torch.autocast:
@@ -131,12 +133,12 @@ class LWLLite(nn.Module):
         Returns:
             Logits of all images but the first, shape (S, T - 1, H, W).
         """
-        before = self.see(images[:, 0])
-        memory.start(self.learn(before, masks))
+        memory.start(self.learn(self.see(images[:, 0]), masks))
         logits: list[Tensor] = []
-        for image in images[:, 1:].unbind(1):
-            if logits:
-                memory.add(self.learn(before, logits[-1].detach().sigmoid()))
-            before = self.see(image)
-            logits.append(self.segment(self.target_model.fit(memory.statistics()), before))
+        for t, image in enumerate(images[:, 1:].unbind(1), start=1):
+            seen, filters = self.see(image), self.target_model.fit(memory.statistics())
+            logits.append(self.segment(filters, seen, masks))
+            masks = logits[-1].detach().sigmoid()
+            if t + 1 < images.shape[1]:
+                memory.add(self.learn(seen, masks))
         return torch.stack(logits, dim=1)
