@@ -146,10 +146,10 @@ def canvas_size(size: tuple[int, int]) -> tuple[int, int]:
     return int(size[0] * _MARGIN), int(size[1] * _MARGIN)
 
 
-def sample(image: Tensor, u: Tensor, v: Tensor) -> Tensor:
+def sample(image: Tensor, u: Tensor, v: Tensor, padding: str = "zeros") -> Tensor:
     """Sample an image, `(C, T, T)`, at points of shape `(H, W)` from -1 to 1: `(C, H, W)`."""
     points = torch.stack([u, v], dim=-1)[None]
-    return F.grid_sample(image[None], points, align_corners=False)[0]
+    return F.grid_sample(image[None], points, padding_mode=padding, align_corners=False)[0]
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
