@@ -3,7 +3,7 @@
 from innerloop_vos.data.coco import CocoDataset
 from innerloop_vos.data.davis import DavisDataset
 from innerloop_vos.data.folder import FolderDataset
-from innerloop_vos.data.photo_clip import photo_clip
+from innerloop_vos.data.photo_clips import photo_clip
 from innerloop_vos.data.sequence import Annotations, Sequence, SequenceFolders
 from innerloop_vos.data.synthetic import synthetic_clip, synthetic_image
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset

@@ -11,7 +11,7 @@ from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.data import photo_clip, photographs
 from innerloop_vos.data.cutouts import CUTOUTS, cut, signed_distance
-from innerloop_vos.data.photo_clip import _sprite
+from innerloop_vos.data.photo_clips import _sprite
 from innerloop_vos.data.photographs import photograph
 
 
