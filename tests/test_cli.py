@@ -201,7 +201,7 @@ def test_demo(tmp_path, capsys, monkeypatch):
     out = tmp_path / "demo"
     assert main(["demo", "--out", str(out), "--seed", "3"]) == 0
     printed = capsys.readouterr().out
-    for path in ("overlay.mp4", "contact_sheet.png", "Results/synthetic"):
+    for path in ("overlay.mp4", "contact_sheet.png", "Results/photographs"):
         assert str(out / path) in printed
         assert (out / path).exists()
 

@@ -14,14 +14,18 @@ def test_overlay_tints_objects_and_outlines_them():
     labels[5:15, 5:15] = 1
     labels[5:15, 15:25] = 2
     before = labels.clone()
-    picture = overlay(FRAME, labels)
+    picture = overlay(FRAME, labels, alpha=0.5)
     assert picture.dtype == torch.uint8
-    assert torch.equal(picture[:, labels == 0], FRAME[:, labels == 0])
     assert picture[:, 10, 10].tolist() == [114, 50, 50]  # halfway to (128, 0, 0)
     assert picture[:, 10, 20].tolist() == [50, 114, 50]
     for row, column in [(5, 10), (14, 10), (10, 5), (10, 14)]:  # also where two objects touch
-        assert picture[:, row, column].tolist() == [255, 0, 0]
-    assert picture[:, 10, 15].tolist() == [0, 255, 0]
+        assert picture[:, row, column].tolist() == [255, 127, 127]
+    assert picture[:, 10, 15].tolist() == [127, 255, 127]
+    for row, column in [(4, 10), (6, 10), (10, 4), (10, 6), (10, 13), (10, 16)]:
+        assert picture[:, row, column].tolist() == [0, 0, 0]
+    far = torch.ones_like(labels, dtype=torch.bool)
+    far[4:16, 4:26] = False
+    assert torch.equal(picture[:, far], FRAME[:, far])
     assert torch.equal(labels, before)
     assert (FRAME == 100).all()
 
@@ -33,16 +37,44 @@ def test_alpha_goes_from_the_frame_to_the_colour(alpha):
     assert overlay(FRAME, labels, alpha)[:, 10, 10].tolist() == expected
 
 
-def test_an_object_that_fills_the_frame_has_no_contour():
+def luminance(colour):
+    """The relative luminance of WCAG 2."""
+    share = colour.double() / 255
+    linear = torch.where(share <= 0.03928, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return float(linear @ torch.tensor([0.2126, 0.7152, 0.0722], dtype=torch.double))
+
+
+def contrast(a, b):
+    """The contrast ratio of WCAG 2, from 1 to 21."""
+    low, high = sorted([luminance(a), luminance(b)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("shade", [torch.zeros(3), torch.full((3,), 255), *PALETTE[1:9]])
+@pytest.mark.parametrize("id_", [1, 2, 3, 4, 5, 6, 7, 8, 254])
+def test_the_outline_differs_from_both_sides(shade, id_):
+    frame = shade.to(torch.uint8)[:, None, None].expand(3, 20, 30)
+    labels = torch.zeros(20, 30, dtype=torch.uint8)
+    labels[:, 10:] = id_
+    picture = overlay(frame, labels)[:, 10]
+    background, outer, bright, inner, tint = (picture[:, column] for column in (8, 9, 10, 11, 12))
+    assert torch.equal(background, frame[:, 0, 0])
+    assert min(contrast(bright, outer), contrast(bright, inner)) > 5
+    assert max(contrast(side, background) for side in (outer, bright)) > 2.3
+    assert max(contrast(side, tint) for side in (inner, bright)) > 2.3
+
+
+def test_an_object_that_fills_the_frame_has_no_outline():
     picture = overlay(FRAME, torch.ones(20, 30, dtype=torch.uint8))
     assert (picture == picture[:, :1, :1]).all()
 
 
-def test_contours_are_thicker_on_larger_frames():
+def test_outlines_are_thicker_on_larger_frames():
     labels = torch.zeros(1200, 20, dtype=torch.uint8)
     labels[600:] = 1
-    picture = overlay(torch.zeros(3, 1200, 20, dtype=torch.uint8), labels)
-    assert (picture[0, :, 10] == 255).sum() == 3
+    column = overlay(torch.full((3, 1200, 20), 50, dtype=torch.uint8), labels)[0, :, 10]
+    assert (column == 255).nonzero().flatten().tolist() == [600, 601, 602]
+    assert (column == 0).nonzero().flatten().tolist() == [597, 598, 599, 603, 604, 605]
 
 
 def test_overlay_of_another_size():

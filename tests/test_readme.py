@@ -7,7 +7,8 @@ import torch
 
 import innerloop as il
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 SOLVE, MAML, SEGMENT = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -40,6 +41,12 @@ def test_segment(capsys):
     assert names["labels"].shape == (96, 160)
     assert names["labels"].any()
     assert "tensor([0, 1]" in capsys.readouterr().out
+
+
+def test_its_links_and_pictures_exist():
+    links = re.findall(r"\]\((?!http)(.*?)\)", README)
+    assert "docs/demo.jpg" in links
+    assert all((ROOT / link).exists() for link in links)
 
 
 def test_it_is_short():

@@ -15,7 +15,7 @@ _COMMANDS = {
     "evaluate": "segment a split of DAVIS and score it",
     "train": "train a network",
     "convert": "convert weights of a released system",
-    "demo": "segment and score a synthetic clip; needs no data",
+    "demo": "segment and score a clip that it makes; needs no data",
 }
 """The commands, each a module beside this one, in a few words."""
 

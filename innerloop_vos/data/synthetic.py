@@ -4,17 +4,22 @@ No two clips look alike, so they can be used for training as well as for experim
 """
 
 import math
-from dataclasses import dataclass
+from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from innerloop.errors import InputError
+from innerloop_vos.data.rendering import (
+    Camera,
+    Sprite,
+    canvas_size,
+    cross_paths,
+    moments,
+    render,
+    uniform,
+)
 from innerloop_vos.data.texture import outline, texture
-
-_MARGIN = 1.3
-"""Size of the background relative to the frame: room for the camera to move."""
 
 
 def synthetic_clip(
@@ -49,19 +54,13 @@ def synthetic_clip(
             f"got length {length}, size {size}, objects {objects}"
         )
     generator = torch.Generator().manual_seed(seed)
-    camera = _Camera(size, generator)
-    sprites = _sprites(size, objects, generator)
-    frames = torch.empty(length, 3, *size, dtype=torch.uint8)
-    masks = torch.zeros(length, *size, dtype=torch.uint8)
-    for index in range(length):
-        # A single frame shows any moment.
-        time = index / (length - 1) if length > 1 else _uniform(0, 1, generator)
-        picture = camera.view(time)
-        for id_, sprite in enumerate(sprites, start=1):
-            if not (late and id_ == objects and 3 * index < length):
-                sprite.paint(time, picture, masks[index], id_)
-        frames[index] = picture.mul_(255).round_().to(torch.uint8)
-    return frames, masks
+    camera = _camera(size, generator)
+    first = uniform(0, 2 * math.pi, generator)
+    sprites = [_sprite(size, generator) for _ in range(objects)]
+    cross_paths(sprites, size, first)
+    if late:
+        sprites[-1].first = math.ceil(length / 3)
+    return render(camera, sprites, moments(length, generator))
 
 
 def synthetic_image(
@@ -84,115 +83,34 @@ def synthetic_image(
     return frames[0], masks[0]
 
 
-@dataclass
-class _Sprite:
-    """One object: its outline, its texture and its motion over a clip, where time runs 0 to 1.
-
-    The centre is `meeting + swing * cos(pi * time)`, so that time 1/2 is at the meeting point.
-    """
-
-    outline: Tensor  # (A,) distance from the centre to the edge by angle, at most 1
-    texture: Tensor  # (3, T, T) in 0..1
-    radius: float  # pixels
-    meeting: tuple[float, float]  # x, y in pixels
-    swing: tuple[float, float]
-    angle: float  # radians, at time 0
-    spin: float  # radians over the clip
-    growth: float  # relative change of the radius, there and back
-
-    def paint(self, time: float, picture: Tensor, mask: Tensor, id_: int) -> None:
-        """Draw over `picture`, `(3, H, W)` in 0..1, and `mask`, `(H, W)`, in place."""
-        x = self.meeting[0] + self.swing[0] * math.cos(math.pi * time)
-        y = self.meeting[1] + self.swing[1] * math.cos(math.pi * time)
-        radius = self.radius * (1 + self.growth * math.sin(math.pi * time))
-        height, width = mask.shape
-        top, bottom = max(0, int(y - radius) - 1), min(height, int(y + radius) + 2)
-        left, right = max(0, int(x - radius) - 1), min(width, int(x + radius) + 2)
-        if top >= bottom or left >= right:
-            return
-        # Everything is sampled in the object's own coordinates, where its radius is 1.
-        dy = (torch.arange(top, bottom) - y)[:, None] / radius
-        dx = (torch.arange(left, right) - x)[None, :] / radius
-        angle = self.angle + self.spin * time
-        u = dx * math.cos(angle) + dy * math.sin(angle)
-        v = dy * math.cos(angle) - dx * math.sin(angle)
-        turns = torch.atan2(v, u) / (2 * math.pi) % 1
-        edge = self.outline[(turns * len(self.outline)).long().clamp_(max=len(self.outline) - 1)]
-        coverage = ((edge - torch.hypot(u, v)) * radius + 0.5).clamp_(0, 1)
-        colours = F.grid_sample(
-            self.texture[None], torch.stack([u, v], dim=-1)[None], align_corners=False
-        )[0]
-        window = picture[:, top:bottom, left:right]
-        window += coverage * (colours - window)
-        mask[top:bottom, left:right][coverage >= 0.5] = id_
+def _camera(size: tuple[int, int], generator: torch.Generator) -> Camera:
+    """Make a camera over a texture with clutter that looks like the objects."""
+    wide = canvas_size(size)
+    canvas = texture(wide, generator)
+    unused = torch.zeros(wide, dtype=torch.uint8)
+    for _ in range(4):
+        _sprite(wide, generator).paint(0, canvas, unused, 0)
+    return Camera(canvas, size, generator)
 
 
-class _Camera:
-    """A background wider than the frame, and a camera that pans, turns and zooms over it."""
-
-    def __init__(self, size: tuple[int, int], generator: torch.Generator) -> None:
-        self.size = size
-        wide = (int(size[0] * _MARGIN), int(size[1] * _MARGIN))
-        self.canvas = texture(wide, generator)
-        unused = torch.zeros(wide, dtype=torch.uint8)
-        for _ in range(4):  # clutter that looks like the objects
-            _sprite(wide, generator).paint(0, self.canvas, unused, 0)
-        slack = (1 - 1 / _MARGIN) / 2
-        self.start, self.end = (
-            [_uniform(-slack, slack, generator) for _ in range(2)] for _ in range(2)
-        )
-        self.turn = _uniform(-0.05, 0.05, generator)
-        self.zoom = _uniform(-0.05, 0.05, generator)
-
-    def view(self, time: float) -> Tensor:
-        """Return the background that the camera sees, `(3, H, W)` in 0..1."""
-        scale = (1 + self.zoom * time) / _MARGIN
-        cos, sin = math.cos(self.turn * time) * scale, math.sin(self.turn * time) * scale
-        x, y = ((1 - time) * a + time * b for a, b in zip(self.start, self.end, strict=True))
-        aspect = self.size[0] / self.size[1]
-        matrix = torch.tensor([[[cos, -sin * aspect, x], [sin / aspect, cos, y]]])
-        grid = F.affine_grid(matrix, [1, 3, *self.size], align_corners=False)
-        view = F.grid_sample(
-            self.canvas[None], grid, padding_mode="reflection", align_corners=False
-        )
-        return view[0]
-
-
-def _sprites(size: tuple[int, int], count: int, generator: torch.Generator) -> list[_Sprite]:
-    """Make objects whose paths start around the frame and cross at its centre."""
-    height, width = size
-    first = _uniform(0, 2 * math.pi, generator)
-    sprites = []
-    for index in range(count):
-        sprite = _sprite(size, generator)
-        direction = first + 2 * math.pi * index / count
-        across = math.cos(direction), math.sin(direction)
-        # At the meeting, the centres lie on a circle on which neighbours overlap.
-        offset = 0.5 * sprite.radius
-        sprite.meeting = width / 2 - offset * across[1], height / 2 + offset * across[0]
-        sprite.swing = (
-            across[0] * (width / 2 - sprite.radius),
-            across[1] * (height / 2 - sprite.radius),
-        )
-        sprites.append(sprite)
-    return sprites
-
-
-def _sprite(size: tuple[int, int], generator: torch.Generator) -> _Sprite:
+def _sprite(size: tuple[int, int], generator: torch.Generator) -> Sprite:
     """Make an object at a random place that stays there."""
-    radius = min(size) * _uniform(0.12, 0.22, generator)
+    radius = min(size) * uniform(0.12, 0.22, generator)
     side = max(8, round(2 * radius))
-    return _Sprite(
-        outline=outline(generator),
+    return Sprite(
+        inside=partial(_inside, outline(generator)),
         texture=texture((side, side), generator),
         radius=radius,
-        meeting=(_uniform(0, size[1], generator), _uniform(0, size[0], generator)),
+        meeting=(uniform(0, size[1], generator), uniform(0, size[0], generator)),
         swing=(0, 0),
-        angle=_uniform(0, 2 * math.pi, generator),
-        spin=_uniform(-1.5, 1.5, generator),
-        growth=_uniform(-0.2, 0.3, generator),
+        angle=uniform(0, 2 * math.pi, generator),
+        spin=uniform(-1.5, 1.5, generator),
+        growth=uniform(-0.2, 0.3, generator),
     )
 
 
-def _uniform(low: float, high: float, generator: torch.Generator) -> float:
-    return low + (high - low) * float(torch.rand((), generator=generator))
+def _inside(outline: Tensor, u: Tensor, v: Tensor) -> Tensor:
+    """Return how far points lie inside an outline along the ray from the centre."""
+    turns = torch.atan2(v, u) / (2 * math.pi) % 1
+    edge = outline[(turns * len(outline)).long().clamp_(max=len(outline) - 1)]
+    return edge - torch.hypot(u, v)

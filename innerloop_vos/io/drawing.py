@@ -16,16 +16,19 @@ _GAP = 4  # pixels between the pictures of a sheet
 _CAPTION = 16  # pixels of a line of text
 
 
-def overlay(frame: Tensor, labels: Tensor, alpha: float = 0.5) -> Tensor:
-    """Draw objects over a frame: tinted in the palette's colours, with a bright contour.
+def overlay(frame: Tensor, labels: Tensor, alpha: float = 0.4) -> Tensor:
+    """Draw objects over a frame: tinted in the palette's colours, outlined in brighter ones.
+
+    A black line on either side of the bright one sets it apart from any picture.
 
     Args:
         frame: the frame, `(3, H, W)` uint8 RGB.
         labels: object ids, `(H, W)` uint8, 0 for background.
-        alpha: opacity of the tint, from 0 to 1.
+        alpha: opacity of the tint, from 0 to 1. Default 0.4.
 
     Returns:
-        The picture, `(3, H, W)` uint8 RGB; the background is as it was.
+        The picture, `(3, H, W)` uint8 RGB; the background is as it was but for the outer black
+        line, which is as wide as the bright one: about 1/400 of the height, at least a pixel.
 
     Raises:
         InputError: the labels have another size than the frame.
@@ -41,9 +44,13 @@ def overlay(frame: Tensor, labels: Tensor, alpha: float = 0.5) -> Tensor:
     picture[:, inside] = (
         torch.lerp(frame[:, inside].float(), colours.float(), alpha).round().to(torch.uint8)
     )
-    edge = _contour(labels)
-    # The palette is dark: twice its colours stand out from the tint.
-    picture[:, edge] = (2 * palette[labels[edge].long()].T.int()).clamp(max=255).to(torch.uint8)
+    line = max(1, round(labels.shape[0] / 400))
+    edge = _near_another(labels, line)
+    picture[:, torch.where(inside, _near_another(labels, 2 * line), edge)] = 0
+    edge &= inside
+    # The palette is dark: this much brighter, its colours stand out from black.
+    bright = (palette[labels[edge].long()].T.int() + 127).clamp(max=255)
+    picture[:, edge] = bright.to(torch.uint8)
     return picture
 
 
@@ -85,15 +92,15 @@ def contact_sheet(
         sheet.save(temporary, format="PNG")
 
 
-def _contour(labels: Tensor) -> Tensor:
-    """Return which pixels of objects are within about 1/400 of the height of another id."""
-    contour = torch.zeros_like(labels, dtype=torch.bool)
+def _near_another(labels: Tensor, distance: int) -> Tensor:
+    """Return which pixels are within a distance, along a row or a column, of another id."""
+    near = torch.zeros_like(labels, dtype=torch.bool)
     # Comparing shifted views is a hundred times faster than max pooling.
-    for shift in range(1, max(1, round(labels.shape[0] / 400)) + 1):
+    for shift in range(1, distance + 1):
         differs = labels[shift:] != labels[:-shift]
-        contour[shift:] |= differs
-        contour[:-shift] |= differs
+        near[shift:] |= differs
+        near[:-shift] |= differs
         differs = labels[:, shift:] != labels[:, :-shift]
-        contour[:, shift:] |= differs
-        contour[:, :-shift] |= differs
-    return contour & (labels > 0)
+        near[:, shift:] |= differs
+        near[:, :-shift] |= differs
+    return near
