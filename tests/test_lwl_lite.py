@@ -1,6 +1,7 @@
 """LWL-lite: its networks, what it remembers, and how it tracks."""
 
 import argparse
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import innerloop as il
+from benchmarks.lwl import speed
 from innerloop.errors import InputError
 from innerloop_vos.backbones import efficientnet_weights
 from innerloop_vos.data import synthetic_clip
@@ -341,3 +343,16 @@ def test_objects_that_share_a_frame_are_as_those_alone(clip):
             tracker.track(tracker.encode(frames[1])).logits for tracker in (both, alone)
         )
     torch.testing.assert_close(together[1:], single, rtol=1e-3, atol=1e-3)
+
+
+def test_speed_is_measured_side_by_side(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speed, "SIZE", (320, 854))
+    monkeypatch.setattr(speed, "_FULL", 1)
+    monkeypatch.setattr(speed, "METHODS", {"lite": lambda: LWLLiteSegmenter(network())})
+    threads = torch.get_num_threads()
+    speed.main(["--frames", "1", "--methods", "lite", "--output", str(tmp_path)])
+    torch.set_num_threads(threads)
+    assert "three, s" in capsys.readouterr().out
+    written = json.loads((tmp_path / "speed.json").read_text())
+    # Two sums of the filter's 108 weights squared, and what is small beside.
+    assert 2 * 4 * 108**2 < 1e6 * written["one object"]["lite"]["kept"] < 3 * 4 * 108**2
