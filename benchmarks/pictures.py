@@ -88,6 +88,7 @@ PICTURES: dict[str, Draw] = {
     "eosvos/results/table1/*/*.json": draw_components,
     "lwl/results/ablations/*.json": draw_ablation,
     "lwl/results/backbone/*.json": draw_curve,
+    "lwl/results/lite/*.json": draw_curve,
     "lwl/results/ridge/*/*.json": draw_ridge,
     "lwl/results/training/*.json": draw_curve,
 }
