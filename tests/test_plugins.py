@@ -144,7 +144,10 @@ def test_a_backbone_of_another_package_takes_weights(entries, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--method other", "method: 'other' is unknown; choose one of ridge, lwl, lwl-lite, e-osvos, still,"),
+        (
+            "--method other",
+            "method: 'other' is unknown; choose one of ridge, lwl, lwl-lite, e-osvos, still,",
+        ),
         ("--method bare:x", "'bare:x' cannot be imported: ModuleNotFoundError: No module named"),
         ("--method bare_method:x", "'bare_method:x' cannot be imported: AttributeError: "),
         ("--method :", "method: ':' cannot be imported: "),

@@ -249,3 +249,14 @@ def test_objects_that_are_out_of_sight_for_a_frame_can_be_pasted_and_crossed():
         assert not torch.equal(there.frames[0], scene.frames[0])
         for _ in range(4):
             PastingSampler(Always(gone), 1.0).sample()
+
+
+def test_what_is_pasted_may_hide_the_target_for_a_while():
+    scene, cutout = square(20, 10, 8, 40), square(20, 15, 10, 200)
+    across = Path((5, 14), (43, 14), 2.0)  # over the object in the middle frame
+    left = paste(scene, cutout, across, target=False, behind=False)
+    assert left is scene
+    hidden = paste(scene, cutout, across, target=False, behind=False, hide=True)
+    assert [bool(mask.any()) for mask in hidden.masks] == [True, False, True]
+    at_once = Path((24, 14), (43, 14), 2.0)
+    assert paste(scene, cutout, at_once, target=False, behind=False, hide=True) is scene

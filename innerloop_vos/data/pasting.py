@@ -12,6 +12,7 @@ from innerloop_vos.io.masks import mask_to_box
 
 _CROSSING = 0.5
 _SIZES = (0.5, 1.5)
+_LARGE = (0.5, 2.5)
 _SOFT = 3  # pixels of the seam
 
 
@@ -25,10 +26,12 @@ class PastingSampler:
     Args:
         sampler: draws the scenes and the cut-outs.
         share: share of the mini-sequences that something is pasted into, 0 to 1.
+        hide: whether the target may be hidden in all frames but the first, and what is pasted be
+            large enough for that. Default False.
     """
 
-    def __init__(self, sampler: Sampler, share: float) -> None:
-        self.sampler, self.share = sampler, share
+    def __init__(self, sampler: Sampler, share: float, *, hide: bool = False) -> None:
+        self.sampler, self.share, self.hide = sampler, share, hide
 
     def sample(self) -> MiniSequence:
         """Draw a mini-sequence."""
@@ -37,7 +40,8 @@ class PastingSampler:
             return scene
         cutout = self.sampler.sample()
         target, behind = uniform(0, 1) < 0.5, uniform(0, 1) < 0.5
-        return paste(scene, cutout, draw_path(scene), target=target, behind=target and behind)
+        path = draw_path(scene, _LARGE if self.hide else _SIZES)
+        return paste(scene, cutout, path, target=target, behind=target and behind, hide=self.hide)
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,13 @@ class Path:
     size: float
 
 
-def draw_path(scene: MiniSequence) -> Path:
-    """Draw a line between two points of the frame; half of them cross the scene's object."""
+def draw_path(scene: MiniSequence, sizes: tuple[float, float] = _SIZES) -> Path:
+    """Draw a line between two points of the frame; half of them cross the scene's object.
+
+    Args:
+        scene: mini-sequence that is pasted into.
+        sizes: min and max size of the moving object, as in `Path`.
+    """
     height, width = scene.masks[0].shape
     start = uniform(0, width), uniform(0, height)
     end = uniform(0, width), uniform(0, height)
@@ -64,11 +73,17 @@ def draw_path(scene: MiniSequence) -> Path:
         middle = scene.masks[len(scene.masks) // 2]
         x, y, w, h = mask_to_box(middle if middle.any() else scene.masks[0])
         end = 2 * (x + w / 2) - start[0], 2 * (y + h / 2) - start[1]
-    return Path(start, end, uniform(*_SIZES))
+    return Path(start, end, uniform(*sizes))
 
 
 def paste(
-    scene: MiniSequence, cutout: MiniSequence, path: Path, *, target: bool, behind: bool
+    scene: MiniSequence,
+    cutout: MiniSequence,
+    path: Path,
+    *,
+    target: bool,
+    behind: bool,
+    hide: bool = False,
 ) -> MiniSequence:
     """Move the object of one mini-sequence over another.
 
@@ -78,10 +93,12 @@ def paste(
         path: path that the object takes.
         target: whether the result's object is the pasted one, instead of the scene's.
         behind: whether it passes behind the scene's object.
+        hide: whether the result's object may be out of sight in all frames but the first. Default
+            False.
 
     Returns:
-        The new frames, and what can be seen of the object. Where that is nothing for the frames of
-        the scene, they are left as they are, with the scene's object.
+        The new frames, and what can be seen of the object. Where that is nothing, and may not be
+        so, the frames of the scene are left as they are, with the scene's object.
     """
     _, _, *place = mask_to_box(scene.masks[0])
     _, _, *box = mask_to_box(cutout.masks[0])
@@ -99,7 +116,7 @@ def paste(
         pasted = alpha >= 0.5
         frames.append((frame + alpha * (colours - frame)).round().to(torch.uint8))
         masks.append(pasted if target else mask & ~pasted)
-    if any(mask.sum() <= MIN_AREA for mask in masks):
+    if any(mask.sum() <= MIN_AREA for mask in (masks[:1] if hide else masks)):
         return scene
     return MiniSequence(frames, masks)
 

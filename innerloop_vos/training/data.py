@@ -84,12 +84,12 @@ def open_data(
         InputError: a folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
-    return _mixed(
+    sampler, validation = _mixed(
         arguments,
         lambda clips: ClipSampler(clips, length, window),
         lambda images: ClipSampler(images, length, least=1),
-        paste,
     )
+    return PastingSampler(sampler, paste), validation
 
 
 def open_tracks(
@@ -113,15 +113,15 @@ def open_tracks(
     def draw(clips: Sequence[Clip]) -> Sampler:
         return TrackSampler(clips, length, fastest)
 
-    return _mixed(arguments, draw, draw, paste)
+    sampler, validation = _mixed(arguments, draw, draw)
+    return PastingSampler(sampler, paste, hide=True), validation
 
 
 def _mixed(
     arguments: argparse.Namespace,
     of_clips: Callable[[Sequence[Clip]], Sampler],
     of_images: Callable[[Sequence[Clip]], Sampler],
-    paste: float,
-) -> tuple[PastingSampler, Validation]:
+) -> tuple[MixedSampler, Validation]:
     options = read_fields(arguments, DataOptions)
     given, validation = _open(options)
     samplers = [(of_clips(dataset), share) for dataset, share in given]
@@ -129,8 +129,7 @@ def _mixed(
         samplers.append((of_images(CocoDataset(options.coco)), _ratio(options)[3]))
     if not samplers:
         raise InputError("--held-out: no sequence is left to train on")
-    mixed = MixedSampler(*zip(*samplers, strict=True))
-    return PastingSampler(mixed, paste), validation
+    return MixedSampler(*zip(*samplers, strict=True)), validation
 
 
 def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validation]:
