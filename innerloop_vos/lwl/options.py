@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from innerloop.errors import InputError
 from innerloop_vos.lwl.tracking.region import BORDERS
 
 SOURCES = ("decoder", "scores")
@@ -148,6 +149,25 @@ class LWLOptions:
         _check_min("update_interval", self.update_interval, 1)
         _check_min("init_steps", self.init_steps, 1)
         _check_min("update_steps", self.update_steps, 0)
+
+    def check_possible(self, *, corrects: bool, colours: bool) -> None:
+        """Raise InputError if a network cannot do what is asked.
+
+        Args:
+            corrects: whether its decoder corrects masks.
+            colours: whether its target model sees colours.
+        """
+        trust = self.trust
+        asked = {
+            "learn_from: 'scores'": trust.learn_from == "scores",
+            f"presence: {trust.presence}": trust.presence is not None,
+            "consensus: True": trust.consensus,
+        }
+        for option, wanted in asked.items():
+            if wanted and not corrects:
+                raise InputError(f"{option} needs a network with mask_label")
+        if trust.consensus and not colours:
+            raise InputError("consensus: True needs a network with colours")
 
 
 def _check_one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

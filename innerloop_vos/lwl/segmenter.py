@@ -1,7 +1,6 @@
 """Segmentation of video by LWL: the networks, and the state that they are run with."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,25 +15,12 @@ from innerloop_vos.lwl.tracking.memory import TargetMemory
 from innerloop_vos.lwl.tracking.moments import target_state
 from innerloop_vos.lwl.tracking.motion import Motion, box_region
 from innerloop_vos.lwl.tracking.region import SearchRegion
-from innerloop_vos.lwl.tracking.trust import appears, consensus, far_parts
+from innerloop_vos.lwl.tracking.trust import appears, out_of_sight
+from innerloop_vos.lwl.tracking.views import Views
 from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 _ABSENT = -6.0
 """Greatest logit where the object cannot be."""
-
-
-def _check_possible(options: LWLOptions, network: LWL) -> None:
-    trust = options.trust
-    asked = {
-        "learn_from: 'scores'": trust.learn_from == "scores",
-        f"presence: {trust.presence}": trust.presence is not None,
-        "consensus: True": trust.consensus,
-    }
-    for option, wanted in asked.items():
-        if wanted and not network.decoder.corrects:
-            raise InputError(f"{option} needs a network with mask_label")
-    if trust.consensus and network.colours is None:
-        raise InputError("consensus: True needs a network with colours")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +74,9 @@ class LWLSegmenter(Segmenter):
         self.mask_options = options or network.preset.mask
         self.box_options = box_options or network.preset.box
         for setting in (self.mask_options, self.box_options):
-            _check_possible(setting, network)
+            setting.check_possible(
+                corrects=network.decoder.corrects, colours=network.colours is not None
+            )
         self._autocast = torch.autocast(
             self.device.type, dtype=autocast, enabled=autocast is not None
         )
@@ -100,7 +88,7 @@ class LWLSegmenter(Segmenter):
         self.memory = TargetMemory(memory.capacity, memory.learning_rate, memory.first_weight)
         self.motions: list[Motion] = []
         # Of an object, as many filters as views, side by side; likewise in the memory.
-        self._views = 1 + options.trust.consensus
+        self.views = Views(self.network.target_model, options.trust.consensus)
         self.filters = torch.empty(0, device=self.device)
         self._updates = 0
 
@@ -133,8 +121,8 @@ class LWLSegmenter(Segmenter):
         with self._autocast:
             _, features = self.network.extract(images.flatten(0, 1))
         check_finite(features)
-        features = self._seen(features.reshape(*images.shape[:2], *features.shape[1:]))
-        labels, weights = self._for_views(self.network.label_encoder(cropped))
+        features = self.views.of(features.reshape(*images.shape[:2], *features.shape[1:]))
+        labels, weights = self.views.repeated(self.network.label_encoder(cropped))
         # Together they weigh as much as one.
         weights = weights / math.sqrt(images.shape[1])
         filters, scores = self.network.target_model.refit(
@@ -158,27 +146,21 @@ class LWLSegmenter(Segmenter):
         check_finite(features)
         shared = [distinct.index(region) for region in regions]
         levels = {name: level[shared] for name, level in levels.items()}
-        seen = self._seen(features[shared])
+        seen = self.views.of(features[shared])
         filter_scores = self.network.target_model.score(self.filters, seen[:, None])[:, 0]
-        scores, learned = (
-            consensus(filter_scores[::2], filter_scores[1::2])
-            if self.options.trust.consensus
-            else (filter_scores, filter_scores)
-        )
+        scores, learned = self.views.merged(filter_scores)
         with self._autocast:
             logits = self.network.decoder(scores, levels, patches[shared]).float()
         size = (encoded.shape[1], encoded.shape[2])
         found = _paste(logits, regions, size)
-        present = appears(learned, self.options.trust.presence)
-        nowhere = ~present[:, None, None].expand_as(found)
-        if self.options.trust.reach is not None:
-            before = self.probabilities[1:] > 0.5
-            nowhere = nowhere | far_parts(
-                found, before, self.options.trust.reach, self.options.region.min_area
-            )
+        trust = self.options.trust
+        present = appears(learned, trust.presence)
+        before = self.probabilities[1:] > 0.5
+        least = self.options.region.min_area
+        nowhere = out_of_sight(found, before, present, trust.reach, least)
         found[nowhere] = found[nowhere].clamp(max=_ABSENT)
         learn_mask = None
-        if self.options.trust.learn_from == "scores":
+        if trust.learn_from == "scores":
             uncorrected = self.network.decoder.uncorrected(learned, patches[shared])
             uncorrected = _paste(uncorrected, regions, size)
             uncorrected[nowhere] = uncorrected[nowhere].clamp(max=_ABSENT)
@@ -193,23 +175,12 @@ class LWLSegmenter(Segmenter):
             filter_scores=filter_scores,
         )
 
-    def _seen(self, features: Tensor) -> Tensor:
-        """Features (O, ..., C, h, w) as each filter sees them, (O * views, ..., C, h, w)."""
-        if self._views == 1:
-            return features
-        plain = self.network.target_model.without_colours(features)
-        return torch.stack([features, plain], dim=1).flatten(0, 1)
-
-    def _for_views(self, parts: Sequence[Tensor]) -> list[Tensor]:
-        """Parts of each object (O, ...), for each of its filters (O * views, ...)."""
-        return [part.repeat_interleave(self._views, dim=0) for part in parts]
-
     def update(self, observation: Found, merged: Tensor) -> None:
         learn_mask = merged if observation.learn_mask is None else observation.learn_mask
         pairs = zip(observation.regions, learn_mask, strict=True)
         cropped = torch.stack([region.crop_mask(mask) for region, mask in pairs])
         learned = self.network.label_encoder(cropped)
-        labels, weights, present = self._for_views([*learned, observation.present])
+        labels, weights, present = self.views.repeated([*learned, observation.present])
         samples = (observation.features, labels, weights, observation.filter_scores)
         self.memory.add_samples(*samples, of=present)
         self._updates += 1

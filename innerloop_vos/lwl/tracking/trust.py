@@ -57,6 +57,25 @@ def _far(found: np.ndarray, before: np.ndarray, reach: float, least: float) -> n
     return around
 
 
+def out_of_sight(
+    logits: Tensor, previous: Tensor, present: Tensor, reach: float | None, least: float
+) -> Tensor:
+    """Find where objects cannot be: nowhere if they are absent, and not far from where they were.
+
+    Args:
+        logits: of the objects, shape (O, H, W).
+        previous: masks of the previous frame, shape (O, H, W), bool.
+        present: which objects are there, shape (O,), bool.
+        reach: as of `far_parts`. None: they may be anywhere.
+        least: as of `far_parts`.
+
+    Returns:
+        Shape (O, H, W), bool.
+    """
+    nowhere = ~present[:, None, None].expand_as(logits)
+    return nowhere if reach is None else nowhere | far_parts(logits, previous, reach, least)
+
+
 def appears(scores: Tensor, presence: float | None) -> Tensor:
     """Whether each object is anywhere in its target scores.
 
