@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from innerloop_vos.configuration.options import changed
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.sampling import Sampler
-from innerloop_vos.io.masks import box_to_mask, mask_to_box
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
+from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.loop import Figures, Stateful, Training
 from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.processes import average_gradients
@@ -102,7 +102,7 @@ class LWLTraining(Training):
         settings, network = self.settings, self.network.train()
         if self.boxes:
             images, masks = images[:, 0], masks[:, 0]
-            logits = network.segment_box(images, _boxes(masks))
+            logits = network.segment_box(images, boxes_around(masks))
         else:
             logits = network(
                 images[:, :1],
@@ -138,7 +138,7 @@ class LWLTraining(Training):
             torch.manual_seed(self.settings.seed)
             images, masks = (part[0].to(self.device) for part in self.crops.batch(1))
         if self.boxes:
-            return box_pictures(self.network, images[0], _boxes(masks[:1])[0])
+            return box_pictures(self.network, images[0], boxes_around(masks[:1])[0])
         return target_pictures(self.network, images[[0, -1]], masks[:1], self.settings.init_steps)
 
     def export(self, folder: Path) -> None:
@@ -152,9 +152,3 @@ class LWLTraining(Training):
     def parts(self) -> dict[str, Stateful]:
         """Return network and optimizer."""
         return {"network": self.network, "optimizer": self.optimizer}
-
-
-def _boxes(masks: Tensor) -> Tensor:
-    """The boxes around masks (B, H, W), 1 inside and 0 outside, of the same shape."""
-    size = masks.shape[1], masks.shape[2]
-    return torch.stack([box_to_mask(mask_to_box(mask), size) for mask in masks]).to(masks)

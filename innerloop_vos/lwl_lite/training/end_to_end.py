@@ -11,13 +11,13 @@ from torch.nn import functional as F
 
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
-from innerloop_vos.io.masks import box_to_mask, mask_to_box
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.lwl_lite.weights import save_lwl_lite
+from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
 from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.processes import average_gradients
@@ -103,7 +103,7 @@ class LWLLiteTraining(Training):
         network = self.network
         if self.boxes:
             seen = network.see(images[:, 0])
-            return network.segment_box(seen, _boxes(masks[:, 0]))[:, None], masks[:, :1]
+            return network.segment_box(seen, boxes_around(masks[:, 0]))[:, None], masks[:, :1]
         memory = TargetMemory(self.options.learning_rate, self.options.first_weight)
         return network(images, masks[:, 0], memory), masks[:, 1:]
 
@@ -133,12 +133,6 @@ class LWLLiteTraining(Training):
     def parts(self) -> dict[str, Stateful]:
         """Return network and optimizer."""
         return {"network": self.network, "optimizer": self.optimizer}
-
-
-def _boxes(masks: Tensor) -> Tensor:
-    """The boxes around masks (B, H, W), 1 inside and 0 outside, of the same shape."""
-    size = masks.shape[1], masks.shape[2]
-    return torch.stack([box_to_mask(mask_to_box(mask), size) for mask in masks]).to(masks)
 
 
 def _losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
