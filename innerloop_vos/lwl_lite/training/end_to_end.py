@@ -27,6 +27,9 @@ WEIGHTS = "lwl_lite.safetensors"
 _FIRST_WINDOWS = 24
 """Mini-sequences whose features the projection starts from."""
 
+_EARLY = 2
+"""First stages of the backbone, up to stride 4, which are not trained."""
+
 _AROUND_BOXES = (1.2, 3.0)
 """Sides of the windows in which masks in boxes are found, in units of the boxes'."""
 
@@ -154,9 +157,20 @@ def _groups(network: LWLLite, settings: LWLLiteSettings) -> Iterator[dict[str, A
         ([network.decoder, network.label_encoder], settings.rate, {}),
         ([network.target_features], settings.projection_rate, {}),
         ([network.target_model], settings.regularization_rate, {"weight_decay": 0.0}),
-        ([network.backbone], settings.backbone_rate, {}),
+        (_tuned(network.backbone), settings.backbone_rate, {}),
     ]
     for modules, rate, more in parts:
         if rate:
             parameters = [p.requires_grad_(True) for m in modules for p in m.parameters()]
             yield {"params": parameters, "lr": rate, "base": rate, **more}
+
+
+def _tuned(backbone: nn.Module) -> list[nn.Module]:
+    """The pointwise convolutions of a backbone beyond stride 4.
+
+    They hold nearly all the weights. Depthwise ones have slow derivatives on CPUs, and what comes
+    before is hardly peculiar to a task.
+    """
+    deep: list[nn.Module] = list(backbone.get_submodule("stages").children())[_EARLY:]
+    convolutions = [m for stage in deep for m in stage.modules() if isinstance(m, nn.Conv2d)]
+    return [conv for conv in convolutions if conv.groups == 1]

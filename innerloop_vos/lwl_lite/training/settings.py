@@ -32,7 +32,9 @@ class LWLLiteSettings:
     rate: float = described(1e-3, "Learning rate of label encoder and decoder at its height.")
     projection_rate: float = described(2e-4, "Likewise of the projection to target features.")
     regularization_rate: float = described(5e-3, "Likewise of the target model's regularization.")
-    backbone_rate: float = described(0.0, "Likewise of the backbone; 0 leaves it as it is.")
+    backbone_rate: float = described(
+        0.0, "Likewise of the backbone's pointwise convolutions beyond stride 4; 0 keeps them."
+    )
     box_rate: float = described(
         0.0,
         "Likewise of the box encoder; above 0, nothing else is trained, on the first frames alone.",
