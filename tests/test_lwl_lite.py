@@ -234,6 +234,19 @@ def test_an_object_that_is_not_there_teaches_nothing(clip):
     assert torch.equal(tracker.filters, before)
 
 
+def test_the_anchor_is_the_first_frames(clip):
+    frames, masks = clip
+    segmenter = LWLLiteSegmenter(network())
+    one, both = ((masks[0] == 1).byte(), masks[0])
+    segmenter.start(frames[0], one)
+    first = segmenter.filters[:, :1].clone()
+    segmenter.step(frames[1])
+    segmenter.step(frames[2], (both == 2) * both)  # another object comes in
+    assert torch.equal(segmenter.anchors[:1], first)
+    assert not torch.equal(segmenter.filters[:1, :1], first)
+    assert torch.equal(segmenter.anchors[1:], segmenter.filters[1:, :1])
+
+
 def test_it_goes_on_from_a_state(clip, tmp_path):
     frames, masks = clip
     check_goes_on(segmenter, frames, {0: masks[0] * (masks[0] == 2), 2: masks[2]}, tmp_path)

@@ -14,6 +14,7 @@ from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.lwl_lite.builders import lwl_lite
 from innerloop_vos.lwl_lite.training.end_to_end import WEIGHTS, LWLLiteTraining
+from innerloop_vos.lwl_lite.training.errors import with_errors
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.lwl_lite.weights import load_lwl_lite
 from innerloop_vos.training.loop import run
@@ -61,8 +62,27 @@ def test_the_settings_say_what_is_trained(clips, more, trained):
     for iteration in range(1, 4):
         task.step(iteration)
     after = task.network.state_dict()
+    early = [n for n in before if n.startswith(("backbone.stem", "backbone.stages.1."))]
+    assert all(torch.equal(before[name], after[name]) for name in early)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert {name.partition(".")[0] for name in changed} == trained
+
+
+def test_errors_add_to_a_mask_or_take_from_it():
+    torch.manual_seed(0)
+    mask = torch.zeros(60, 90)
+    mask[20:40, 30:60] = 0.9
+    masks = mask.expand(200, -1, -1)
+    assert torch.equal(with_errors(masks, 0.0), masks)
+    found = with_errors(masks, 1.0)
+    gained, lost = ((found > masks).sum((1, 2)), (found < masks).sum((1, 2)))
+    assert not ((gained > 0) & (lost > 0)).any()
+    assert 60 < (lost > 0).sum() < 140
+    assert 60 < (gained > 0).sum() < 140
+    kept = with_errors(masks, 0.25)
+    assert 110 < sum(torch.equal(each, mask) for each in kept) < 190
+    # Of nothing, nothing can be lost.
+    assert (with_errors(torch.zeros(50, 60, 90), 1.0).sum((1, 2)) > 0).all()
 
 
 @pytest.mark.parametrize("settings", [TINY, replace(TINY, box_rate=1e-3)])
@@ -88,7 +108,8 @@ def test_a_resumed_training_ends_with_the_same_weights(clips, settings, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("frames", 1), ("rate", 0.0), ("paste", 2.0), ("height", 0)]
+    ("name", "value"),
+    [("frames", 1), ("rate", 0.0), ("paste", 2.0), ("errors", -0.1), ("height", 0)],
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(InputError, match=name):

@@ -56,13 +56,19 @@ class LWLLiteSegmenter(Segmenter):
     def reset(self) -> None:
         self.memory = TargetMemory(self.options.learning_rate, self.options.first_weight)
         self.filters = torch.empty(0, device=self.device)
+        self.anchors = torch.empty(0, device=self.device)
 
     def learned(self) -> dict[str, Any]:
-        return {"memory": self.memory.state_dict(), "filters": self.filters}
+        return {
+            "memory": self.memory.state_dict(),
+            "filters": self.filters,
+            "anchors": self.anchors,
+        }
 
     def relearn(self, state: dict[str, Any]) -> None:
         self.memory.load_state_dict(state["memory"], self.device)
         self.filters = state["filters"].to(self.device)
+        self.anchors = state["anchors"].to(self.device)
 
     def encode(self, frame: Tensor) -> _Encoded:
         size = (frame.shape[1], frame.shape[2])
@@ -76,10 +82,11 @@ class LWLLiteSegmenter(Segmenter):
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
         self.memory.start(self._learn(encoded.seen, masks.float()))
         self.filters = self.network.target_model.fit(self.memory.statistics())
+        self.anchors = torch.cat([self.anchors, self.filters[len(self.anchors) :, :1]])
 
     def track(self, encoded: _Encoded) -> _Found:
         before = _resized(self.probabilities[1:], encoded.seen)
-        logits = self.network.segment(self.filters, encoded.seen, before)
+        logits = self.network.segment(self.filters, self.anchors, encoded.seen, before)
         if logits.shape[1:] != encoded.size:
             logits = F.interpolate(logits[None], encoded.size, mode="bilinear")[0]
         return _Found(logits, seen=encoded.seen)

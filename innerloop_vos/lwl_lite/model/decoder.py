@@ -18,8 +18,9 @@ class Decoder(nn.Module):
     """Segments the target that the scores point out.
 
     The calibrated first score is the mask that ridge regression finds. The decoder adds to its
-    logit what it knows better from the other scores, from what the backbone sees, and from where
-    the target was in the frame before.
+    logit what it knows better from the other scores, from what the backbone sees, from where the
+    target was in the frame before, and from the anchor: the first score of the target model that
+    knows the first frame alone, which no error misleads.
 
     Args:
         backbone: whose levels there are, at strides 4, 8 and 16.
@@ -48,7 +49,7 @@ class Decoder(nn.Module):
         channels = [sum(backbone.levels[name].channels for name in names) for names in self.names]
         # The finest level sees the image too, and of the scores only the first.
         channels[-1] += 3
-        joined = [scores + 2] * (len(strides) - 1) + [1]
+        joined = [scores + 3] * (len(strides) - 1) + [1]
         deeper = [None, *widths[:-1]]
         self.levels = nn.ModuleList(
             Level(inputs, count, below, width)
@@ -70,7 +71,7 @@ class Decoder(nn.Module):
         """Segment images.
 
         Args:
-            scores: target scores, shape (B, D, h, w).
+            scores: target scores and the anchor, shape (B, D + 1, h, w).
             levels: the backbone's, of these images, or of one image that all share.
             images: RGB in 0..1, shape (B or 1, 3, H, W).
             before: probability of the target in the frame before, shape (B, H, W). Default:
@@ -93,8 +94,9 @@ class Decoder(nn.Module):
         return _resized(logits, images.shape[-2:])[:, 0]
 
     def _with_before(self, scores: Tensor, before: Tensor | None) -> Tensor:
-        """The first score calibrated, the others, the first as it is, and the frame before."""
-        raw = scores[:, :1]
+        """The first score calibrated, the other scores, the first as it is, the frame before, and
+        the anchor."""
+        raw, anchor = scores[:, :1], scores[:, -1:]
         if before is None:
             known = torch.zeros_like(raw)
         else:
@@ -102,7 +104,7 @@ class Decoder(nn.Module):
             if self.training:
                 there = torch.rand(len(known), 1, 1, 1, device=known.device) >= self.dropout.p
                 known = known * there
-        return torch.cat([calibrate(raw), scores[:, 1:], raw, known.to(raw)], dim=1)
+        return torch.cat([calibrate(raw), scores[:, 1:-1], raw, known.to(raw), anchor], dim=1)
 
 
 class Level(nn.Module):

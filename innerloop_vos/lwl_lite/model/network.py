@@ -1,6 +1,6 @@
 """The LWL-lite network as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,18 +84,20 @@ class LWLLite(nn.Module):
         features = seen.features.expand(len(masks), -1, -1, -1)
         return self.target_model.statistics(features, labels, weights)
 
-    def segment(self, filters: Tensor, seen: Seen, before: Tensor) -> Tensor:
+    def segment(self, filters: Tensor, anchors: Tensor, seen: Seen, before: Tensor) -> Tensor:
         """Segment frames.
 
         Args:
             filters: of the target model, shape (B, D, C, K, K).
+            anchors: of the target model that knows the first frame alone, its first filters, shape
+                (B, 1, C, K, K).
             seen: B frames, or one that all objects share.
             before: probability of each object in the frame before, shape (B, H, W).
 
         Returns:
             Logits, shape (B, H, W).
         """
-        scores = self.target_model.score(filters, seen.features)
+        scores = self.target_model.score(torch.cat([filters, anchors], dim=1), seen.features)
         return self._decode(scores, seen, before)
 
     def segment_box(self, seen: Seen, boxes: Tensor) -> Tensor:
@@ -108,7 +110,8 @@ class LWLLite(nn.Module):
         Returns:
             Logits, shape (B, H, W).
         """
-        return self._decode(self.box_encoder(seen.features, boxes), seen)
+        scores = self.box_encoder(seen.features, boxes)
+        return self._decode(torch.cat([scores, scores[:, :1]], dim=1), seen)
 
     def _decode(self, scores: Tensor, seen: Seen, before: Tensor | None = None) -> Tensor:
         with self._autocast(scores):
@@ -120,7 +123,13 @@ class LWLLite(nn.Module):
             like.device.type, dtype=self.autocast, enabled=self.autocast is not None
         )
 
-    def forward(self, images: Tensor, masks: Tensor, memory: TargetMemory) -> Tensor:
+    def forward(
+        self,
+        images: Tensor,
+        masks: Tensor,
+        memory: TargetMemory,
+        disturb: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Track one object a sequence, learning from the masks that are found.
 
         No gradient goes through these masks.
@@ -129,16 +138,22 @@ class LWLLite(nn.Module):
             images: RGB in 0..1, shape (S, T, 3, H, W).
             masks: of the object in the first image, 0 to 1, shape (S, H, W).
             memory: an empty one, which remembers the sequences.
+            disturb: makes errors in masks that are found, shape (S, H, W), of which the next frames
+                know. Default: none.
 
         Returns:
             Logits of all images but the first, shape (S, T - 1, H, W).
         """
         memory.start(self.learn(self.see(images[:, 0]), masks))
+        filters = self.target_model.fit(memory.statistics())
+        anchors = filters[:, :1]
         logits: list[Tensor] = []
         for t, image in enumerate(images[:, 1:].unbind(1), start=1):
-            seen, filters = self.see(image), self.target_model.fit(memory.statistics())
-            logits.append(self.segment(filters, seen, masks))
+            seen = self.see(image)
+            logits.append(self.segment(filters, anchors, seen, masks))
             masks = logits[-1].detach().sigmoid()
             if t + 1 < images.shape[1]:
+                masks = disturb(masks) if disturb else masks
                 memory.add(self.learn(seen, masks))
+                filters = self.target_model.fit(memory.statistics())
         return torch.stack(logits, dim=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
+from innerloop_vos.lwl_lite.training.errors import with_errors
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.lwl_lite.weights import save_lwl_lite
 from innerloop_vos.training.boxes import boxes_around
@@ -108,7 +110,8 @@ class LWLLiteTraining(Training):
             seen = network.see(images[:, 0])
             return network.segment_box(seen, boxes_around(masks[:, 0]))[:, None], masks[:, :1]
         memory = TargetMemory(self.options.learning_rate, self.options.first_weight)
-        return network(images, masks[:, 0], memory), masks[:, 1:]
+        errors = partial(with_errors, share=self.settings.errors)
+        return network(images, masks[:, 0], memory, errors), masks[:, 1:]
 
     @torch.no_grad()
     def _start_projection(self) -> None:

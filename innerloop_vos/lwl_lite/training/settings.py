@@ -29,6 +29,10 @@ class LWLLiteSettings:
     paste: float = described(
         0.5, "Share of the mini-sequences that an object of another clip is pasted into."
     )
+    errors: float = described(
+        0.3,
+        "Share of the masks found that are remembered with an error, so that it learns to recover.",
+    )
     rate: float = described(1e-3, "Learning rate of label encoder and decoder at its height.")
     projection_rate: float = described(2e-4, "Likewise of the projection to target features.")
     regularization_rate: float = described(5e-3, "Likewise of the target model's regularization.")
@@ -60,4 +64,5 @@ class LWLLiteSettings:
         least = 1 if self.box_rate else 2
         require(self, "frames", f"at least {least}", lambda count: count >= least)
         require_share(self, "paste")
+        require_share(self, "errors")
         require_sides(self, "height width")
