@@ -23,7 +23,7 @@ from benchmarks.core import (
     sufficient_statistics,
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
-from benchmarks.lwl.parts.front import plot_front
+from benchmarks.lwl import front
 from benchmarks.lwl.parts.table import Table
 from innerloop_vos.training.curve import CURVE, Curve
 
@@ -62,12 +62,6 @@ def draw_speed(content: dict[str, Any], picture: Path) -> None:
     maml_speed.plot(found, picture)
 
 
-def draw_ridge(content: dict[str, Any], picture: Path) -> None:
-    """Quality and time of ridge regression."""
-    rows = content["rows"].items()
-    plot_front({name: (row["later, s"], row["J&F"]) for name, row in rows}, picture)
-
-
 PICTURES: dict[str, Draw] = {
     "core/results/convergence/*.json": convergence.plot,
     "core/results/maml_peers/*.json": maml_peers.plot,
@@ -88,8 +82,9 @@ PICTURES: dict[str, Draw] = {
     "eosvos/results/table1/*/*.json": draw_components,
     "lwl/results/ablations/*.json": draw_ablation,
     "lwl/results/backbone/*.json": draw_curve,
+    "lwl/results/front/*.json": front.draw,
     "lwl/results/lite/*.json": draw_curve,
-    "lwl/results/ridge/*/*.json": draw_ridge,
+    "lwl/results/ridge/*/*.json": front.draw,
     "lwl/results/training/*.json": draw_curve,
 }
 """By the files that each draws."""

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.features import TargetFeatures
 from innerloop_vos.lwl_lite.model.label_encoder import LabelEncoder
 from innerloop_vos.lwl_lite.model.target_model import TargetModel
-from innerloop_vos.lwl_lite.options import LWLLiteOptions
+from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
 from innerloop_vos.lwl_lite.weights import load_lwl_lite, save_lwl_lite
 from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
@@ -193,7 +194,13 @@ def segmenter(**options):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"short_side": 64}, {"first_weight": 0.0, "learning_rate": 0.9}]
+    "options",
+    [
+        {},
+        {"short_side": 64},
+        {"short_side": 120, "enlarge": 1.25, "half": True},
+        {"first_weight": 0.0, "learning_rate": 0.9},
+    ],
 )
 def test_every_option_segments_a_clip(clip, options):
     frames, masks = clip
@@ -299,6 +306,7 @@ def test_a_released_backbone_is_left_to_its_package(tmp_path, monkeypatch):
         ("short_side", 8),
         ("learning_rate", 1.0),
         ("first_weight", 1.0),
+        ("enlarge", 0.5),
         ("min_area", -1),
         ("box_factor", 0.5),
     ],
@@ -332,6 +340,33 @@ def test_the_command_line_builds_it(tmp_path):
         build_segmenter(parser.parse_args([*line.split(), "--option", "min_area=-1"]))
     with pytest.raises(InputError, match="backbone"):
         build_segmenter(parser.parse_args([*line.split(), "--backbone", "small"]))
+    best = build_segmenter(parser.parse_args([*line.split(), "--speed", "best"]))
+    assert isinstance(best, LWLLiteSegmenter)
+    assert best.options == replace(SPEEDS["best"], min_area=7)
+    with pytest.raises(InputError, match="speed: 'better' is unknown; there are fast, balanced"):
+        build_segmenter(parser.parse_args([*line.split(), "--speed", "better"]))
+    with pytest.raises(InputError, match="speed: 'best'; ridge has no presets"):
+        build_segmenter(parser.parse_args(["--method", "ridge", "--speed", "best"]))
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "seen"),
+    [
+        ((480, 854), LWLLiteOptions(), (480, 854)),
+        ((720, 1280), LWLLiteOptions(), (480, 853)),
+        ((240, 426), LWLLiteOptions(), (240, 426)),
+        ((480, 854), SPEEDS["best"], (640, 1139)),
+        ((240, 426), SPEEDS["best"], (320, 568)),
+        ((1080, 1920), SPEEDS["best"], (640, 1138)),
+        ((480, 854), SPEEDS["fast"], (384, 683)),
+    ],
+)
+def test_settings_say_how_many_pixels_are_looked_at(size, options, seen):
+    tracker = LWLLiteSegmenter(network(), options)
+    with torch.no_grad():
+        encoded = tracker.encode(torch.zeros(3, *size, dtype=torch.uint8))
+    assert encoded.seen.images.shape[-2:] == seen
+    assert encoded.size == size
 
 
 def test_the_weights_that_ship_follow_objects():

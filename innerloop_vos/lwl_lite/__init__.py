@@ -2,11 +2,12 @@
 
 from innerloop_vos.lwl_lite.builders import lwl_lite
 from innerloop_vos.lwl_lite.model.network import LWLLite
-from innerloop_vos.lwl_lite.options import LWLLiteOptions
+from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
 from innerloop_vos.lwl_lite.weights import load_lwl_lite, save_lwl_lite
 
 __all__ = [
+    "SPEEDS",
     "LWLLite",
     "LWLLiteOptions",
     "LWLLiteSegmenter",

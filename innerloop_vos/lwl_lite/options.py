@@ -9,6 +9,9 @@ class LWLLiteOptions:
 
     Args:
         short_side: larger frames are made smaller, until their shorter side has so many pixels.
+        enlarge: smaller frames are made larger by up to this factor, until it has. Default: not.
+        half: whether backbone and decoder compute in bfloat16, which is faster on a GPU, and on
+            processors that have it. Default: not.
         learning_rate: share of a new frame in what is remembered of the later frames.
         first_weight: least share of the first frame in all.
         min_area: pixels that an object must cover for its frame to be learned from.
@@ -16,6 +19,8 @@ class LWLLiteOptions:
     """
 
     short_side: int = 480
+    enlarge: float = 1.0
+    half: bool = False
     learning_rate: float = 0.1
     first_weight: float = 0.5
     min_area: int = 100
@@ -24,6 +29,8 @@ class LWLLiteOptions:
     def __post_init__(self) -> None:
         if not 32 <= self.short_side <= 8192:
             raise ValueError(f"short_side: {self.short_side}, should be from 32 to 8192")
+        if not 1 <= self.enlarge <= 16:
+            raise ValueError(f"enlarge: {self.enlarge}, should be from 1 to 16")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
         if not 0 <= self.first_weight < 1:
@@ -32,3 +39,11 @@ class LWLLiteOptions:
             raise ValueError(f"min_area: {self.min_area}, should be at least 0")
         if not 1 <= self.box_factor <= 100:
             raise ValueError(f"box_factor: {self.box_factor}, should be from 1 to 100")
+
+
+SPEEDS = {
+    "fast": LWLLiteOptions(short_side=384),
+    "balanced": LWLLiteOptions(),
+    "best": LWLLiteOptions(short_side=640, enlarge=4 / 3),
+}
+"""Settings by how quality and speed are weighed: the pixels that are looked at decide on both."""

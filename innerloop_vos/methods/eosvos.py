@@ -13,6 +13,7 @@ from innerloop_vos.methods.interface import MethodOptions
 def build(options: MethodOptions, weights: str | None, device: torch.device) -> EOSVOSSegmenter:
     """See `innerloop_vos.methods.interface.Builder`; weights are needed."""
     options.refuse_backbone("e-osvos")
+    options.refuse_speed("e-osvos")
     if not weights:
         raise InputError(
             "weights: e-osvos needs a file of weights; 'innerloop-vos train e-osvos' makes one, "

@@ -16,6 +16,7 @@ class MethodOptions:
     Args:
         solver: name of the inner solver; see `innerloop_vos.methods.solvers`. None: the method's.
         backbone: name of the feature extractor; see `innerloop_vos.backbones`. None: the method's.
+        speed: name of a preset. None: the method's.
         steps: fine-tuning steps on the first frame.
         online: whether to adapt on later frames too.
         settings: further settings, each NAME=VALUE, for
@@ -24,6 +25,7 @@ class MethodOptions:
 
     solver: str | None
     backbone: str | None
+    speed: str | None
     steps: int
     online: bool
     settings: tuple[str, ...]
@@ -34,6 +36,13 @@ class MethodOptions:
             raise InputError(
                 f"backbone: {self.backbone!r}; that of {method} comes with its weights, only ridge "
                 "(--method ridge) takes another"
+            )
+
+    def refuse_speed(self, method: str) -> None:
+        """Raise InputError if a preset was asked of a method that has none."""
+        if self.speed:
+            raise InputError(
+                f"speed: {self.speed!r}; {method} has no presets, only lwl-lite (--method lwl-lite)"
             )
 
 

@@ -11,6 +11,7 @@ from innerloop_vos.methods.solvers import solver
 def build(options: MethodOptions, weights: str | None, device: torch.device) -> LWLSegmenter:
     """See `innerloop_vos.methods.interface.Builder`; without weights, those that ship are taken."""
     options.refuse_backbone("lwl")
+    options.refuse_speed("lwl")
     network = load_lwl(weights) if weights else lwl_small("default")
     if options.solver:
         network.target_model.solver = solver(options.solver)

@@ -10,7 +10,7 @@ from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl_lite.options import LWLLiteOptions
+from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
 from innerloop_vos.segmenter import Segmenter
@@ -51,6 +51,10 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         help="weights of ridge's backbone from a .safetensors or .pth file instead; the file of "
         "lwl (default: lwl_small, which ships), of lwl-lite (default: that which ships) or of "
         "e-osvos, which needs it (train, convert)",
+    )
+    group.add_argument(
+        "--speed",
+        help=f"preset of lwl-lite, one of: {', '.join(SPEEDS)} (default: balanced)",
     )
     group.add_argument(
         "--steps",
@@ -95,6 +99,7 @@ def build_segmenter(arguments: argparse.Namespace) -> Segmenter:
     options = MethodOptions(
         solver=arguments.solver,
         backbone=arguments.backbone,
+        speed=arguments.speed,
         steps=arguments.steps,
         online=arguments.online,
         settings=tuple(arguments.option),

@@ -12,6 +12,7 @@ from innerloop_vos.ridge import RidgeOptions, RidgeSegmenter
 
 def build(options: MethodOptions, weights: str | None, device: torch.device) -> RidgeSegmenter:
     """See `innerloop_vos.methods.interface.Builder`; the weights are those of the backbone."""
+    options.refuse_speed("ridge")
     if options.settings:
         raise InputError(f"option: {options.settings[0]!r}; ridge has no further settings")
     own = RidgeOptions(solver=solver(options.solver or "exact"))

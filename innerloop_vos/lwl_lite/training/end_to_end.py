@@ -65,7 +65,7 @@ class LWLLiteTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
         self.network.autocast = torch.bfloat16 if settings.bfloat16 else None
-        self.options = LWLLiteOptions()
+        self.options = LWLLiteOptions(half=settings.bfloat16)
         self.boxes = settings.box_rate > 0
         around = _AROUND_BOXES if self.boxes else None
         self.windows = WindowSampler(sampler, (settings.height, settings.width), around)
