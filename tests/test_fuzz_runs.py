@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from innerloop.errors import InputError
-from innerloop_vos.commands.evaluate import SCORES, SETTINGS, _keep_settings, _read_scores
+from innerloop_vos.commands.evaluate import DONE, SETTINGS, _keep_settings, _read_scores
 from innerloop_vos.runs.states import write_state
 from innerloop_vos.scoring import ObjectScores, SequenceScores, write_json
 from innerloop_vos.training.loop import CHECKPOINT, Training, _restore
@@ -18,6 +18,7 @@ from innerloop_vos.training.loop import CHECKPOINT, Training, _restore
 NAMES = [f"{index:05d}" for index in range(8)]
 RECORD = {"version": "1", "method": "ridge", "option": [], "weights": None}
 DATA = {"cat": "abc", "dog": "def"}
+FILES = [SETTINGS, f"{DONE}/cat.json", f"{DONE}/dog.json", CHECKPOINT]
 STRANGE = [
     None,
     True,
@@ -88,7 +89,9 @@ def state(seed):
 def make(folder):
     folder.mkdir()
     _keep_settings(folder, RECORD, DATA)
-    write_json(folder / SCORES, [scores("cat", 0), scores("dog", 9)])
+    (folder / DONE).mkdir()
+    for name, seed in (("cat", 0), ("dog", 9)):
+        write_json(folder / DONE / f"{name}.json", [scores(name, seed)])
     write_state(folder / CHECKPOINT, state(0))
 
 
@@ -131,8 +134,8 @@ def truncated(path, draw):
 
 
 def swapped(path, draw):
-    others = [SETTINGS, SCORES, CHECKPOINT]
-    path.write_bytes((path.parent / draw.choice(others)).read_bytes())
+    folder = path.parent.parent if path.parent.name == DONE else path.parent
+    path.write_bytes((folder / draw.choice(FILES)).read_bytes())
 
 
 def linked(path, draw):
@@ -187,8 +190,8 @@ def test_500_edited_runs(tmp_path):
     for number in range(500):
         edit, folder = edits[number % len(edits)], tmp_path / f"run{number}"
         make(folder)
-        files = {edited_value: [SETTINGS, SCORES], edited_state: [CHECKPOINT]}
-        path = folder / draw.choice(files.get(edit, [SETTINGS, SCORES, CHECKPOINT]))
+        files = {edited_value: FILES[:3], edited_state: [CHECKPOINT]}
+        path = folder / draw.choice(files.get(edit, FILES))
         edit(path, draw)
         signal.alarm(20)
         try:

@@ -13,18 +13,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from innerloop.errors import InputError
+from innerloop_vos.commands.datasets import add_dataset_arguments, open_dataset
 from innerloop_vos.commands.outputs import check_outputs, data_folders
-from innerloop_vos.commands.score import (
-    add_dataset_arguments,
-    add_report_arguments,
-    open_dataset,
-    report,
-)
-from innerloop_vos.data import Sequence
+from innerloop_vos.commands.score import add_report_arguments, report
+from innerloop_vos.data import Sequence, SequenceFolders
 from innerloop_vos.data.sequence import Annotations
 from innerloop_vos.io.files import atomic_path, prepare_output
 from innerloop_vos.io.masks import mask_to_box
-from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
+from innerloop_vos.methods.registry import (
+    add_method_arguments,
+    build_segmenter,
+    parse_device,
+)
 from innerloop_vos.runs.folder import (
     Record,
     check_same,
@@ -37,28 +37,38 @@ from innerloop_vos.runs.folder import (
     text_digest,
 )
 from innerloop_vos.runs.segmentation import segment_frames, write_masks
+from innerloop_vos.runs.submission import check_archive, write_submission
 from innerloop_vos.scoring import NothingToScoreError, SequenceScores, score_folder, write_json
 from innerloop_vos.scoring import read_json as read_scores
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.training import processes
 
 SETTINGS = "settings.json"
 SCORES = "scores.json"
+DONE = ".scores"
+"""Folder of the scores of sequences that are done, a file each."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.description = (
-        "Segment every sequence from its first annotation into DIR/SEQ/00000.png, and "
-        "print J, F and the speed; of sequences with only their first frame annotated, the speed "
-        "alone. Run again with the same DIR, it goes on with the sequences that are not done yet; "
-        "DIR/scores.json keeps what is."
+        "Segment every sequence, from the frames that show its objects first, into "
+        "DIR/SEQ/00000.png, and print J, F and the speed; of sequences without further "
+        "annotations, the speed alone. Run again with the same DIR, it goes on with the sequences "
+        "that are not done yet. DIR/scores.json has the scores of all. Started by torchrun, the "
+        "processes share the sequences."
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for masks and scores")
     add_dataset_arguments(parser)
     parser.add_argument(
         "--boxes",
         action="store_true",
-        help="start from the boxes around the first annotation's objects instead",
+        help="start from the boxes around the objects instead of their masks",
+    )
+    parser.add_argument(
+        "--submission",
+        metavar="FILE.zip",
+        help="pack the masks as the server of the benchmark takes them",
     )
     add_method_arguments(parser)
     add_report_arguments(parser)
@@ -70,36 +80,64 @@ def run(arguments: argparse.Namespace) -> None:
     dataset = open_dataset(arguments)
     sequences = list(dataset)
     _check_places(arguments, sequences)
-    segmenter = build_segmenter(arguments)
-    out = prepare_output(arguments.out)
-    with locked(out):
-        record = describe(arguments, without=("root", "split", "sequences"))
-        _keep_settings(out, record, {each.name: _data(each) for each in sequences})
-        done = _read_scores(out, sequences)
-        for sequence in sequences:
-            if sequence.name not in done:
-                done[sequence.name] = _evaluate(
-                    segmenter,
-                    sequence,
-                    out / sequence.name,
-                    single_object=dataset.single_object,
-                    boxes=arguments.boxes,
-                )
-                write_json(out / SCORES, list(done.values()))
-        report([done[name] for name in dataset.names], arguments)
+    if arguments.submission:
+        check_archive(arguments.submission)
+    with processes.connected(parse_device(arguments.device)) as device:
+        segmenter = build_segmenter(arguments, device)
+        out = prepare_output(arguments.out)
+        if processes.rank() > 0:
+            processes.wait()  # until the folder is known to be that of this run
+            _evaluate_all(segmenter, sequences, dataset, out, boxes=arguments.boxes)
+            return
+        with locked(out):
+            without = ("root", "split", "sequences", "submission")
+            record = describe(arguments, without=without)
+            _keep_settings(out, record, {each.name: _data(each) for each in sequences})
+            prepare_output(out / DONE)
+            sweep(out / DONE)
+            processes.wait()
+            _evaluate_all(segmenter, sequences, dataset, out, boxes=arguments.boxes)
+            done = _read_scores(out, sequences)
+            write_json(out / SCORES, [done[name] for name in dataset.names])
+            if arguments.submission:
+                frames = {each.name: dataset.submitted(each) for each in sequences}
+                write_submission(arguments.submission, out, frames, dataset.archive)
+            report([done[name] for name in dataset.names], dataset, arguments)
+
+
+def _evaluate_all(
+    segmenter: Segmenter,
+    sequences: list[Sequence],
+    dataset: SequenceFolders,
+    out: Path,
+    *,
+    boxes: bool,
+) -> None:
+    """Do this process's share, and wait for the others."""
+    mine = sequences[processes.rank() :: processes.count()]
+    done = _read_scores(out, mine)
+    for sequence in mine:
+        if sequence.name not in done:
+            scores = _evaluate(segmenter, sequence, dataset, out / sequence.name, boxes=boxes)
+            write_json(_record(out, sequence), [scores])
+    processes.wait()
 
 
 def _check_places(arguments: argparse.Namespace, sequences: list[Sequence]) -> None:
     """Check that nothing that is read is written over, and no table takes the place of masks."""
     out = Path(arguments.out)
-    records = [out / SETTINGS, out / SCORES]
+    records = [out / SETTINGS, out / SCORES, out / DONE]
     folders = [out / sequence.name for sequence in sequences]
     masks = [
         folder / f"{name}.png"
         for folder, sequence in zip(folders, sequences, strict=True)
         for name in sequence.frames.names
     ]
-    tables = {"--csv": [arguments.csv], "--json": [arguments.json]}
+    tables = {
+        "--csv": [arguments.csv],
+        "--json": [arguments.json],
+        "--submission": [arguments.submission],
+    }
     check_outputs(
         {"--out": [out, *records, *folders, *masks], **tables},
         {"--weights": [arguments.weights]},
@@ -130,7 +168,7 @@ def _keep_settings(out: Path, record: Record, data: dict[str, str]) -> None:
                 f"{', '.join(changed)} differ; take another folder"
             )
         data = known | data
-    elif found := [name for name in (*data, SCORES) if _holds_something(out / name)]:
+    elif found := [name for name in (*data, SCORES, DONE) if _holds_something(out / name)]:
         raise InputError(
             f"--out: {out / found[0]} is there, but no {path} that says of what run it is; take "
             "another folder"
@@ -145,25 +183,32 @@ def _holds_something(path: Path) -> bool:
     return path.is_symlink() or (any(path.iterdir()) if path.is_dir() else path.exists())
 
 
+def _record(out: Path, sequence: Sequence) -> Path:
+    """The file that says that a sequence is done."""
+    return out / DONE / f"{sequence.name}.json"
+
+
 def _read_scores(out: Path, sequences: list[Sequence]) -> dict[str, SequenceScores]:
     """Read what is done, and check that the masks are those that were scored."""
-    path = out / SCORES
-    if not path.exists() and not path.is_symlink():
-        return {}
-    done = {scores.name: scores for scores in read_scores(path)}
-    how = f"; take another --out, or remove {path} to segment all again"
+    done = {}
     for sequence in sequences:
-        if sequence.name in done:
-            scores = done[sequence.name]
-            names = set(sequence.frames.names[1:-1])
-            if scores.length != len(sequence.frames) or not all(
-                names.issuperset(each.frames) for each in scores.objects
-            ):
-                raise InputError(f"{path} holds scores of other frames of {sequence.name}{how}")
-            if scores.masks != _masks(out / sequence.name, sequence):
-                raise InputError(
-                    f"the masks in {out / sequence.name} are not those that were scored{how}"
-                )
+        path = _record(out, sequence)
+        if not path.exists() and not path.is_symlink():
+            continue
+        how = f"; take another --out, or remove {path} to segment it again"
+        found = read_scores(path)
+        if [each.name for each in found] != [sequence.name]:
+            raise InputError(f"{path} does not hold the scores of {sequence.name}{how}")
+        scores = done[sequence.name] = found[0]
+        names = set(sequence.frames.names)
+        if scores.length != len(sequence.frames) or not all(
+            names.issuperset(each.frames) for each in scores.objects
+        ):
+            raise InputError(f"{path} holds scores of other frames of {sequence.name}{how}")
+        if scores.masks != _masks(out / sequence.name, sequence):
+            raise InputError(
+                f"the masks in {out / sequence.name} are not those that were scored{how}"
+            )
     return done
 
 
@@ -174,15 +219,19 @@ def _masks(folder: Path, sequence: Sequence) -> str | None:
 
 
 def _evaluate(
-    segmenter: Segmenter, sequence: Sequence, folder: Path, *, single_object: bool, boxes: bool
+    segmenter: Segmenter,
+    sequence: Sequence,
+    dataset: SequenceFolders,
+    folder: Path,
+    *,
+    boxes: bool,
 ) -> SequenceScores:
-    mask = sequence.masks[0] if sequence.masks else None
-    if mask is None:
-        raise InputError(f"sequence {sequence.name} has no annotation of its first frame")
+    given = sequence.given()
     if boxes:
-        mask = _from_boxes(segmenter, sequence.frames[0], mask)
-    clock = _Clock(segment_frames(segmenter, sequence.frames, {0: mask}, from_boxes=boxes))
-    labels = tqdm(clock, sequence.name, len(sequence.frames), unit="frame")
+        given = {t: _from_boxes(segmenter, sequence.frames[t], m) for t, m in given.items()}
+    clock = _Clock(segment_frames(segmenter, sequence.frames, given, from_boxes=boxes))
+    quiet = processes.rank() > 0
+    labels = tqdm(clock, sequence.name, len(sequence.frames), unit="frame", disable=quiet)
     if folder.is_symlink():
         raise InputError(f"--out: {folder} is a link; take another folder")
     try:
@@ -192,7 +241,13 @@ def _evaluate(
         with suppress(OSError):
             folder.rmdir()  # if it is empty
     try:
-        scores = score_folder(folder, sequence, single_object=single_object, seconds=clock.seconds)
+        scores = score_folder(
+            folder,
+            sequence,
+            single_object=dataset.single_object,
+            last=dataset.scores_last,
+            seconds=clock.seconds,
+        )
     except NothingToScoreError:
         scores = SequenceScores(sequence.name, len(sequence.frames), [], clock.seconds)
     return replace(scores, masks=_masks(folder, sequence))

@@ -6,13 +6,14 @@ from innerloop_vos.data.folder import FolderDataset
 from innerloop_vos.data.photo_clips import photo_clip
 from innerloop_vos.data.sequence import Annotations, Sequence, SequenceFolders
 from innerloop_vos.data.synthetic import synthetic_clip, synthetic_image
-from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
+from innerloop_vos.data.youtube_vos import MoseDataset, YouTubeVOSDataset
 
 __all__ = [
     "Annotations",
     "CocoDataset",
     "DavisDataset",
     "FolderDataset",
+    "MoseDataset",
     "Sequence",
     "SequenceFolders",
     "YouTubeVOSDataset",

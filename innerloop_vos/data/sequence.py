@@ -124,6 +124,40 @@ class Sequence:
     frames: Frames
     masks: collections.abc.Sequence[Tensor | None] | None
 
+    def given(self) -> dict[int, Tensor]:
+        """What a method is given: of each object, the mask in the first frame that shows it.
+
+        Returns:
+            Ids of the objects that are new in a frame, shape (H, W), uint8, by its index.
+
+        Raises:
+            InputError: no frame shows an object.
+        """
+        found = {t: new for t, new, _ in self._annotations() if new.any()}
+        if not found:
+            raise InputError(f"sequence {self.name} has no annotation that shows an object")
+        return found
+
+    def has_truth(self) -> bool:
+        """Whether there is more than what a method is given, so that masks can be scored."""
+        started = False
+        for _, new, old in self._annotations():
+            if old or (started and not new.any()):
+                return True
+            started = started or bool(new.any())
+        return False
+
+    def _annotations(self) -> Iterator[tuple[int, Tensor, bool]]:
+        """Annotated frames: index, ids that are new there, and whether others are shown."""
+        known = torch.zeros(256, dtype=torch.bool)
+        for index in annotated(self.masks):
+            labels = self.masks[index] if self.masks is not None else None
+            assert labels is not None  # only annotated frames are asked for
+            there = labels.flatten().bincount(minlength=256) > 0
+            there[0] = False
+            yield index, labels.masked_fill(known[labels.long()], 0), bool((there & known).any())
+            known |= there
+
 
 class SequenceFolders(collections.abc.Sequence[Sequence]):
     """Clips stored as `frames_root/NAME/*.jpg` with masks in `masks_root/NAME/*.png`.
@@ -134,9 +168,17 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
         masks_root: the folder with a folder of masks for each clip.
         single_object: whether every nonzero id in a mask means object 1.
 
+    Attributes:
+        scores_last: whether the last frame of a clip is scored; DAVIS leaves it out.
+        archive: folder of the masks in a submission to the benchmark's server, such as
+            "Annotations"; "" for none.
+
     Raises:
         InputError: a name is not that of a folder, or a clip has no folder of frames.
     """
+
+    scores_last = False
+    archive = ""
 
     def __init__(
         self,
@@ -174,6 +216,10 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
 
     def __iter__(self) -> Iterator[Sequence]:
         return map(self._open, self.names)
+
+    def submitted(self, sequence: Sequence) -> list[str]:
+        """Names of the frames whose masks the benchmark's server takes. Default: all."""
+        return sequence.frames.names
 
     def _open(self, name: str) -> Sequence:
         frames = open_frames(self.frames_root / name)

@@ -90,8 +90,12 @@ def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGrou
     )
 
 
-def build_segmenter(arguments: argparse.Namespace) -> Segmenter:
+def build_segmenter(arguments: argparse.Namespace, device: torch.device | None = None) -> Segmenter:
     """Build the segmenter that the options of `add_method_arguments` ask for.
+
+    Args:
+        arguments: what a parser with these options parsed.
+        device: where to compute. Default: as they say.
 
     Raises:
         InputError: a name is unknown, the weights do not fit, or the device is not there.
@@ -104,7 +108,7 @@ def build_segmenter(arguments: argparse.Namespace) -> Segmenter:
         online=arguments.online,
         settings=tuple(arguments.option),
     )
-    device = parse_device(arguments.device)
+    device = device or parse_device(arguments.device)
     segmenter: Segmenter = build(
         "method", arguments.method, METHODS, Segmenter, options, arguments.weights, device
     )

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from innerloop.errors import InputError
 from innerloop_vos.data.sequence import Sequence, SequenceFolders, annotated
 from innerloop_vos.io.masks import read_mask
-from innerloop_vos.scoring.sequence import SequenceScores, score_sequence
+from innerloop_vos.scoring.sequence import NothingToScoreError, SequenceScores, score_sequence
 
 
 def score_results(results: str | Path, dataset: SequenceFolders) -> list[SequenceScores]:
@@ -18,7 +18,7 @@ def score_results(results: str | Path, dataset: SequenceFolders) -> list[Sequenc
     Args:
         results: the folder with a folder of masks for every sequence of the data set.
         dataset: the annotated sequences; its `single_object` says whether all nonzero ids of a
-            prediction are one object.
+            prediction are one object, and its `scores_last` whether last frames count.
 
     Returns:
         The scores of every sequence, in the data set's order.
@@ -33,9 +33,14 @@ def score_results(results: str | Path, dataset: SequenceFolders) -> list[Sequenc
         raise InputError(f"results folder {results} does not exist")
     sequences = list(dataset)
     for sequence in sequences:
-        _prediction_paths(results / sequence.name, sequence)
+        _prediction_paths(results / sequence.name, sequence, dataset.scores_last)
     return [
-        score_folder(results / sequence.name, sequence, single_object=dataset.single_object)
+        score_folder(
+            results / sequence.name,
+            sequence,
+            single_object=dataset.single_object,
+            last=dataset.scores_last,
+        )
         for sequence in tqdm(sequences, desc="scoring", unit="sequence")
     ]
 
@@ -45,6 +50,7 @@ def score_folder(
     sequence: Sequence,
     *,
     single_object: bool = False,
+    last: bool = False,
     seconds: float | None = None,
 ) -> SequenceScores:
     """Score the masks in `folder/FRAME.png` against one annotated sequence.
@@ -54,6 +60,7 @@ def score_folder(
             first and the last, need not be there.
         sequence: the annotated sequence.
         single_object: take all nonzero ids as one object, as DAVIS 2016 does. Default False.
+        last: whether the last frame counts too, as in YouTube-VOS. Default False.
         seconds: time that the segmentation took, to be kept with the scores. Default None.
 
     Returns:
@@ -66,22 +73,29 @@ def score_folder(
     """
     if sequence.masks is None:
         raise InputError(f"sequence {sequence.name} has no annotations to score against")
-    paths = _prediction_paths(Path(folder), sequence)
+    if not sequence.has_truth():
+        raise NothingToScoreError(
+            f"sequence {sequence.name} has only annotations of objects in the first frames that "
+            "show them, which are not scored"
+        )
+    paths = _prediction_paths(Path(folder), sequence, last)
     return score_sequence(
         sequence.name,
         sequence.frames.names,
         _read_predictions(paths, sequence.frames.size),
         sequence.masks,
         single_object=single_object,
+        last=last,
         seconds=seconds,
     )
 
 
-def _prediction_paths(folder: Path, sequence: Sequence) -> list[Path]:
+def _prediction_paths(folder: Path, sequence: Sequence, last: bool) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"no results for sequence {sequence.name}: {folder} does not exist")
     paths = [folder / f"{name}.png" for name in sequence.frames.names]
-    counting = [paths[i] for i in annotated(sequence.masks)[1:] if i < len(paths) - 1]
+    end = len(paths) if last else len(paths) - 1
+    counting = [paths[i] for i in annotated(sequence.masks)[1:] if i < end]
     if missing := [path for path in counting if not path.is_file()]:
         raise InputError(
             f"{missing[0]} is missing; sequence {sequence.name} needs a mask for each of its "

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,41 @@ def table(sequences: Sequence[SequenceScores]) -> Table:
     result.add_section()
     result.add_row(*(_cell(column, value) for column, value in rows[-1].items()), style="bold")
     return result
+
+
+def beside(results: Mapping[str, Sequence[SequenceScores]]) -> Table:
+    """Lay out the J&F of several results side by side: one row per sequence, then their mean.
+
+    Args:
+        results: by name, the scores of the same sequences.
+
+    Returns:
+        The table, in percent, with the difference of the last results to the first. The mean is
+        over objects, as everywhere.
+    """
+    columns = [
+        {each.name: overall_summary([each]).overall for each in scores if each.objects}
+        for scores in results.values()
+    ]
+    means = [
+        overall_summary(scores).overall if column else None
+        for column, scores in zip(columns, results.values(), strict=True)
+    ]
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="J&F in percent")
+    result.add_column("Sequence", no_wrap=True)
+    for name in (*results, "difference"):
+        result.add_column(escape(name), justify="right", overflow="fold")
+    for name in dict.fromkeys(name for column in columns for name in column):
+        result.add_row(escape(name), *_compared([column.get(name) for column in columns]))
+    result.add_section()
+    result.add_row("mean", *_compared(means), style="bold")
+    return result
+
+
+def _compared(values: Sequence[float | None]) -> list[str]:
+    first, last = values[0], values[-1]
+    difference = f"{100 * (last - first):+.1f}" if first is not None and last is not None else ""
+    return [_cell("J&F", value) for value in values] + [difference]
 
 
 def write_csv(path: str | Path, sequences: Sequence[SequenceScores]) -> None:

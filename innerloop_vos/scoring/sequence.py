@@ -64,13 +64,14 @@ def score_sequence(
     truths: Iterable[torch.Tensor | None],
     *,
     single_object: bool = False,
+    last: bool = False,
     seconds: float | None = None,
 ) -> SequenceScores:
     """Measure J and F on the frames that count in the semi-supervised task.
 
-    Left out are the last frame and, for every object, the first frame that shows it, which the
-    method was given. Where all objects are there from the start, as in DAVIS, these are the first
-    and the last frame. Frames without an annotation are left out too.
+    Left out are the last frame, as DAVIS does, and, for every object, the first frame that shows
+    it, which the method was given. Where all objects are there from the start, as in DAVIS, these
+    are the first and the last frame. Frames without an annotation are left out too.
 
     Args:
         name: name of the sequence.
@@ -79,6 +80,7 @@ def score_sequence(
             is none, which only a frame that does not count may have.
         truths: the annotated (H, W) uint8 mask of every frame, or None where there is none.
         single_object: take all nonzero ids as one object, as DAVIS 2016 does. Default False.
+        last: whether the last frame counts too, as in YouTube-VOS. Default False.
         seconds: time that the segmentation took, to be kept with the scores. Default None.
 
     Returns:
@@ -91,7 +93,7 @@ def score_sequence(
     """
     objects: dict[int, ObjectScores] = {}
     for frame, prediction, truth in zip(frames, predictions, truths, strict=True):
-        if truth is None or frame == frames[-1]:
+        if truth is None or (frame == frames[-1] and not last):
             continue
         try:
             _score_frame(objects, frame, prediction, truth, single_object)

@@ -1,0 +1,66 @@
+"""The data sets by name, and the options that name one and its sequences."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from innerloop.errors import InputError
+from innerloop_vos.data import DavisDataset, MoseDataset, SequenceFolders, YouTubeVOSDataset
+
+
+@dataclass(frozen=True)
+class _Kind:
+    open: Callable[..., SequenceFolders]
+    split: str
+
+
+DATASETS = {
+    "davis2016": _Kind(partial(DavisDataset, year=2016), "val"),
+    "davis2017": _Kind(partial(DavisDataset, year=2017), "val"),
+    "youtube-vos": _Kind(YouTubeVOSDataset, "valid"),
+    "mose": _Kind(MoseDataset, "valid"),
+}
+"""How each is opened, and the split that is taken by default."""
+
+
+def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name a data set and the sequences of it."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--root",
+        required=True,
+        help="folder of the data set: DAVIS's with JPEGImages, Annotations and ImageSets, or that "
+        "of YouTube-VOS or MOSE with a folder per split",
+    )
+    group.add_argument(
+        "--dataset",
+        default="davis2016",
+        help=f"one of: {', '.join(DATASETS)} (default: davis2016, where all is one object)",
+    )
+    group.add_argument(
+        "--split",
+        help="list in DAVIS's ImageSets (default: val), or folder of YouTube-VOS or MOSE "
+        "(default: valid)",
+    )
+    group.add_argument(
+        "--all-frames",
+        action="store_true",
+        help="take the frames between of YouTube-VOS too, those in SPLIT_all_frames",
+    )
+    group.add_argument(
+        "--sequences", metavar="A,B", help="only these sequences, in place of the split"
+    )
+
+
+def open_dataset(arguments: argparse.Namespace) -> SequenceFolders:
+    """Open the data set that the options of `add_dataset_arguments` name."""
+    if arguments.dataset not in DATASETS:
+        raise InputError(f"dataset: {arguments.dataset!r}, should be one of {', '.join(DATASETS)}")
+    kind = DATASETS[arguments.dataset]
+    more = {"all_frames": True} if arguments.all_frames else {}
+    if more and arguments.dataset != "youtube-vos":
+        raise InputError(f"--all-frames is for youtube-vos, not for {arguments.dataset}")
+    sequences = arguments.sequences.split(",") if arguments.sequences else None
+    split = arguments.split or kind.split
+    return kind.open(arguments.root, split=split, sequences=sequences, **more)
