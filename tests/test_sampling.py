@@ -10,7 +10,7 @@ from davis_layout import write_davis
 from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset, Sequence, synthetic_clip
 from innerloop_vos.data.jitter import CropSampler, Jitter, augment
-from innerloop_vos.data.pasting import PastingSampler, Path, paste
+from innerloop_vos.data.pasting import PastingSampler, Path, draw_path, paste
 from innerloop_vos.data.sampling import ClipSampler, MiniSequence, MixedSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 
@@ -249,6 +249,19 @@ def test_objects_that_are_out_of_sight_for_a_frame_can_be_pasted_and_crossed():
         assert not torch.equal(there.frames[0], scene.frames[0])
         for _ in range(4):
             PastingSampler(Always(gone), 1.0).sample()
+
+
+def test_what_hides_a_target_is_up_to_as_large_as_the_frame():
+    torch.manual_seed(0)
+    mask = torch.zeros(60, 80, dtype=torch.bool)
+    mask[20:26, 30:38] = True  # a hundredth of the frame
+    scene = MiniSequence([torch.zeros(3, 60, 80, dtype=torch.uint8)] * 2, [mask] * 2)
+    sizes = torch.tensor([draw_path(scene, large=True).size for _ in range(500)])
+    assert 0.5 <= sizes.min() < 0.6
+    assert 9 < sizes.max() <= 10
+    assert 0.4 < (sizes > 2.24).float().mean() < 0.6  # in the middle of the logarithms
+    usual = torch.tensor([draw_path(scene).size for _ in range(500)])
+    assert usual.max() <= 1.5
 
 
 def test_what_is_pasted_may_hide_the_target_for_a_while():

@@ -12,7 +12,8 @@ from innerloop_vos.io.masks import mask_to_box
 
 _CROSSING = 0.5
 _SIZES = (0.5, 1.5)
-_LARGE = (0.5, 2.5)
+"""Of pasted objects, relative to the scene's; those that may hide it are up to the whole frame."""
+
 _SOFT = 3  # pixels of the seam
 
 
@@ -40,7 +41,7 @@ class PastingSampler:
             return scene
         cutout = self.sampler.sample()
         target, behind = uniform(0, 1) < 0.5, uniform(0, 1) < 0.5
-        path = draw_path(scene, _LARGE if self.hide else _SIZES)
+        path = draw_path(scene, large=self.hide)
         return paste(scene, cutout, path, target=target, behind=target and behind, hide=self.hide)
 
 
@@ -59,12 +60,12 @@ class Path:
     size: float
 
 
-def draw_path(scene: MiniSequence, sizes: tuple[float, float] = _SIZES) -> Path:
+def draw_path(scene: MiniSequence, *, large: bool = False) -> Path:
     """Draw a line between two points of the frame; half of them cross the scene's object.
 
     Args:
         scene: mini-sequence that is pasted into.
-        sizes: min and max size of the moving object, as in `Path`.
+        large: whether the moving object may be as large as the frame. Default False.
     """
     height, width = scene.masks[0].shape
     start = uniform(0, width), uniform(0, height)
@@ -73,7 +74,12 @@ def draw_path(scene: MiniSequence, sizes: tuple[float, float] = _SIZES) -> Path:
         middle = scene.masks[len(scene.masks) // 2]
         x, y, w, h = mask_to_box(middle if middle.any() else scene.masks[0])
         end = 2 * (x + w / 2) - start[0], 2 * (y + h / 2) - start[1]
-    return Path(start, end, uniform(*sizes))
+    size = uniform(*_SIZES)
+    if large:
+        _, _, w, h = mask_to_box(scene.masks[0])
+        whole = max(_SIZES[1], (height * width / (h * w)) ** 0.5)
+        size = math.exp(uniform(math.log(_SIZES[0]), math.log(whole)))
+    return Path(start, end, size)
 
 
 def paste(
