@@ -105,7 +105,7 @@ def test_links_in_a_data_set_that_lead_in_circles_end(folder):
 
 
 def test_masks_of_another_clip_are_not_left_among_new_ones(folder):
-    check_strays("--out", f"{TRUTH}/bear", ["00000", "00001", "00002", "00003"], None)
-    check_strays("--out", f"{TRUTH}/bear", ["00000", "00001"], f"{TRUTH}/bear/00002.png")
+    check_strays("--out", f"{TRUTH}/bear", ["00000", "00001", "00002", "00003"], [])
+    check_strays("--out", f"{TRUTH}/bear", ["00000", "00001"], [Path(TRUTH, "bear/00002.png")])
     with pytest.raises(InputError, match=r"--out: .* 1 other images, such as 00002.png"):
-        check_strays("--out", f"{TRUTH}/bear", ["00000", "00001"], None)
+        check_strays("--out", f"{TRUTH}/bear", ["00000", "00001"], [])

@@ -261,9 +261,7 @@ def test_damaged_states_of_a_clip_are_one_line_and_stay(davis, tmp_path, monkeyp
     first = read_mask(davis / "Annotations/480p/cat/00000.png")
 
     def go_on(out):
-        segmenter = Brightness()
-        start = lambda frame: segmenter.start(frame, first)  # noqa: E731
-        resuming.segment_to(out, segmenter, frames, start, {"version": "1"})
+        resuming.segment_to(out, Brightness(), frames, {0: first}, {"version": "1"})
         return contents(out)
 
     (tmp_path / "whole").mkdir()

@@ -210,7 +210,7 @@ def test_a_mask_among_the_frames_is_left_out(tmp_path):
     ):
         open_frames(tmp_path)
     for source in (tmp_path, f"{tmp_path}/*.png"):
-        assert open_frames(source, without=tmp_path / "mask.png").names == ["00000", "00001"]
+        assert open_frames(source, without=[tmp_path / "mask.png"]).names == ["00000", "00001"]
 
 
 @pytest.mark.parametrize("name", ["00001.png", "00001.mp4"])

@@ -52,24 +52,26 @@ def data_folders(roots: str | Path | Sequence[str] | None) -> list[Path]:
     return [Path(root, part) for root in several for part in _PARTS]
 
 
-def check_strays(option: str, folder: str | Path, names: Iterable[str], mask: str | None) -> None:
+def check_strays(
+    option: str, folder: str | Path, names: Iterable[str], masks: Iterable[Path]
+) -> None:
     """Check that masks of another clip will not be left among those of this one.
 
     Args:
         option: what names the folder.
         folder: the folder of masks, which need not exist.
         names: the names of the frames.
-        mask: A file that may lie there, the first mask.
+        masks: files that may lie there, those that are given.
 
     Raises:
         InputError: it holds PNG files that are not named like a frame.
     """
     folder = Path(folder)
-    given = {f"{name}.png" for name in names}
+    given, known = {f"{name}.png" for name in names}, {_identity(mask) for mask in masks}
     stray = sorted(
         path.name
         for path in (folder.glob("*.png") if folder.is_dir() else ())
-        if path.name not in given and not (mask and _identity(path) == _identity(mask))
+        if path.name not in given and _identity(path) not in known
     )
     if stray:
         raise InputError(

@@ -1,6 +1,5 @@
 """The frames of a clip as a lazily read sequence, and the one for a folder of images."""
 
-import os
 import re
 import warnings
 from abc import abstractmethod
@@ -111,12 +110,12 @@ class ImageFrames(Frames):
         return size
 
 
-def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
+def folder_frames(folder: Path, without: Iterable[Path] = ()) -> list[Path]:
     """List the frames of a folder.
 
     Args:
         folder: the folder. Hidden files in it are left out, and so are files of other kinds.
-        without: a file among them that is not a frame, such as their mask.
+        without: files among them that are no frames, such as their masks.
 
     Returns:
         The frames in the natural order of their names.
@@ -142,11 +141,16 @@ def folder_frames(folder: Path, without: Path | None = None) -> list[Path]:
     return paths
 
 
-def leave_out(paths: Iterable[Path], file: Path | None) -> list[Path]:
-    """Return the paths that do not lead to a given file."""
-    if file is None or not file.exists():
-        return list(paths)
-    return [path for path in paths if not (path.exists() and os.path.samefile(path, file))]
+def leave_out(paths: Iterable[Path], files: Iterable[Path]) -> list[Path]:
+    """Return the paths that do not lead to one of the files."""
+    others = {_identity(file) for file in files if file.exists()}
+    return [path for path in paths if not (path.exists() and _identity(path) in others)]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """What is the same for all paths to a file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _form(path: Path) -> tuple[str, str]:

@@ -29,13 +29,13 @@ __all__ = ["Frames", "ImageFrames", "VideoFrames", "check_video_path", "open_fra
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 
 
-def open_frames(source: str | Path, without: str | Path | None = None) -> Frames:
+def open_frames(source: str | Path, without: Iterable[Path] = ()) -> Frames:
     """Open the frames of a clip.
 
     Args:
         source: a folder of images (JPEG, PNG, BMP, TIFF or WebP), a glob that matches such images,
             or a video file.
-        without: a file among them that is not a frame, such as their mask.
+        without: files among them that are no frames, such as their masks.
 
     Returns:
         The frames: `len`, indexing, iteration, `names`, `size` and `rate`. Images come in
@@ -46,15 +46,14 @@ def open_frames(source: str | Path, without: str | Path | None = None) -> Frames
             differently; or the video is damaged or cut short.
     """
     path = Path(source)
-    other = None if without is None else Path(without)
     if path.is_dir():
-        return ImageFrames(folder_frames(path, other))
+        return ImageFrames(folder_frames(path, without))
     if path.exists():
         is_image = path.suffix.lower() in IMAGE_SUFFIXES
         return ImageFrames([path]) if is_image else VideoFrames(path)
     if not has_magic(str(source)):
         raise InputError(f"no such folder, video or image: {source}")
-    paths = leave_out(natural_order(Path(match) for match in glob(str(source))), other)
+    paths = leave_out(natural_order(Path(match) for match in glob(str(source))), without)
     if not paths:
         raise InputError(f"no file matches {source}")
     if others := [path for path in paths if path.suffix.lower() not in IMAGE_SUFFIXES]:

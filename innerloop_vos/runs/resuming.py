@@ -2,7 +2,8 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from innerloop_vos.io.frames import Frames
 from innerloop_vos.io.masks import write_mask
 from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import Record, check_same, digest, sweep
+from innerloop_vos.runs.segmentation import frame_order, segment_next
 from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.segmenter import Segmenter
 
@@ -31,8 +33,11 @@ def segment_to(
     out: Path,
     segmenter: Segmenter,
     frames: Frames,
-    start: Callable[[Tensor], Tensor],
+    given: Mapping[int, Tensor],
     record: Record,
+    *,
+    from_boxes: bool = False,
+    backwards: bool = False,
 ) -> None:
     """Segment a clip into one palette PNG a frame, `out/NAME.png`; all of them, or none.
 
@@ -44,9 +49,11 @@ def segment_to(
         out: the folder, which exists and no other process writes to.
         segmenter: the method.
         frames: the clip.
-        start: begins with the first frame, (3, H, W) uint8, and returns its mask, object ids of
-            shape (H, W), uint8.
+        given: masks, by frame index; see `innerloop_vos.runs.segmentation.segment_frames`.
         record: what this was started with, see `innerloop_vos.runs.folder.describe`.
+        from_boxes: whether the masks were found in boxes. Default False.
+        backwards: whether the frames before the first mask are segmented too, backwards. Default:
+            they have no object.
 
     Raises:
         InputError: what is done was started with something else, or is damaged; or the clip cannot
@@ -58,15 +65,26 @@ def segment_to(
         raise InputError(f"{folder} is a link; remove it")
     state_path = folder / _STATE
     digests: list[str] = []
+    order = frame_order(len(frames), min(given), backwards=backwards)
     if state_path.exists() or state_path.is_symlink():
-        digests = _restore(segmenter, state_path, frames, out, record)
+        names = [frames.names[index] for index in order]
+        digests = _restore(segmenter, state_path, names, out, record)
     elif folder.exists():
         shutil.rmtree(folder)
     prepare_output(folder)
     sweep(folder)
     try:
         with signals.remembered() as interrupted:
-            _segment(folder, segmenter, frames, start, record, digests, interrupted)
+            find = partial(
+                segment_next,
+                segmenter,
+                frames,
+                given,
+                from_boxes=from_boxes,
+                backwards=backwards,
+            )
+            named = [(frames.names[index], partial(find, index)) for index in order]
+            _segment(folder, segmenter, named, record, digests, interrupted)
             for name in frames.names:
                 path = folder / f"{name}.png"
                 if path.exists():  # or it was moved by a process that was killed then
@@ -82,8 +100,7 @@ def segment_to(
 def _segment(
     folder: Path,
     segmenter: Segmenter,
-    frames: Frames,
-    start: Callable[[Tensor], Tensor],
+    frames: Sequence[tuple[str, Callable[[], Tensor]]],
     record: Record,
     digests: list[str],
     interrupted: Callable[[], bool],
@@ -92,11 +109,9 @@ def _segment(
     saved, cost = time.monotonic(), 1 / _OFTEN
     bar = tqdm(total=len(frames), initial=len(digests), desc="segmenting", unit="frame")
     with bar:
-        for index in range(len(digests), len(frames)):
-            frame = frames[index]
-            labels = segmenter.step(frame) if index else start(frame)
-            path = folder / f"{frames.names[index]}.png"
-            write_mask(path, labels)
+        for name, find in frames[len(digests) :]:
+            path = folder / f"{name}.png"
+            write_mask(path, find())
             digests.append(digest([path]))
             bar.update()
             done = len(digests) == len(frames)
@@ -119,7 +134,7 @@ def _state(segmenter: Segmenter, digests: list[str], record: Record, done: bool)
 
 
 def _restore(
-    segmenter: Segmenter, path: Path, frames: Frames, out: Path, record: Record
+    segmenter: Segmenter, path: Path, names: Sequence[str], out: Path, record: Record
 ) -> list[str]:
     """Continue from a state, and return the digests of the masks that are done."""
     how = f"; remove {path.parent} to start from the first frame"
@@ -127,10 +142,10 @@ def _restore(
         state = read_state(path)
         check_same(state["record"], record, str(path.parent))
         digests = state["masks"]
-        if not isinstance(digests, list) or len(digests) > len(frames):
+        if not isinstance(digests, list) or len(digests) > len(names):
             raise TypeError("masks")
-        done = len(digests) == len(frames)
-        for name, known in zip(frames.names, digests, strict=False):
+        done = len(digests) == len(names)
+        for name, known in zip(names, digests, strict=False):
             mask = path.parent / f"{name}.png"
             if done and not mask.exists():
                 mask = out / mask.name

@@ -23,19 +23,58 @@ def segment_frames(
         frames: the clip.
         given: masks that the user drew, object ids of shape (H, W), uint8, by frame index; frames
             before the first of them have no object.
-        from_boxes: whether the first of them were found in boxes. Default False.
+        from_boxes: whether they were found in boxes. Default False.
 
     Yields:
         Object ids of every frame, shape (H, W), uint8.
     """
+    for index in range(len(frames)):
+        yield segment_next(segmenter, frames, given, index, from_boxes=from_boxes)
+
+
+def frame_order(count: int, first: int, *, backwards: bool) -> list[int]:
+    """The order in which the frames of a clip are segmented.
+
+    Args:
+        count: number of frames.
+        first: index of the first that a mask is given of.
+        backwards: whether those before it come last, backwards; else all are in their order.
+    """
+    if not backwards:
+        return list(range(count))
+    return [*range(first, count), *reversed(range(first))]
+
+
+def segment_next(
+    segmenter: Segmenter,
+    frames: Frames,
+    given: Mapping[int, Tensor],
+    index: int,
+    *,
+    from_boxes: bool = False,
+    backwards: bool = False,
+) -> Tensor:
+    """Segment the next frame in the order of `frame_order`.
+
+    Args:
+        segmenter: has seen the frames before.
+        frames, given, from_boxes: as of `segment_frames`.
+        index: of the frame.
+        backwards: as of `frame_order`. Default False.
+
+    Returns:
+        Object ids, shape (H, W), uint8.
+    """
     first = min(given)
-    for index, frame in enumerate(frames):
-        if index < first:
-            yield torch.zeros(frames.size, dtype=torch.uint8)
-        elif index == first:
-            yield segmenter.start(frame, given[index], from_boxes=from_boxes)
-        else:
-            yield segmenter.step(frame, given.get(index))
+    if index == first:
+        return segmenter.start(frames[index], given[first], from_boxes=from_boxes)
+    if index > first:
+        return segmenter.step(frames[index], given.get(index))
+    if not backwards:
+        return torch.zeros(frames.size, dtype=torch.uint8)
+    if index == first - 1:  # from there, in the other direction
+        segmenter.start(frames[first], given[first], from_boxes=from_boxes)
+    return segmenter.step(frames[index])
 
 
 def write_masks(folder: Path, names: list[str], labels: Iterator[Tensor]) -> None:

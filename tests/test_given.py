@@ -1,0 +1,135 @@
+"""Masks and boxes of any frame on the command line, and segmenting backwards."""
+
+import pytest
+import torch
+from PIL import Image
+
+from innerloop_vos.cli import main
+from innerloop_vos.data import synthetic_clip
+from innerloop_vos.io.masks import mask_to_box, read_mask, write_mask
+from innerloop_vos.runs import resuming
+from innerloop_vos.runs.segmentation import frame_order, segment_next
+
+SIZE, LENGTH = (96, 160), 7
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A folder of frames, one of the masks of every object, and the true masks."""
+    root = tmp_path_factory.mktemp("clip")
+    frames, masks = synthetic_clip(length=LENGTH, size=SIZE, objects=2, seed=4)
+    for part in ("frames", "one", "two", "both"):
+        (root / part).mkdir()
+    for t, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        Image.fromarray(frame.permute(1, 2, 0).numpy()).save(root / "frames" / f"{t:05d}.png")
+        write_mask(root / "one" / f"{t:05d}.png", mask * (mask == 1))
+        write_mask(root / "two" / f"{t:05d}.png", mask * (mask == 2))
+    return root, masks
+
+
+def segment(root, out, *more):
+    words = ["segment", str(root / "frames"), "--out", str(out), "--method", "ridge"]
+    return main([*words, *map(str, more)])
+
+
+def ids(out, t):
+    return read_mask(out / f"{t:05d}.png").unique().tolist()
+
+
+def test_objects_come_in_at_their_frames(clip, tmp_path, capsys):
+    root, _ = clip
+    out = tmp_path / "out"
+    words = ["--mask", root / "one/00001.png", "--mask", f"00003.png={root}/two/00003.png"]
+    assert segment(root, out, *words) == 0
+    assert "00000: 1 object: 1" in capsys.readouterr().out
+    assert [2 in ids(out, t) for t in range(4)] == [False, False, False, True]
+    assert 1 in ids(out, 1)
+    given, found = (read_mask(f / "00003.png") == 2 for f in (root / "two", out))
+    assert torch.equal(given, found)
+
+
+def test_masks_of_a_folder_are_named_like_their_frames(clip, tmp_path):
+    root, _ = clip
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for name, t in (("two", 2), ("one", 4)):
+        (masks / f"{t:05d}.png").write_bytes((root / name / f"{t:05d}.png").read_bytes())
+    assert segment(root, tmp_path / "out", "--mask", masks) == 0
+    assert [ids(tmp_path / "out", t) for t in (1, 2)] == [[0], [0, 2]]
+    assert 1 in ids(tmp_path / "out", 4)
+
+
+def test_boxes_of_later_frames(clip, tmp_path):
+    root, masks = clip
+    one, two = (",".join(map(str, mask_to_box(masks[t] == i))) for t, i in ((0, 1), (2, 2)))
+    assert segment(root, tmp_path / "out", "--box", one, "--box", f"00002={two}") == 0
+    assert ids(tmp_path / "out", 0) == [0, 1]
+    assert 2 in ids(tmp_path / "out", 2)
+
+
+def test_backwards_is_the_clip_turned_round(clip, tmp_path, monkeypatch):
+    root, _ = clip
+    words = ["--mask", f"00003={root}/one/00003.png"]
+    assert segment(root, tmp_path / "forwards", *words) == 0
+    assert ids(tmp_path / "forwards", 2) == [0]
+    both = tmp_path / "both"
+    assert segment(root, both, *words, "--backwards") == 0
+    assert ids(both, 0) == [0, 1]
+    for t in range(3, LENGTH):
+        assert torch.equal(*(read_mask(f / f"{t:05d}.png") for f in (both, tmp_path / "forwards")))
+    turned = tmp_path / "turned"
+    (turned / "frames").mkdir(parents=True)
+    for t in range(4):
+        path = root / "frames" / f"{t:05d}.png"
+        (turned / "frames" / f"{3 - t:05d}.png").write_bytes(path.read_bytes())
+    assert segment(turned, turned / "out", "--mask", root / "one/00003.png") == 0
+    for t in range(4):
+        assert torch.equal(
+            read_mask(both / f"{t:05d}.png"), read_mask(turned / "out" / f"{3 - t:05d}.png")
+        )
+    # Stopped on the way back, it goes on to the same masks.
+    count = 0
+
+    def interrupted(*given, **more):
+        nonlocal count
+        count += 1
+        if count == 6:
+            raise KeyboardInterrupt
+        return segment_next(*given, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "_OFTEN", 1e-9)
+        patch.setattr(resuming, "segment_next", interrupted)
+        assert segment(root, tmp_path / "again", *words, "--backwards") == 130
+    assert segment(root, tmp_path / "again", *words, "--backwards") == 0
+    for path in both.iterdir():
+        assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_the_order_of_frames():
+    assert frame_order(5, 2, backwards=False) == [0, 1, 2, 3, 4]
+    assert frame_order(5, 2, backwards=True) == [2, 3, 4, 1, 0]
+    assert frame_order(3, 0, backwards=True) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mask", "00009=ROOT/one/00003.png"], "there is no frame '00009'; they are 00000 to"),
+        (["--mask", "00003=ROOT/none.png"], "none.png"),
+        (["--mask", "ROOT/both"], "holds no mask"),
+        (["--mask", "ROOT/one/00000.png", "--mask", "00000=ROOT/two/00000.png"], "two masks"),
+        (
+            ["--mask", "ROOT/one/00000.png", "--mask", "00002=ROOT/one/00002.png"],
+            r"that of frame 00002 holds no object but [1]",
+        ),
+        (["--box", "00009=1,2,3,4"], "there is no frame '00009'"),
+        (["--box", "00002=1,2,3"], "box"),
+    ],
+)
+def test_what_is_given_wrongly_is_named(clip, tmp_path, capsys, words, message):
+    root, _ = clip
+    assert segment(root, tmp_path / "out", *(w.replace("ROOT", str(root)) for w in words)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()
