@@ -24,7 +24,6 @@ from benchmarks.core import (
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
 from benchmarks.lwl import front
-from benchmarks.lwl.parts.table import Table
 from innerloop_vos.training.curve import CURVE, Curve
 
 HERE = Path(__file__).parent
@@ -37,13 +36,6 @@ def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Curve(Path(folder), history).write()
         shutil.copyfile(Path(folder, CURVE[1]), picture)
-
-
-def draw_ablation(content: dict[str, Any], picture: Path) -> None:
-    """The table of an ablation of LWL."""
-    table = Table(picture.with_suffix(".json"), list(content["cells"]), content["configuration"])
-    table.cells |= content["cells"]
-    table.draw(picture, lines=picture.stem.startswith("fig"))
 
 
 def draw_components(content: dict[str, Any], picture: Path) -> None:
@@ -80,12 +72,10 @@ PICTURES: dict[str, Draw] = {
     ),
     "eosvos/results/rates/*.json": lambda content, picture: rates.plot(content["layers"], picture),
     "eosvos/results/table1/*/*.json": draw_components,
-    "lwl/results/ablations/*.json": draw_ablation,
     "lwl/results/backbone/*.json": draw_curve,
     "lwl/results/front/*.json": front.draw,
     "lwl/results/lite/*.json": draw_curve,
     "lwl/results/ridge/*/*.json": front.draw,
-    "lwl/results/training/*.json": draw_curve,
 }
 """By the files that each draws."""
 

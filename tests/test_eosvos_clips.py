@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.eosvos.parts.two_objects import two_object_clips
-from benchmarks.parts.clips import MemoryFrames
+from benchmarks.eosvos.parts.two_objects import MemoryFrames, two_object_clips
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence, synthetic_clip
 

@@ -7,16 +7,35 @@ told which. Where there are two, it has to learn from the first frame which one 
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
-from benchmarks.parts.clips import MemoryFrames
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import draw_path, paste
 from innerloop_vos.data.sampling import MiniSequence
+from innerloop_vos.io.frames import Frames
 
 _TRIES = 100
 _VISIBLE = 0.3
 """Min share of an object that is visible beside the other one in the first frame."""
+
+
+class MemoryFrames(Frames):
+    """Frames kept in one tensor.
+
+    Args:
+        images: shape (N, 3, H, W), uint8 RGB.
+        names: names of the frames.
+    """
+
+    rate = 24.0
+
+    def __init__(self, images: Tensor, names: list[str]) -> None:
+        self.images, self.names = images, names
+        self.size = (images.shape[2], images.shape[3])
+
+    def _read(self, index: int) -> Tensor:
+        return self.images[index]
 
 
 def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[Clip]:
