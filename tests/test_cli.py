@@ -80,7 +80,7 @@ def test_segment_writes_palette_masks_and_an_overlay(clip, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("method", "solver"), [("lwl", "steepest-descent"), ("ridge", "conjugate-gradient")]
+    ("method", "solver"), [("lwl-lite", "steepest-descent"), ("ridge", "conjugate-gradient")]
 )
 def test_segment_with_a_box_and_another_solver(clip, tmp_path, method, solver):
     out = tmp_path / "out"
@@ -283,10 +283,11 @@ BAD_INPUTS = [
     (lambda f, m, d: {"INPUT": d / "nowhere"}, "no such folder"),
     (lambda f, m, d: {"--mask": None, "--box": "150,0,20,20"}, "does not lie inside the frame"),
     (lambda f, m, d: {"--mask": None, "--box": "1,2,3"}, "X,Y,W,H"),
-    (lambda f, m, d: {"--method": "magic"}, "method: 'magic' is unknown; choose one of ridge, lwl"),
+    (lambda f, m, d: {"--method": "magic"}, "method: 'magic' is unknown; choose one of lwl-lite,"),
     (lambda f, m, d: {"--solver": "magic"}, "solver: 'magic' is unknown"),
     (lambda f, m, d: RIDGE | {"--backbone": "magic"}, "backbone: 'magic' is unknown"),
-    (lambda f, m, d: {"--backbone": "small"}, "backbone: 'small'; that of lwl comes with its"),
+    (lambda f, m, d: {"--backbone": "small"}, "backbone: 'small'; that of lwl-lite comes with"),
+    (lambda f, m, d: {"--method": "lwl"}, "lwl needs a file of weights; 'innerloop-vos convert"),
     (lambda f, m, d: {"--device": "magic"}, "device: 'magic' cannot be used"),
     (lambda f, m, d: {"--weights": m}, "weights: .* cannot be read"),
     (

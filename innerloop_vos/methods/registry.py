@@ -16,9 +16,9 @@ from innerloop_vos.methods.solvers import SOLVERS
 from innerloop_vos.segmenter import Segmenter
 
 METHODS = {
-    "ridge": "innerloop_vos.methods.ridge:build",
-    "lwl": "innerloop_vos.methods.lwl:build",
     "lwl-lite": "innerloop_vos.methods.lwl_lite:build",
+    "lwl": "innerloop_vos.methods.lwl:build",
+    "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
 }
 """The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
@@ -30,14 +30,14 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     # Names are checked in `build_segmenter`, which other callers use too.
     group.add_argument(
         "--method",
-        default="lwl",
-        help="one of: lwl (default), lwl-lite, ridge, e-osvos; one that an installed package "
+        default="lwl-lite",
+        help="one of: lwl-lite (default), lwl, ridge, e-osvos; one that an installed package "
         "brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
         "--solver",
         help=f"inner solver of the target model, one of: {', '.join(SOLVERS)}, the last "
-        "takes minutes a frame with lwl (default: exact; that of the weights' network for lwl)",
+        "takes minutes a frame with lwl (default: exact; of lwl, steepest-descent)",
     )
     group.add_argument(
         "--backbone",
@@ -48,9 +48,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="weights of ridge's backbone from a .safetensors or .pth file instead; the file of "
-        "lwl (default: lwl_small, which ships), of lwl-lite (default: that which ships) or of "
-        "e-osvos, which needs it (train, convert)",
+        help="the file of lwl-lite (default: that which ships), or of lwl or e-osvos, which need "
+        "it (train, convert); weights of ridge's backbone from a .safetensors or .pth file instead",
     )
     group.add_argument(
         "--speed",
@@ -75,9 +74,9 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl, lwl-lite or e-osvos, such as min_area=50; may be given "
-        f"several times. Of lwl: {', '.join(names(LWLOptions))}; "
-        f"of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
+        help="a further setting of lwl-lite, lwl or e-osvos, such as min_area=50; may be given "
+        f"several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
+        f"of lwl: {', '.join(names(LWLOptions))}; "
         f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
     )
     add_device_argument(group)
