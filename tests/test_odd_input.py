@@ -19,14 +19,10 @@ from innerloop_vos.distill.distillation import DistillationSettings
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.eosvos.phases import PHASES
 from innerloop_vos.lwl.options import LWLOptions
-from innerloop_vos.lwl.training.decoder import DecoderTrainingSettings
 from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.methods.registry import parse_device
 
-SETTINGS = [
-    *(DistillationSettings(), DecoderTrainingSettings()),
-    *(STAGES["1"], STAGES["2"], PHASES["meta"]),
-]
+SETTINGS = [DistillationSettings(), STAGES["1"], STAGES["2"], PHASES["meta"]]
 
 
 @pytest.mark.parametrize("options", [LWLOptions(), EOSVOSOptions()])

@@ -137,7 +137,7 @@ COMMANDS = [
     "backbone --teacher t.pth --root d --held-out a,b --rate 1e-5",
     "lwl --stage 2 --davis d --decay-at 3,6 --no-mask-label --ratio 1:2 --decoder-widths 8,8,8,8",
     "lwl --stage box --init w --held-out a,b --clip inf --decay-at=",
-    "lwl-decoder --clips own --features 32 --colours 4 --resume",
+    "lwl-lite --clips own --features 32 --bfloat16 --resume",
     "e-osvos --phase parent --init w --scale 0.5,2",
     "e-osvos --phase meta --coco c --per model --device cuda:1",
 ]

@@ -22,11 +22,6 @@ from innerloop_vos.eosvos.phases import PHASES
 from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
 from innerloop_vos.lwl.training import end_to_end
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
-from innerloop_vos.lwl.training.decoder import DecoderTrainingSettings
-from innerloop_vos.lwl.training.decoder_command import (
-    add_lwl_decoder_arguments,
-    train_lwl_decoder_from_arguments,
-)
 from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.lwl_lite.training import end_to_end as lite_training
 from innerloop_vos.lwl_lite.training.command import (
@@ -82,24 +77,6 @@ _NETWORKS = {
         train_from_arguments,
         distillation.WEIGHTS,
     ),
-    "lwl": _Network(
-        "train LWL",
-        "Train one stage of LWL on DAVIS, YouTube-VOS, clips of your own, COCO's images or several "
-        "of these, measuring J and F of held-out sequences.",
-        add_lwl_arguments,
-        lambda arguments: STAGES[arguments.stage],
-        train_lwl_from_arguments,
-        end_to_end.WEIGHTS,
-    ),
-    "lwl-decoder": _Network(
-        "train LWL's decoder alone, on clips that it tracks",
-        "Track the clips of DAVIS, YouTube-VOS or your own with LWL, and train its decoder on what "
-        "it then sees, measuring J and F of held-out sequences.",
-        add_lwl_decoder_arguments,
-        lambda arguments: DecoderTrainingSettings(),
-        train_lwl_decoder_from_arguments,
-        end_to_end.WEIGHTS,
-    ),
     "lwl-lite": _Network(
         "train LWL-lite",
         "Train LWL-lite on DAVIS, YouTube-VOS, clips of your own, COCO's images or several of "
@@ -108,6 +85,15 @@ _NETWORKS = {
         lambda arguments: LWLLiteSettings(),
         train_lwl_lite_from_arguments,
         lite_training.WEIGHTS,
+    ),
+    "lwl": _Network(
+        "train LWL",
+        "Train one stage of LWL on DAVIS, YouTube-VOS, clips of your own, COCO's images or several "
+        "of these, measuring J and F of held-out sequences.",
+        add_lwl_arguments,
+        lambda arguments: STAGES[arguments.stage],
+        train_lwl_from_arguments,
+        end_to_end.WEIGHTS,
     ),
     "e-osvos": _Network(
         "train e-OSVOS",

@@ -3,9 +3,6 @@
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch.utils.data import ConcatDataset
 
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import add_options, described, read_fields
@@ -130,29 +127,6 @@ def _mixed(
     if not samplers:
         raise InputError("--held-out: no sequence is left to train on")
     return MixedSampler(*zip(*samplers, strict=True)), validation
-
-
-def open_clips(arguments: argparse.Namespace) -> tuple[Sequence[Clip], Validation]:
-    """Open the clips that the command line names, to train on each as a whole.
-
-    Args:
-        arguments: what a parser with `add_data_arguments` parsed.
-
-    Returns:
-        The clips to train on, each opened when it is asked for, and the held-out clips.
-
-    Raises:
-        InputError: as `open_data`, or COCO was given.
-    """
-    options = read_fields(arguments, DataOptions)
-    if options.coco:
-        raise InputError("--coco: this training follows objects through clips, not images")
-    given, validation = _open(options)
-    if not given:
-        raise InputError("--held-out: no sequence is left to train on")
-    datasets: list[Any] = [dataset for dataset, _ in given]
-    clips: Any = ConcatDataset(datasets)
-    return clips, validation
 
 
 def _open(options: DataOptions) -> tuple[list[tuple[SequenceFolders, float]], Validation]:

@@ -1,1 +1,1 @@
-"""The trainings of LWL: end to end in stages, and its decoder alone."""
+"""The training of LWL, end to end in stages."""
