@@ -39,14 +39,9 @@ class Observation:
 
     Attributes:
         logits: of being each object, shape (O, H, W).
-        learn_mask: probabilities to learn from in place of the merged ones, shape (O, H, W).
-            Default: the merged ones.
-        present: whether each object is in the frame, shape (O,), boolean. Default: all are.
     """
 
     logits: Tensor
-    learn_mask: Tensor | None = None
-    present: Tensor | None = None
 
 
 class Segmenter(ABC):

@@ -10,17 +10,17 @@ from collections import Counter
 
 import pytest
 import torch
+from lwl_tiny import tiny_lwl
 from safetensors.torch import save
 from test_checkpoint_formats import DTYPES, contents
 
 from innerloop.errors import InputError
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
-from innerloop_vos.lwl import load_lwl, lwl_small, save_lwl
+from innerloop_vos.lwl import load_lwl, save_lwl
 from innerloop_vos.weight_files import read_network, read_weights
 from innerloop_vos.weight_files.checkpoints import read_checkpoint
 
-TINY = {"features": 8, "outputs": 4, "label_widths": (2, 4, 8), "decoder_widths": (8, 8, 8, 4)}
 TINY_EOSVOS = {"channels": 8, "image_size": (48, 64), "box_features": 8, "mask_features": 8}
 SLOWEST = 20  # seconds
 LARGEST = 2**31  # bytes
@@ -168,9 +168,10 @@ def recipe_changed(recipe, luck):
     return text
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_damaged_weight_files(tmp_path, watch):
     luck = random.Random(1)
-    network, other = lwl_small(**TINY), eosvos_mobilenet_v2(**TINY_EOSVOS)
+    network, other = tiny_lwl(), eosvos_mobilenet_v2(**TINY_EOSVOS)
     save_lwl(network, tmp_path / "lwl.safetensors")
     save_eosvos(other, initial_rates(other), tmp_path / "e-osvos.safetensors")
     files = {"lwl": load_lwl, "e-osvos": load_eosvos}

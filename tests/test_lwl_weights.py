@@ -1,21 +1,20 @@
 """LWL's weight files: converting released checkpoints, and files that describe their network."""
 
+import contextlib
+import json
 import os
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from lwl_tiny import tiny_lwl
+from safetensors.torch import load_file, save, save_file
 
-import innerloop_vos
 from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.masks import read_mask, write_mask
 from innerloop_vos.io.video import write_video
-from innerloop_vos.lwl import load_lwl, lwl_mobilenet_v2, lwl_resnet50, lwl_small, presets, save_lwl
-
-TINY = {"features": 8, "outputs": 4, "label_widths": (2, 4, 8), "decoder_widths": (8, 8, 8, 4)}
+from innerloop_vos.lwl import load_lwl, lwl_resnet50, save_lwl
 
 
 class Constructor:
@@ -65,18 +64,34 @@ def test_what_does_not_fit_is_named(tmp_path, capsys):
     assert not (tmp_path / "w.safetensors").exists()
 
 
-@pytest.mark.parametrize("build", [lwl_small, lwl_mobilenet_v2])
-def test_a_file_describes_its_network(tmp_path, build):
-    network = build(**TINY, box=True)
+@pytest.mark.usefixtures("tiny_backbone")
+@pytest.mark.parametrize("box", [False, True])
+def test_a_file_describes_its_network(tmp_path, box):
+    network = tiny_lwl(features=8, box=box)
     save_lwl(network, tmp_path / "w.safetensors")
     found = load_lwl(tmp_path / "w.safetensors")
     assert found.sizes == network.sizes
-    assert type(found.feature_extractor) is type(network.feature_extractor)
     torch.testing.assert_close(found.state_dict(), network.state_dict(), rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("builder", ["lwl_small", "lwl_mobilenet_v2"])
+def test_networks_of_an_earlier_version_are_named(tmp_path, capsys, builder):
+    sizes = {"stride": 8, "features": 513, "mask_label": True, "colours": 64, "box": True}
+    recipe = {"builder": builder, "sizes": sizes, "preset": {"mask": {}}, "version": 1}
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(save({"x": torch.ones(1)}, {"network": json.dumps(recipe)}))
+    write_mask(tmp_path / "mask.png", torch.ones(40, 50, dtype=torch.uint8))
+    write_video(tmp_path / "clip.mp4", torch.zeros(2, 3, 40, 50, dtype=torch.uint8), rate=12)
+    words = ["segment", "clip.mp4", "--mask", "mask.png", "--out", "out", "--weights", path.name]
+    with contextlib.chdir(tmp_path):
+        assert main([*words, "--method", "lwl"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"w.safetensors holds {builder}, a network of an earlier version" in line
+    assert "lwl-lite (--method lwl-lite, without --weights) takes its place" in line
+
+
 def test_files_of_other_kinds_are_refused(tmp_path):
-    network = lwl_small(**TINY)
+    network = tiny_lwl()
     with pytest.raises(InputError, match=r"should end in \.safetensors"):
         save_lwl(network, tmp_path / "w.pth")
     with pytest.raises(InputError, match="cannot write"):
@@ -91,12 +106,13 @@ def test_files_of_other_kinds_are_refused(tmp_path):
     assert len(load_file(tmp_path / "w.safetensors")) == len(network.state_dict())
 
 
+@pytest.mark.usefixtures("tiny_backbone")
 def test_the_command_line_segments_with_lwl(tmp_path, capsys):
     frames, masks = synthetic_clip(length=3, size=(96, 160), objects=1, seed=1)
     clip, mask, out = tmp_path / "clip.mp4", tmp_path / "mask.png", tmp_path / "out"
     write_video(clip, frames, rate=12)
     write_mask(mask, masks[0])
-    save_lwl(lwl_small(**TINY, box=True), tmp_path / "w.safetensors")
+    save_lwl(tiny_lwl(box=True), tmp_path / "w.safetensors")
     arguments = ["segment", str(clip), "--out", str(out), "--method", "lwl"]
     weights = ["--weights", str(tmp_path / "w.safetensors")]
     assert main([*arguments, *weights, "--mask", str(mask)]) == 0
@@ -108,42 +124,3 @@ def test_the_command_line_segments_with_lwl(tmp_path, capsys):
     assert "option: capacity: 1, should be from 2 to 10000" in capsys.readouterr().err
     assert main([*arguments, "--mask", str(mask), "--backbone", "resnet50"]) == 2
     assert "that of lwl comes with its weights" in capsys.readouterr().err
-
-
-def test_the_shipped_weights_are_for_masks_and_boxes():
-    network = lwl_small("default")
-    assert network.box_label_encoder is not None
-    assert network.sizes["mask_label"]
-    assert network.sizes["colours"] == 64
-    assert all(value.isfinite().all() for value in network.state_dict().values())
-    assert all(value.dtype == torch.float32 for value in network.parameters())
-    package = Path(innerloop_vos.__file__).parent
-    assert sum(path.stat().st_size for path in package.rglob("*.safetensors")) < 16e6
-
-
-def test_settings_are_saved_with_the_weights(tmp_path):
-    network = lwl_small(**TINY)
-    network.preset = network.preset.changed(capacity=5, output=(64, 96), search_factor=None)
-    save_lwl(network, tmp_path / "w.safetensors")
-    assert load_lwl(tmp_path / "w.safetensors").preset == network.preset
-    assert lwl_small("default").preset == presets.SMALL_WITH_COLOURS
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda preset: preset.pop("box"),
-        lambda preset: preset["mask"].update(capacity=1),
-        lambda preset: preset["mask"].update(capacity="many"),
-        lambda preset: preset["mask"].update(strange=1),
-        lambda preset: preset.update(mask=3),
-    ],
-)
-def test_strange_settings_in_a_file_are_refused(tmp_path, monkeypatch, change):
-    network = lwl_small(**TINY)
-    written = network.preset.to_json()
-    change(written)
-    monkeypatch.setattr(presets.Preset, "to_json", lambda preset: written)
-    save_lwl(network, tmp_path / "w.safetensors")
-    with pytest.raises(InputError, match="does not say which LWL network it holds"):
-        load_lwl(tmp_path / "w.safetensors")

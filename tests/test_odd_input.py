@@ -5,14 +5,14 @@ import json
 import math
 import random
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from innerloop.errors import InputError
-from innerloop_vos.configuration.options import flat, read_options
+from innerloop_vos.configuration.options import read_options
 from innerloop_vos.data.coco import CocoDataset
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.distill.distillation import DistillationSettings
@@ -23,6 +23,14 @@ from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.methods.registry import parse_device
 
 SETTINGS = [DistillationSettings(), STAGES["1"], STAGES["2"], PHASES["meta"]]
+
+
+def flat(options):
+    """All settings by name, those of settings inside too."""
+    found = {}
+    for name, value in asdict(options).items():
+        found |= value if isinstance(value, dict) else {name: value}
+    return found
 
 
 @pytest.mark.parametrize("options", [LWLOptions(), EOSVOSOptions()])
@@ -38,7 +46,7 @@ def test_options_of_another_kind_are_refused(options, value):
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        (LWLOptions(), "mirror=3"),
+        (LWLOptions(), "squared_weights=3"),
         (LWLOptions(), "update_interval=1.5"),
         (LWLOptions(), "init_steps=True"),
         (LWLOptions(), "output=480"),
@@ -57,9 +65,10 @@ def test_options_out_of_range_are_refused(options, word):
 
 
 def test_good_options_still_pass():
-    words = ["reach=2", "presence=None", "output=64,96", "mirror=True"]
+    words = ["search_factor=2", "first_weight=None", "output=64,96", "half_cell_shift=False"]
     found = flat(read_options(words, LWLOptions()))
-    wanted = {"reach": 2, "presence": None, "output": (64, 96), "mirror": True}
+    wanted = {"search_factor": 2, "first_weight": None, "output": (64, 96)}
+    wanted |= {"half_cell_shift": False}
     assert found == flat(LWLOptions()) | wanted
     assert read_options(["online_lags=3,", "scale=1,1.5"], EOSVOSOptions()).online_lags == (3,)
 

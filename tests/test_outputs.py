@@ -73,7 +73,7 @@ FINE_TUNE = ["train", "e-osvos", "--phase", "davis", "--davis", ROOT]
         [*TRAIN, "--out", f"{ROOT}/Annotations"],
         [*TRAIN, "--out", "linked"],
         [*TRAIN, "--out", "over", "--init", "over/lwl.safetensors"],
-        [*TRAIN, "--out", "over", "--init-heads", "over/lwl.safetensors"],
+        [*TRAIN, "--out", "over", "--backbone-weights", "over/lwl.safetensors"],
         [*FINE_TUNE, "--out", "over", "--init", "w.safetensors"],
         ["train", "backbone", "--root", ROOT, "--teacher", "over/curve.json", "--out", "over"],
         ["convert", "lwl", "w.safetensors", "w.safetensors"],

@@ -22,3 +22,8 @@ def test_every_folder_of_weights_has_a_card_that_names_them():
 def test_the_citation_is_of_this_version():
     stated = re.findall(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
     assert stated == [innerloop.__version__]
+
+
+def test_the_weights_that_ship_are_small():
+    found = Path(innerloop_vos.__file__).parent.rglob("*.safetensors")
+    assert sum(path.stat().st_size for path in found) < 16e6

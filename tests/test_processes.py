@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from davis_layout import write_davis
+from lwl_tiny import TINY_SIZES
 from parallel_training import SEED, STEPS, Regression
 from torchrun import torchrun
 
 from innerloop.errors import InputError
+from innerloop_vos.lwl import lwl_resnet50, save_lwl
 from innerloop_vos.training import processes
 from innerloop_vos.training.loop import CHECKPOINT, run
 
@@ -56,12 +58,12 @@ def test_a_checkpoint_of_another_number_of_processes_is_refused(folder):
 @pytest.mark.slow
 def test_the_command_trains_in_two_processes(tmp_path):
     davis = write_davis(tmp_path / "DAVIS", ["cat", "dog"])
-    config, out = tmp_path / "run.toml", tmp_path / "out"
+    config, out, start = (tmp_path / name for name in ("run.toml", "out", "start.safetensors"))
+    save_lwl(lwl_resnet50(**TINY_SIZES), start)
     config.write_text(
         f"stage = 1\ndavis = '{davis}'\nout = '{out}'\ndevice = 'cpu'\niterations = 2\nevery = 1\n"
-        "batch-size = 1\nheight = 48\nwidth = 64\ntest-frames = 1\nfeatures = 16\noutputs = 4\n"
-        "label-widths = [4, 8, 8]\ndecoder-widths = [16, 16, 16, 16]\nheld-out = ['dog']\n"
-        "held-out-frames = 3\ntensorboard = true\n"
+        f"batch-size = 1\nheight = 48\nwidth = 64\ntest-frames = 1\ninit = '{start}'\n"
+        "held-out = ['dog']\nheld-out-frames = 3\ntensorboard = true\n"
     )
     torchrun("-m", "innerloop_vos.cli", "train", "lwl", "--config", config)
     assert len(torch.load(out / CHECKPOINT)["generator"]) == 2

@@ -135,7 +135,7 @@ def test_a_file_that_is_not_there(capsys):
 
 COMMANDS = [
     "backbone --teacher t.pth --root d --held-out a,b --rate 1e-5",
-    "lwl --stage 2 --davis d --decay-at 3,6 --no-mask-label --ratio 1:2 --decoder-widths 8,8,8,8",
+    "lwl --stage 2 --davis d --init w --decay-at 3,6 --ratio 1:2 --tensorboard",
     "lwl --stage box --init w --held-out a,b --clip inf --decay-at=",
     "lwl-lite --clips own --features 32 --bfloat16 --resume",
     "e-osvos --phase parent --init w --scale 0.5,2",

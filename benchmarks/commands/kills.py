@@ -80,8 +80,8 @@ def _commands(work: Path) -> dict[str, list[str]]:
         "segment": f"segment {data}/JPEGImages/480p/cat --mask "
         f"{data}/Annotations/480p/cat/00000.png --method ridge",
         "evaluate": f"evaluate --root {data} --split train --method ridge",
-        "train lwl": f"train lwl --stage 1 {tiny} --height 48 --width 64 --test-frames 1 "
-        "--features 16 --outputs 4 --label-widths 4,8,8 --decoder-widths 16,16,16,16",
+        "train lwl-lite": f"train lwl-lite {tiny} --height 48 --width 64 --frames 2 --features 8 "
+        "--outputs 3 --warmup 1",
         "train e-osvos": f"train e-osvos --phase meta --init {work}/start.safetensors {tiny} "
         "--inner-steps 1",
     }

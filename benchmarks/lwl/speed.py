@@ -22,7 +22,7 @@ from torch import Tensor
 from innerloop_vos.backbones import backbone
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.io.files import atomic_path
-from innerloop_vos.lwl import LWLSegmenter, lwl_resnet50, lwl_small
+from innerloop_vos.lwl import LWLSegmenter, lwl_resnet50
 from innerloop_vos.lwl_lite import LWLLiteSegmenter, lwl_lite
 from innerloop_vos.ridge import RidgeSegmenter
 from innerloop_vos.segmenter import Segmenter
@@ -41,7 +41,6 @@ def _ridge() -> Segmenter:
 METHODS: dict[str, Callable[[], Segmenter]] = {
     "lwl_lite": lambda: LWLLiteSegmenter(lwl_lite("imagenet")),
     "ridge": _ridge,
-    "lwl_small": lambda: LWLSegmenter(lwl_small("default")),
     "lwl_resnet50": lambda: LWLSegmenter(lwl_resnet50()),
 }
 

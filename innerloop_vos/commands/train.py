@@ -35,7 +35,7 @@ from innerloop_vos.training.loop import CHECKPOINT
 from innerloop_vos.training.options import TrainingParser, write_config
 from innerloop_vos.training.processes import connected
 
-_FILES = ("init", "init_heads", "teacher", "backbone_weights", "config")
+_FILES = ("init", "teacher", "backbone_weights", "config")
 _DATA = ("root", "davis", "youtube_vos", "clips", "coco")
 
 _SHARED = (

@@ -82,15 +82,6 @@ def changed(options: Options, **settings: Any) -> Options:
     return replaced
 
 
-def flat(options: Any) -> dict[str, Any]:
-    """All settings by name, those of settings inside too."""
-    found: dict[str, Any] = {}
-    for field in fields(options):
-        value = getattr(options, field.name)
-        found.update(flat(value) if is_dataclass(value) else {field.name: value})
-    return found
-
-
 def _replaced(options: Any, settings: dict[str, Any]) -> Any:
     own: dict[str, Any] = {}
     for field in fields(options):

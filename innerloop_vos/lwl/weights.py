@@ -1,49 +1,37 @@
 """Weight files of LWL: our own, which describe their network, and the released system's."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from innerloop.errors import InputError
 from innerloop_vos import weight_files as files
-from innerloop_vos.backbones import MobileNetV2, SmallBackbone
-from innerloop_vos.lwl.builders import has_box_encoder, lwl_mobilenet_v2, lwl_resnet50, lwl_small
-from innerloop_vos.lwl.model.backbone import CaffeResNet50
+from innerloop_vos.lwl.builders import lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL
-from innerloop_vos.lwl.presets import Preset
-from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
+from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several
 
-_BUILDERS: dict[type, Callable[..., LWL]] = {
-    CaffeResNet50: lwl_resnet50,
-    MobileNetV2: lwl_mobilenet_v2,
-    SmallBackbone: lwl_small,
-}
-_NAMED = {builder.__name__: builder for builder in _BUILDERS.values()}
+_BUILDER = "lwl_resnet50"
+_GONE = dict.fromkeys(
+    ("lwl_small", "lwl_mobilenet_v2"), "lwl-lite (--method lwl-lite, without --weights)"
+)
 _SIZES: dict[str, Check] = {
-    "stride": one_of(8, 16),
     "features": WIDTH,
     "outputs": WIDTH,
     "label_widths": several(3, WIDTH),
     "decoder_widths": several(4, WIDTH),
     "box": one_of(False, True),
-    "mask_label": one_of(False, True),
-    "colours": whole(0, 2**14),
 }
-"""What `save_lwl` writes; widths are those of tensors in the file, the others are not."""
 
 
 def save_lwl(network: LWL, path: str | Path) -> None:
     """Write a network's weights, with what is needed to build it again.
 
     Args:
-        network: as one of the builders made it.
+        network: as the builder made it.
         path: a file that ends in `.safetensors`.
 
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    builder = _BUILDERS[type(network.feature_extractor)].__name__
-    recipe = {"builder": builder, "sizes": network.sizes, "preset": network.preset.to_json()}
-    files.write_network(path, network.state_dict(), recipe)
+    files.write_network(path, network.state_dict(), {"builder": _BUILDER, "sizes": network.sizes})
 
 
 def load_lwl(path: str | Path) -> LWL:
@@ -58,14 +46,12 @@ def load_lwl(path: str | Path) -> LWL:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_lwl`.
     """
-    kind = files.Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl")
+    kind = files.Kind("LWL", _build, _SIZES, "innerloop-vos convert lwl", gone=_GONE)
     return files.load_network(path, kind).eval()
 
 
 def _build(recipe: files.Recipe) -> LWL:
-    network = files.builder_in(recipe, _NAMED)(**recipe["sizes"])
-    network.preset = Preset.from_json(recipe["preset"])
-    return network
+    return files.builder_in(recipe, {_BUILDER: lwl_resnet50})(**recipe["sizes"])
 
 
 def load_released(path: str | Path) -> tuple[LWL, list[str]]:
@@ -86,6 +72,6 @@ def load_released(path: str | Path) -> tuple[LWL, list[str]]:
     if not isinstance(entries, dict):
         raise InputError(f"checkpoint: {path} holds no weights under the key 'net'")
     state = files.tensors_in(entries)
-    network = lwl_resnet50(box=has_box_encoder(state))
+    network = lwl_resnet50(box=any(name.startswith("box_label_encoder.") for name in state))
     left = files.fit_known(network, state, str(path))
-    return network.eval(), left
+    return network, left

@@ -5,6 +5,7 @@ import torch
 from innerloop.errors import InputError
 from innerloop_vos.configuration.options import read_options
 from innerloop_vos.lwl import LWLSegmenter, load_lwl
+from innerloop_vos.lwl.options import FROM_BOXES, LWLOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import solver
 
@@ -23,6 +24,6 @@ def build(options: MethodOptions, weights: str | None, device: torch.device) -> 
     if options.solver:
         network.target_model.solver = solver(options.solver)
     # Videos that start from a mask or from a box have settings of their own.
-    own = read_options(options.settings, network.preset.mask)
-    box = read_options(options.settings, network.preset.box)
+    own = read_options(options.settings, LWLOptions())
+    box = read_options(options.settings, FROM_BOXES)
     return LWLSegmenter(network, own, box, device)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -39,6 +39,8 @@ class Kind(Generic[Network]):
         convert: the command that writes such files from a released checkpoint.
         elsewhere: returns the tensors that a file of this recipe leaves out, since a package has
             them. Default: none.
+        gone: what takes the place of the networks of earlier versions, by their builder. Default:
+            there are none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Kind(Generic[Network]):
     sizes: Mapping[str, Check]
     convert: str
     elsewhere: Callable[[Recipe], Mapping[str, Tensor]] = lambda recipe: {}
+    gone: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Recipe) -> None:
@@ -107,10 +110,16 @@ def load_network(path: str | Path, kind: Kind[Network]) -> Network:
         The network, float32, on the CPU.
 
     Raises:
-        InputError: the file is missing or unreadable, describes no such network, or its tensors
-            are not that network's.
+        InputError: the file is missing or unreadable, describes no such network or one of an
+            earlier version, or its tensors are not that network's.
     """
     state, recipe = read_network(path)
+    builder = str(recipe.get("builder"))
+    if builder in kind.gone:
+        raise InputError(
+            f"weights: {path} holds {builder}, a network of an earlier version that is no longer "
+            f"there; {kind.gone[builder]} takes its place"
+        )
     try:
         check_sizes(recipe.get("sizes"), kind.sizes)
         with torch.device("meta"):  # without memory, until the tensors in the file fit

@@ -7,30 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop_vos.postprocessing.calibration import calibrate
-from innerloop_vos.postprocessing.guided_filter import guided_upsample
-
-_SHARPNESS = 6.0
-"""Slope of the logit in a calibrated score."""
-
-_MAX_CORRECTION = 2.0
-"""Of a logit: what the target model is surer of stays."""
-
-_CERTAINTY = (1e-4, 1 - 1e-4)
-
 LEVELS = ("layer4", "layer3", "layer2", "layer1")
 """Names of the levels, coarse to fine, in the order that the decoder visits them."""
 
 
 def _resize(x: Tensor, size: Sequence[int] | torch.Size, mode: str = "bilinear") -> Tensor:
     return F.interpolate(x, tuple(size), mode=mode, align_corners=False)
-
-
-def _upsample(scores: Tensor, images: Tensor) -> Tensor:
-    """Logits (B, H, W) of calibrated scores (B, h, w), along the edges of images (B, 3, H, W)."""
-    likely = (_SHARPNESS * scores).sigmoid()
-    pairs = zip(likely[:, None], images, strict=True)
-    return torch.cat([guided_upsample(*pair) for pair in pairs]).clamp(*_CERTAINTY).logit()
 
 
 class ScoreEncoder(nn.Module):
@@ -110,33 +92,6 @@ class Head(nn.Module):
         return logits.squeeze(1)
 
 
-class Correction(nn.Module):
-    """Corrects logits at half the resolution, where it also sees them and the image.
-
-    Bounded corrections generalise from few clips: otherwise what is faint in an unknown clip is
-    taken for background.
-
-    Args:
-        width: channels of the decoder's finest level.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width + 4, width, 3, 1, 1)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1)
-        self.conv3 = nn.Conv2d(width, 1, 3, 1, 1)
-        nn.init.zeros_(self.conv3.weight)
-        nn.init.zeros_(self.conv3.bias)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor, logits: Tensor, images: Tensor) -> Tensor:
-        """Map (B, width, h, w), logits (B, H, W) and images (B, 3, H, W) to logits (B, H, W)."""
-        seen = torch.cat([logits[:, None].sigmoid(), images], dim=1) - 0.5
-        half = [-(-side // 2) for side in images.shape[-2:]]
-        x = torch.cat([_resize(x, half), _resize(seen, half)], dim=1)
-        x = _MAX_CORRECTION * self.conv3(F.relu(self.conv2(F.relu(self.conv1(x))))).tanh()
-        return logits + _resize(x, images.shape[-2:])[:, 0]
-
-
 class Decoder(nn.Module):
     """Segments the target that the scores point out.
 
@@ -144,9 +99,6 @@ class Decoder(nn.Module):
         inputs: channels of the backbone's features, coarse to fine.
         widths: of the decoder's levels, coarse to fine. Default (256, 128, 128, 64).
         scores: D, channels of the target scores. Default 16.
-        correct: whether the first score is about the mask itself: it is calibrated and upsampled
-            along the edges of the image, and the logits, which start as that, correct it. Default
-            False.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6; the architecture is from
@@ -159,10 +111,8 @@ class Decoder(nn.Module):
         inputs: Sequence[int],
         widths: Sequence[int] = (256, 128, 128, 64),
         scores: int = 16,
-        correct: bool = False,
     ) -> None:
         super().__init__()
-        self.corrects = correct
         width = dict(zip(LEVELS, widths, strict=True))
         self.TSE = nn.ModuleDict(
             {
@@ -179,58 +129,21 @@ class Decoder(nn.Module):
                 for deeper, level in pairwise(LEVELS)
             }
         )
-        self.project: nn.Module = Head(widths[-1])
-        if correct:
-            # Without statistics to normalise with, torch's defaults let the signal die out.
-            for conv in self.modules():
-                if isinstance(conv, nn.Conv2d):
-                    nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-            for block in (*self.RRB1.values(), *self.RRB2.values()):
-                nn.init.zeros_(block.get_parameter("bblock.3.weight"))
-            self.project = Correction(widths[-1])
+        self.project = Head(widths[-1])
 
-    def forward(self, scores: Tensor, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    def forward(
+        self, scores: Tensor, features: Mapping[str, Tensor], size: Sequence[int]
+    ) -> Tensor:
         """Segment images.
 
         Args:
             scores: target scores, shape (B, D, h, w).
             features: the backbone's, by `LEVELS`, each of shape (B, inputs, any, any).
-            images: RGB in 0..1, shape (B, 3, H, W).
+            size: H and W, of the images.
 
         Returns:
             Logits of the target, shape (B, H, W).
         """
-        if not self.corrects:
-            logits: Tensor = self.project(self._refine(scores, features), images.shape[-2:])
-            return logits
-        calibrated = torch.cat([calibrate(scores[:, :1]), scores[:, 1:]], dim=1)
-        return self.correct(calibrated, features, images)
-
-    def correct(self, scores: Tensor, features: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Segment images, or windows of images, by scores of which the first is calibrated.
-
-        Args:
-            scores, features, images: as in `forward`, but for that.
-
-        Returns:
-            Logits of the target, shape (B, H, W).
-        """
-        refined = self._refine(scores, features)
-        logits: Tensor = self.project(refined, _upsample(scores[:, 0], images), images)
-        return logits
-
-    def uncorrected(self, scores: Tensor, images: Tensor) -> Tensor:
-        """Segment images by the first of the target scores alone, as `forward` before correcting.
-
-        Args:
-            scores, images: as in `forward`.
-
-        Returns:
-            Logits of the target, shape (B, H, W).
-        """
-        return _upsample(calibrate(scores[:, 0]), images)
-
-    def _refine(self, scores: Tensor, features: Mapping[str, Tensor]) -> Tensor:
         x: Tensor | None = None
         for level in LEVELS:
             # channels_last is faster on CPU for so few channels.
@@ -239,5 +152,5 @@ class Decoder(nn.Module):
             # The coarsest level is fused with its own mean.
             deeper = F.adaptive_avg_pool2d(reduced, 1) if x is None else self.proj[level](x)
             x = self.RRB2[level](self.CAB[level](self.RRB1[level](encoded), deeper))
-        assert x is not None
-        return x
+        logits: Tensor = self.project(x, size)
+        return logits

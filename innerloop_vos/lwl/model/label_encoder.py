@@ -35,30 +35,20 @@ class LabelEncoder(nn.Module):
         widths: channels after the first convolution, the first and the second residual block.
             Default (16, 32, 64).
         outputs: D, channels of labels and weights. Default 16.
-        mask_label: whether the first label is the mask itself, as in plain ridge regression, with
-            weights that balance object and background; it is not learned. Default False.
-        stride: image pixels per label, 8 or 16. Default 16.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4: E_θ and W_θ, which
         share all but their last layer.
     """
 
-    def __init__(
-        self,
-        widths: Sequence[int] = (16, 32, 64),
-        outputs: int = 16,
-        mask_label: bool = False,
-        stride: int = 16,
-    ) -> None:
+    def __init__(self, widths: Sequence[int] = (16, 32, 64), outputs: int = 16) -> None:
         super().__init__()
-        self.mask_label = mask_label
         first, second, third = widths
         self.conv_block = nn.Sequential(
             nn.Conv2d(1, first, 3, 2, 1), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
         )
         self.res1 = ResidualBlock(first, second, stride=2)
-        self.res2 = ResidualBlock(second, third, stride=stride // 8)
+        self.res2 = ResidualBlock(second, third, stride=2)
         self.label_pred = nn.Sequential(nn.Conv2d(third, outputs, 3, 1, 1), nn.ReLU(inplace=True))
         self.samp_w_pred = nn.Conv2d(third, outputs, 3, 1, 1)
         _initialise(self)
@@ -73,16 +63,12 @@ class LabelEncoder(nn.Module):
             masks: probability of the object, shape (*batch, H, W).
 
         Returns:
-            Labels, not negative, and weights, each of shape (*batch, D, h, w) at the stride.
+            Labels, not negative, and weights, each of shape (*batch, D, h, w) at stride 16.
         """
         batch = masks.shape[:-2]
-        masks = masks.reshape(-1, 1, *masks.shape[-2:])
-        x = self.res2(self.res1(self.conv_block(masks)))
+        x = self.conv_block(masks.reshape(-1, 1, *masks.shape[-2:]))
+        x = self.res2(self.res1(x))
         labels, weights = self.label_pred(x), self.samp_w_pred(x)
-        if self.mask_label:
-            mask = F.adaptive_avg_pool2d(masks, labels.shape[-2:])
-            labels = torch.cat([mask, labels[:, 1:]], dim=1)
-            weights = torch.cat([_balance(mask), weights[:, 1:]], dim=1)
         shape = (*batch, *labels.shape[1:])
         return labels.reshape(shape), weights.reshape(shape)
 
@@ -121,14 +107,6 @@ class BoxEncoder(nn.Module):
         inside = F.interpolate(boxes[:, None], size, mode="bilinear", align_corners=False)
         scores: Tensor = self.label_pred(self.res(torch.cat([features, inside], dim=1)))
         return scores
-
-
-def _balance(masks: Tensor) -> Tensor:
-    """Weights that give object and background the same say; their mean square is 1."""
-    classes = torch.stack([masks, 1 - masks])
-    # A class without a pixel has no say.
-    shares = classes / classes.sum((-2, -1), keepdim=True).clamp(min=1)
-    return (shares.mean(0) * masks[0].numel()).sqrt()
 
 
 def _initialise(network: nn.Module) -> None:

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 import innerloop as il
 
-_JOINED_REGULARIZATION = 3e-4
-"""Start of λ per feature pixel, for patches of unit norm."""
+_KERNEL = 3
+"""K, side of the filter in feature pixels."""
 
 
 class TargetModel(nn.Module):
@@ -22,44 +22,23 @@ class TargetModel(nn.Module):
         inputs: channels of the backbone's features.
         features: C, channels that they are projected to. Default 512.
         outputs: D, channels of the target scores. Default 16.
-        kernel: K, side of the filter in feature pixels, odd. Default 3.
-        joined: whether the inputs are several levels side by side, as `join_levels` makes them: the
-            projection is then a 1x1 convolution that starts as the identity, and the
-            regularization is in proportion to the number of feature pixels. Default False.
-        solver: inner solver. Default: steepest descent with the released system's floor.
-        colours: channels that are put beside the projected ones as they are. Default 0.
+
+    Attributes:
+        solver: the inner solver: steepest descent with the released system's floor.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.1 and 3.2.
     """
 
-    def __init__(
-        self,
-        inputs: int,
-        features: int = 512,
-        outputs: int = 16,
-        kernel: int = 3,
-        joined: bool = False,
-        solver: il.Solver | None = None,
-        colours: int = 0,
-    ) -> None:
+    def __init__(self, inputs: int, features: int = 512, outputs: int = 16) -> None:
         super().__init__()
-        self.joined = joined
-        self.colours = colours
-        self.filter_shape = (outputs, features + colours, kernel, kernel)
-        self.solver = solver or il.SteepestDescent(floor=1e-8)
-        side = 1 if joined else 3
-        projection = nn.Conv2d(inputs, features, side, padding=side // 2, bias=False)
-        if joined:
-            nn.init.dirac_(projection.weight)
+        self.filter_shape = (outputs, features, _KERNEL, _KERNEL)
+        self.solver: il.Solver = il.SteepestDescent(floor=1e-8)
+        projection = nn.Conv2d(inputs, features, 3, padding=1, bias=False)
         self.feature_extractor = nn.Sequential(projection)
-        root = math.sqrt(_JOINED_REGULARIZATION) if joined else 0.01
+        root = nn.Parameter(torch.tensor([0.01]))
         self.filter_optimizer = nn.ModuleDict(
-            {
-                "residual_module": nn.ParameterDict(
-                    {"filter_reg": nn.Parameter(torch.tensor([root]))}
-                )
-            }
+            {"residual_module": nn.ParameterDict({"filter_reg": root})}
         )
 
     @property
@@ -68,47 +47,19 @@ class TargetModel(nn.Module):
         root: Tensor = self.filter_optimizer["residual_module"]["filter_reg"]  # type: ignore[index]
         return root.square().squeeze(0)
 
-    def project(self, features: Tensor, colours: Tensor | None = None) -> Tensor:
+    def project(self, features: Tensor) -> Tensor:
         """Project backbone features (B, inputs, h, w) to (B, C, h, w), of fixed norm per image.
 
         A patch under the filter has the norm 1 on average, so that scores and step sizes depend
         neither on the backbone's scale nor on the size of the image.
-
-        Args:
-            features: of the backbone.
-            colours: beside them, shape (B, colours, h, w). Default: none.
-
-        Returns:
-            Shape (B, C + colours, h, w).
         """
         projected: Tensor = self.feature_extractor(features)
-        if colours is not None:
-            projected = torch.cat([projected, colours.to(projected)], dim=1)
         # Under autocast too, the sum of squares and the solver need single precision.
-        return self._scaled(projected.to(torch.promote_types(projected.dtype, torch.float32)))
-
-    def without_colours(self, features: Tensor) -> Tensor:
-        """Return features with those of colour zero, and the others at the norm of all.
-
-        A filter that is fitted to them from zero has zeros there too.
-
-        Args:
-            features: as `project` returns them, shape (*batch, C + colours, h, w).
-
-        Returns:
-            Shape (*batch, C + colours, h, w).
-        """
-        plain = features.clone()
-        plain[..., features.shape[-3] - self.colours :, :, :] = 0
-        return self._scaled(plain)
-
-    def _scaled(self, features: Tensor) -> Tensor:
-        """Features (*batch, channels, h, w) at the norm where a patch has 1 on average."""
-        _, channels, kernel, _ = self.filter_shape
-        square = features.square().sum((-3, -2, -1), keepdim=True)
-        count = math.prod(features.shape[-3:])
-        scale = math.sqrt(1 / (channels * kernel**2))
-        return features * scale * (count / (square + 1e-5)).sqrt()
+        projected = projected.to(torch.promote_types(projected.dtype, torch.float32))
+        square = projected.square().sum((1, 2, 3), keepdim=True)
+        count = math.prod(projected.shape[1:])
+        scale = math.sqrt(1 / math.prod(self.filter_shape[1:]))
+        return projected * scale * (count / (square + 1e-5)).sqrt()
 
     def fit(
         self,
@@ -176,10 +127,7 @@ class TargetModel(nn.Module):
     ) -> tuple[il.ConvLeastSquares, Tensor]:
         if init is None:
             init = features.new_zeros(*features.shape[:-4], *self.filter_shape)
-        regularization = self.regularization
-        if self.joined:
-            regularization = regularization * math.prod(features.shape[-2:])
-        return il.ConvLeastSquares(features, labels, weights, regularization), init
+        return il.ConvLeastSquares(features, labels, weights, self.regularization), init
 
     def score(self, filters: Tensor, features: Tensor) -> Tensor:
         """Apply filters (S, D, C, K, K), one a sequence, to features (S, N, C, h, w).

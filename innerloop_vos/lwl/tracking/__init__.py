@@ -1,1 +1,1 @@
-"""What LWL keeps of a video: where objects are, what it learns of them and how far it trusts it."""
+"""What LWL keeps of a video: where objects are, and what it learns of them."""

@@ -75,23 +75,19 @@ class TargetMemory:
     def __init__(self, capacity: int, learning_rate: float, first_weight: float | None) -> None:
         self._rule = (capacity, learning_rate, first_weight)
         self.weights: list[SampleWeights] = []
-        self._copies = 1
         self._parts: list[Tensor] = []
 
     def add_objects(self, *firsts: Tensor) -> None:
-        """Add objects with what is learned from their first frame: parts of shape (new, F, ...).
-
-        These F samples, as many for every object, count as the first one, each with its weight.
+        """Add objects with the sample of their first frame: parts of shape (new, ...).
 
         The part that comes first should be the features: with the channels of a pixel side by side
         in memory, as the solver reads them.
         """
-        self._copies = firsts[0].shape[1]
         grown = []
         for index, first in enumerate(firsts):
             # Zero, for the slots without a sample are there too, with weight zero.
-            room = first.new_zeros(len(first), self._rule[0] - 1 + self._copies, *first.shape[2:])
-            room[:, : self._copies] = first
+            room = first.new_zeros(len(first), self._rule[0], *first.shape[1:])
+            room[:, 0] = first
             grown.append(torch.cat([self._parts[index], room]) if self._parts else room)
         if grown[0].ndim == 5:
             flat = grown[0].flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -99,12 +95,10 @@ class TargetMemory:
         self._parts = grown
         self.weights += [SampleWeights(*self._rule) for _ in firsts[0]]
 
-    def add_samples(self, *samples: Tensor, of: Tensor) -> None:
-        """Add a sample of some objects: parts of shape (O, ...), and which, shape (O,), bool."""
+    def add_samples(self, *samples: Tensor) -> None:
+        """Add a sample of each object, in parts of shape (O, ...)."""
         for index, weights in enumerate(self.weights):
-            if not of[index]:
-                continue
-            slot = weights.add() - 1 + self._copies
+            slot = weights.add()
             for stored, part in zip(self._parts, samples, strict=True):
                 stored[index, slot] = part[index]
 
@@ -112,21 +106,18 @@ class TargetMemory:
         """Return each part, shape (O, N, ...), and the weights (O, N), where N is the max
         number of samples of an object; the weights are zero where there is no sample. The parts
         are no copies: what is written to them is remembered."""
-        values = torch.stack([weights.values for weights in self.weights])
-        values = torch.cat([values[:, :1].expand(-1, self._copies), values[:, 1:]], dim=1)
-        count = max(weights.count for weights in self.weights) - 1 + self._copies
+        count = max(weights.count for weights in self.weights)
         parts = [part[:, :count] for part in self._parts]
-        return (*parts, values[:, :count].to(parts[0]))
+        values = torch.stack([weights.values[:count] for weights in self.weights])
+        return (*parts, values.to(parts[0]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the samples and their weights."""
-        weights = [each.state_dict() for each in self.weights]
-        return {"weights": weights, "copies": self._copies, "parts": self._parts}
+        return {"weights": [each.state_dict() for each in self.weights], "parts": self._parts}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take the samples of a `state_dict`, which live on `device` from now on."""
         self.weights = [SampleWeights(*self._rule) for _ in state["weights"]]
         for weights, values in zip(self.weights, state["weights"], strict=True):
             weights.load_state_dict(values)
-        self._copies = state["copies"]
         self._parts = [part.to(device) for part in state["parts"]]

@@ -4,12 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from innerloop_vos.configuration.options import changed
 from innerloop_vos.io.masks import mask_to_box
-from innerloop_vos.lwl.options import LWLOptions
+from innerloop_vos.lwl.options import RegionOptions
 from innerloop_vos.lwl.tracking.region import (
     Pair,
     SearchRegion,
@@ -21,7 +19,7 @@ from innerloop_vos.lwl.tracking.region import (
 _HALF_CELL = 8
 """Half a feature pixel, in pixels of the search region."""
 
-_STATE = ("frame", "box", "position", "scale", "base_size", "_spread")
+_STATE = ("frame", "box", "position", "scale", "base_size")
 
 
 class Motion:
@@ -32,26 +30,25 @@ class Motion:
         mask: of the object in its first frame, shape (H, W), bool, not empty.
     """
 
-    def __init__(self, options: LWLOptions, mask: Tensor) -> None:
+    def __init__(self, options: RegionOptions, mask: Tensor) -> None:
         self.options = options
         self.frame = (mask.shape[0], mask.shape[1])
         self.box = mask_to_box(mask)
         x, y, width, height = self.box
         self.position: Pair = (y + (height - 1) / 2, x + (width - 1) / 2)
-        self.scale = (options.region.search_factor or 1) * math.sqrt(
-            width * height / math.prod(options.region.output)
+        self.scale = (options.search_factor or 1) * math.sqrt(
+            width * height / math.prod(options.output)
         )
         self.base_size: Pair = (height / self.scale, width / self.scale)
-        self._spread = 1.0
 
     @classmethod
-    def from_state(cls, options: LWLOptions, state: Mapping[str, Any]) -> "Motion":
-        """Make the target that a `state_dict` is of."""
-        target = cls.__new__(cls)
-        target.options = options
+    def from_state(cls, options: RegionOptions, state: Mapping[str, Any]) -> "Motion":
+        """Make the motion that a `state_dict` is of."""
+        motion = cls.__new__(cls)
+        motion.options = options
         for name in _STATE:
-            setattr(target, name, state[name])
-        return target
+            setattr(motion, name, state[name])
+        return motion
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place and the scale."""
@@ -62,7 +59,7 @@ class Motion:
         """Height and width: those of the first frame, scaled."""
         return self.base_size[0] * self.scale, self.base_size[1] * self.scale
 
-    def first_samples(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def first_sample(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Cut out what is learned from the first frame.
 
         Args:
@@ -70,77 +67,36 @@ class Motion:
             mask: of the object, shape (H, W).
 
         Returns:
-            Images (F, 3, *output) and masks (F, *output): the object's surroundings, and with
-            `mirror` those mirrored.
+            The image (3, *output) and the mask (*output) of the object's surroundings.
         """
         options = self.options
-        if options.region.search_factor is None:
-            region = whole_frame(self.frame, options.region.output)
-            pair = region.crop(image), region.crop_mask(mask)
-        else:
-            pair = first_sample(
-                image, mask, self.box, options.region.output, options.region.search_factor
-            )
-        if not options.memory.mirror:
-            return pair[0][None], pair[1][None]
-        patch, there = (torch.stack([part, part.flip(-1)]) for part in pair)
-        return patch, there
+        if options.search_factor is None:
+            region = whole_frame(self.frame, options.output)
+            return region.crop(image), region.crop_mask(mask)
+        return first_sample(image, mask, self.box, options.output, options.search_factor)
 
     def move(self, centre: Sequence[float], size: Sequence[float], area: float) -> None:
-        """Follow the object's mask, by its `target_state`; a mask too small is not followed.
-
-        An object that may be absent (`presence`) is then looked for ever further around.
-        """
-        smallest, largest = self.options.region.scale_change
-        if area < self.options.region.min_area:
-            covered = self._region_scale**2 * math.prod(self.options.region.output)
-            # From twice the frame's sides on, there is nothing more to see.
-            if self.options.trust.presence is not None and covered < 4 * math.prod(self.frame):
-                self._spread *= largest
+        """Follow the object's mask, by its `target_state`; a mask too small is not followed."""
+        if area < self.options.min_area:
             return
-        self._spread = 1.0
         self.position = (centre[0], centre[1])
+        smallest, largest = self.options.scale_change
         change = math.sqrt(math.prod(size) / math.prod(self.size))
         self.scale *= min(max(change, smallest), largest)
-
-    @property
-    def _region_scale(self) -> float:
-        """Pixels of the frame per pixel of the search region."""
-        return self.scale * self._spread
 
     def region(self) -> SearchRegion:
         """Where to look for the object in the next frame."""
         options = self.options
-        if options.region.search_factor is None:
-            return whole_frame(self.frame, options.region.output)
+        if options.search_factor is None:
+            return whole_frame(self.frame, options.output)
         # Feature map and filter have an even and an odd size: cells and pixels are half a cell off.
-        scale = self._region_scale
-        shift = _HALF_CELL * scale if options.region.half_cell_shift else 0.0
+        shift = _HALF_CELL * self.scale if options.half_cell_shift else 0.0
         y, x = self.position
-        height, width = options.region.output
+        height, width = options.output
         return search_region(
             (y + shift, x + shift),
-            (height * scale, width * scale),
+            (height * self.scale, width * self.scale),
             self.frame,
-            options.region.output,
-            options.region.border,
+            options.output,
+            options.border,
         )
-
-
-def box_region(options: LWLOptions, inside: Tensor) -> SearchRegion:
-    """Where the mask of the object in a box is looked for.
-
-    Args:
-        options: settings.
-        inside: 1 inside the box and 0 outside, shape (H, W).
-    """
-    frame = (inside.shape[0], inside.shape[1])
-    if options.box.box_factor is None:
-        return whole_frame(frame, frame)
-    there = changed(
-        options,
-        search_factor=options.box.box_factor,
-        output=options.box.box_output,
-        half_cell_shift=False,
-    )
-    return Motion(there, inside).region()

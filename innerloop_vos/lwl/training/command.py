@@ -1,13 +1,17 @@
 """The command `train lwl`: its options, and the training that they describe."""
 
 import argparse
+from dataclasses import dataclass
 
 import torch
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import add_options, described, read_fields
+from innerloop_vos.lwl.builders import lwl_resnet50
+from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
-from innerloop_vos.lwl.training.network_options import add_network_arguments, network_from_arguments
 from innerloop_vos.lwl.training.stages import STAGES
+from innerloop_vos.lwl.weights import load_lwl
 from innerloop_vos.training.data import add_data_arguments, open_data
 from innerloop_vos.training.options import (
     add_run_arguments,
@@ -15,6 +19,20 @@ from innerloop_vos.training.options import (
     read_settings,
     run_from_arguments,
 )
+from innerloop_vos.weight_files import fit, read_weights
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """Options that say which network a training starts from."""
+
+    init: str | None = described(None, "weights of LWL to start from", metavar="FILE")
+    backbone_weights: str | None = described(
+        None,
+        "weights of a ResNet-50 in the style of Caffe, under torchvision's names, to start from "
+        "in place of --init",
+        metavar="FILE",
+    )
 
 
 def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +49,7 @@ def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_run_arguments(parser, every=1000)
     add_data_arguments(parser)
-    add_network_arguments(parser)
+    add_options(parser.add_argument_group("network"), NetworkOptions)
     add_settings_arguments(parser, *STAGES.values(), names=f"stages {' | '.join(STAGES)}")
 
 
@@ -49,13 +67,28 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
         InputError: the data, the weights, a setting or the output folder cannot be used.
     """
     settings = read_settings(arguments, STAGES[arguments.stage])
-    if arguments.init is None and arguments.stage != "1":
+    options = read_fields(arguments, NetworkOptions)
+    if options.init is None and arguments.stage != "1":
         raise InputError(f"--init: stage {arguments.stage} needs the weights of the one before")
     torch.manual_seed(settings.seed)  # the first weights
     length = 1 + settings.test_frames
     sampler, validation = open_data(arguments, length, settings.window, settings.paste)
-    network = network_from_arguments(arguments)
+    network = _network(options)
     if arguments.stage == "box" and network.box_label_encoder is None:
         network.add_box_encoder()
     training = LWLTraining(network, sampler, validation, settings, device)
     return run_from_arguments(training, settings.iterations, arguments)
+
+
+def _network(options: NetworkOptions) -> LWL:
+    if options.init is not None:
+        return load_lwl(options.init)
+    if options.backbone_weights is None:
+        raise InputError(
+            "--backbone-weights: stage 1 trains on a backbone that it does not change; give the "
+            "file of its weights, or --init"
+        )
+    network, path = lwl_resnet50(), options.backbone_weights
+    backbone = network.feature_extractor
+    fit(backbone, read_weights(path), path, backbone.unused)
+    return network

@@ -12,6 +12,7 @@ from innerloop_vos.configuration.options import changed
 from innerloop_vos.data.jitter import CropSampler
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.segmenter import LWLSegmenter
 from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
 from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups
@@ -125,7 +126,7 @@ class LWLTraining(Training):
         """Return J and F of the held-out clips."""
         settings = self.settings
         options = changed(
-            self.network.preset.mask,
+            LWLOptions(),
             output=(round(settings.zoom * settings.height), round(settings.zoom * settings.width)),
             search_factor=settings.search_factor,
         )

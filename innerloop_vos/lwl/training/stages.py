@@ -8,10 +8,8 @@ from typing import Any
 from torch import nn
 
 from innerloop.errors import InputError
-from innerloop_vos.backbones import MobileNetV2, SmallBackbone
 from innerloop_vos.configuration.arguments import described
 from innerloop_vos.configuration.options import MOST
-from innerloop_vos.lwl.model.backbone import CaffeResNet50
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.training.settings import (
     require,
@@ -37,12 +35,8 @@ _PARTS = {
 A parameter belongs to the longest name.
 """
 
-_ALWAYS_FROZEN: dict[type[nn.Module], tuple[str, ...]] = {
-    CaffeResNet50: ("conv1.", "bn1.", "layer1."),
-    MobileNetV2: tuple(f"features.{index}." for index in range(4)),
-    SmallBackbone: ("stage4.",),
-}
-"""What of a backbone is never trained: all up to its finest level."""
+_ALWAYS_FROZEN = tuple(f"feature_extractor.{layer}." for layer in ("conv1", "bn1", "layer1"))
+"""What of the backbone is never trained: all up to its finest level."""
 
 
 def _rate_name(part: str) -> str:
@@ -194,12 +188,8 @@ def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[s
 
 
 def _parameters(network: LWL, part: str) -> Iterator[nn.Parameter]:
-    frozen: tuple[str, ...] = ()
-    if part == "backbone":
-        always = _ALWAYS_FROZEN[type(network.feature_extractor)]
-        frozen = tuple(_PARTS[part] + name for name in always)
     for name, parameter in network.named_parameters():
-        if _part_of(name) == part and not name.startswith(frozen):
+        if _part_of(name) == part and not name.startswith(_ALWAYS_FROZEN):
             yield parameter
 
 
