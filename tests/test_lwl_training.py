@@ -1,7 +1,6 @@
 """LWL's training: what a stage trains, exact resumption, guards, and the command."""
 
 import argparse
-import copy
 import json
 import os
 import random
@@ -80,10 +79,10 @@ def test_a_stage_changes_its_parts_and_no_other(clips, stage, trained):
 
 def test_the_rates_of_the_stages_are_the_released_ones():
     groups = parameter_groups(lwl_resnet50(**TINY_SIZES), STAGES["1"])
-    assert [group["lr"] for group in groups] == [1e-4, 2e-5, 1e-4, 2e-4, 2e-4]
+    assert [group["lr"] for group in groups] == [1e-4, 2e-5, 1e-4, 2e-4]
     net = lwl_resnet50(**TINY_SIZES)
     groups = parameter_groups(net, STAGES["2"])
-    assert [group["lr"] for group in groups] == [2e-5] * 6
+    assert [group["lr"] for group in groups] == [2e-5] * 5
     frozen = {n.split(".")[1] for n, p in net.named_parameters() if not p.requires_grad}
     assert frozen == {"conv1", "bn1", "layer1"}
     with pytest.raises(InputError, match=r"box_encoder_rate is 0\.001, but the network has no"):
@@ -97,43 +96,8 @@ def test_rates_fall_to_a_fifth(clips):
         task.step(iteration)
         rates.append(task.optimizer.param_groups[2]["lr"])
     assert rates == pytest.approx([1e-3, 1e-3, 2e-4])
-    parts = {"regularization": 2e-5, "projection": 4e-6, "decoder": 2e-4}
-    parts |= {"label_encoder": 4e-5, "weight_predictor": 4e-5}
+    parts = {"regularization": 2e-5, "projection": 4e-6, "decoder": 2e-4, "label_encoder": 4e-5}
     assert task.rates() == pytest.approx({f"rate/{part}": rate for part, rate in parts.items()})
-
-
-def test_each_part_is_clipped_by_itself(clips):
-    task = training(clips, replace(TINY, clip=1e-3))
-    task.step(0)
-    norms = [
-        torch.cat([p.grad.flatten() for p in group["params"] if p.grad is not None]).norm().item()
-        for group in task.optimizer.param_groups
-    ]
-    assert max(norms) < 1.001e-3
-    assert sum(norm > 0.999e-3 for norm in norms) >= 3
-
-
-def test_weights_that_are_not_trained_stay_one(clips):
-    task = training(clips, replace(TINY, weight_predictor_rate=0.0, label_encoder_rate=1e-2))
-    before = copy.deepcopy(task.network.label_encoder)
-    task.step(0)
-    _, weights = task.network.label_encoder(torch.rand(1, 64, 64).round())
-    assert (weights == 1).all()
-    after = task.network.label_encoder
-    assert not torch.equal(after.label_pred[0].weight, before.label_pred[0].weight)
-
-
-def test_until_they_start_to_learn_weights_are_as_if_they_never_did(clips):
-    late = training(clips, replace(TINY, weight_predictor_start=2, iterations=3))
-    never = training(clips, replace(TINY, weight_predictor_rate=0.0, iterations=3))
-    torch.manual_seed(0)
-    batches = [late.crops.batch(2) for _ in range(3)]
-    for iteration, batch in enumerate(batches):
-        for task in (late, never):
-            task.crops.batch = lambda count, batch=batch: batch
-            task.step(iteration)
-        pairs = zip(late.network.parameters(), never.network.parameters(), strict=True)
-        assert all(torch.equal(*pair) for pair in pairs) == (iteration < 2)
 
 
 def test_the_network_learns(clips):
@@ -324,9 +288,6 @@ def test_stage_1_leaves_the_backbone_that_it_was_given(davis, start, tmp_path):
         ("--batch-size 0", "batch_size should be positive, got 0"),
         ("--test-frames 0", "test_frames should be positive, or 0 for the box encoder, got 0"),
         ("--height 16", "height should be at least 32, got 16"),
-        ("--loss dice", "loss should be one of lovasz, cross-entropy, got dice"),
-        ("--zoom 0.5", r"zoom should be 1 or more, got 0\.5"),
-        ("--jitter -1", r"jitter should be 0 or more, got -1"),
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
         ("--decoder-rate -1", "decoder_rate should be 0 or more"),
         ("--decoder-rate nan", "decoder_rate should be 0 or more"),

@@ -144,9 +144,6 @@ def test_the_jitter_of_boxes():
     boxes = torch.tensor([jitter((100, 60, 40, 10)) for _ in range(2000)])
     centres = boxes[:, :2] + boxes[:, 2:] / 2 - torch.tensor([120.0, 65.0])
     assert centres.abs().amax(0) == pytest.approx([30, 20], rel=0.02)  # 3 and 2 half sides of 20
-    boxes = torch.tensor([jitter((100, 60, 40, 10), factor=2.5) for _ in range(2000)])
-    centres = boxes[:, :2] + boxes[:, 2:] / 2 - torch.tensor([120.0, 65.0])
-    assert centres.abs().amax(0) == pytest.approx([15, 10], rel=0.02)
     growth = (boxes[:, 2:] / torch.tensor([40.0, 10.0])).log()
     assert growth.std(0).tolist() == pytest.approx([0.25, 0.25], rel=0.1)
 
@@ -164,25 +161,10 @@ def test_crops_show_the_target():
     assert (cropped[:, 0].sum((1, 2)) > 10).all()
 
 
-def test_zoom_magnifies_the_target_in_whatever_frame_it_fills():
-    frame = square(20, 10, 16, 40)  # a frame of 40 x 60
-    shares = {}
-    for zoom in (1.0, 3.0):
-        torch.manual_seed(0)
-        crops = CropSampler(Always(frame), (100, 100), zoom=zoom, jitter=0.0)
-        _, masks = crops.batch(60)
-        shares[zoom] = masks[:, 0].mean((1, 2))
-    sides = {zoom: share.sqrt() for zoom, share in shares.items()}
-    # The whole frame is a crop of 60 x 60; one of its area, 49 x 49, is where zooming begins.
-    assert sides[1.0].median().item() == pytest.approx(16 / 60, rel=0.1)
-    assert sides[3.0].quantile(0.1).item() == pytest.approx(16 / 49, rel=0.3)
-    assert sides[3.0].quantile(0.9).item() == pytest.approx(3 * 16 / 49, rel=0.3)
-
-
 def test_crops_that_lose_the_target_are_drawn_again_and_at_last_given_up():
-    speck = square(20, 10, 2, 50)
+    speck = square(20, 10, 1, 50)
     with pytest.raises(InputError, match="in 100 mini-sequences, none has an object"):
-        CropSampler(Always(speck), (32, 32), factor=50).batch(1)
+        CropSampler(Always(speck), (8, 8)).batch(1)
 
 
 def test_image_and_mask_are_augmented_alike():

@@ -1,6 +1,5 @@
 """The options of trainings: from the command line, from a file, and as settings."""
 
-import math
 import re
 import subprocess
 import sys
@@ -136,7 +135,7 @@ def test_a_file_that_is_not_there(capsys):
 COMMANDS = [
     "backbone --teacher t.pth --root d --held-out a,b --rate 1e-5",
     "lwl --stage 2 --davis d --init w --decay-at 3,6 --ratio 1:2 --tensorboard",
-    "lwl --stage box --init w --held-out a,b --clip inf --decay-at=",
+    "lwl --stage box --init w --held-out a,b --loss-weight 3 --decay-at=",
     "lwl-lite --clips own --features 32 --bfloat16 --resume",
     "e-osvos --phase parent --init w --scale 0.5,2",
     "e-osvos --phase meta --coco c --per model --device cuda:1",
@@ -171,7 +170,7 @@ def test_all_settings_are_printed_and_checked(capsys):
     printed = tomllib.loads(capsys.readouterr().out)
     preset = STAGES["2"]
     assert {f.name.replace("_", "-") for f in fields(preset)} <= printed.keys()
-    assert (printed["stage"], printed["out"], printed["clip"]) == ("2", "x", math.inf)
+    assert (printed["stage"], printed["out"], printed["window"]) == ("2", "x", 100)
     assert printed["decay-at"] == list(preset.decay_at)
     assert main([*words, "--batch-size", "0"]) == 2
     assert capsys.readouterr().err == "innerloop-vos: error: batch_size should be positive, got 0\n"

@@ -25,22 +25,17 @@ class Jitter:
     """How far a crop may be off the object.
 
     Args:
-        centre: max distance along x and along y, in units of half the object's side, for crops of
-            five times that side; scaled in proportion for others.
+        centre: max distance along x and along y, in units of half the object's side.
         size: standard deviation of the logarithm of the object's width and of its height.
     """
 
     centre: tuple[float, float]
     size: float
 
-    def scaled(self, share: float) -> "Jitter":
-        """Return this jitter with its distances multiplied by a share."""
-        return Jitter((share * self.centre[0], share * self.centre[1]), share * self.size)
-
-    def __call__(self, box: Box, factor: float = 5.0) -> Box:
-        """Draw a box around that of the object, for a crop of `factor` times its side."""
+    def __call__(self, box: Box) -> Box:
+        """Draw a box around that of the object."""
         x, y, width, height = box
-        reach = 0.5 * math.sqrt(width * height) * factor / 5
+        reach = 0.5 * math.sqrt(width * height)
         middle_x = x + width / 2 + reach * self.centre[0] * uniform(-1, 1)
         middle_y = y + height / 2 + reach * self.centre[1] * uniform(-1, 1)
         growth = (self.size * torch.randn(2)).exp().tolist()
@@ -56,17 +51,11 @@ TEST_JITTER = Jitter((5.5, 4.5), 0.5)
 
 
 class CropSampler:
-    """Draws batches of crops.
+    """Draws batches of crops of five times the object's side.
 
     Args:
         sampler: draws the mini-sequences.
         output: height and width of the crops in pixels.
-        train_frames: number of first frames of each mini-sequence, at least 1, that the target
-            model learns from; in these the object is visible in the crop.
-        factor: side of a crop in units of the object's. Default 5.
-        zoom: crops are up to this many times smaller than that, or than the frame if the frame is
-            smaller. Default 1.
-        jitter: share of the released jitter. Default 1.
 
     Source:
         The released LWL: a mini-sequence is grey with probability 0.05 and mirrored with 0.5, a
@@ -74,21 +63,8 @@ class CropSampler:
         made up to 20 percent brighter or darker.
     """
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        output: tuple[int, int],
-        train_frames: int = 1,
-        factor: float = 5.0,
-        zoom: float = 1.0,
-        jitter: float = 1.0,
-    ) -> None:
-        self.sampler, self.output, self.train_frames = sampler, output, train_frames
-        self.factor, self.zoom = factor, zoom
-        self.train_jitter, self.test_jitter = (
-            TRAIN_JITTER.scaled(jitter),
-            TEST_JITTER.scaled(jitter),
-        )
+    def __init__(self, sampler: Sampler, output: tuple[int, int]) -> None:
+        self.sampler, self.output = sampler, output
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw a batch.
@@ -109,8 +85,8 @@ class CropSampler:
     def _sample(self) -> tuple[Tensor, Tensor]:
         for _ in range(_TRIES):
             images, masks = self._crop(self.sampler.sample())
-            # Nothing can be learned from a mask without object, and balancing divides by its area.
-            if (masks[: self.train_frames].sum((1, 2)) > MIN_AREA).all():
+            # Nothing can be learned from a mask without object.
+            if masks[0].sum() > MIN_AREA:
                 return images, masks
         raise InputError(
             f"clips: in {_TRIES} mini-sequences, none has an object of more than {MIN_AREA} pixels "
@@ -119,17 +95,13 @@ class CropSampler:
 
     def _crop(self, sequence: MiniSequence) -> tuple[Tensor, Tensor]:
         grey, flip = uniform(0, 1) < _GREY, uniform(0, 1) < _FLIP
-        zoom = math.exp(uniform(0, math.log(self.zoom)))
         images, masks = [], []
         for index, (frame, mask) in enumerate(zip(sequence.frames, sequence.masks, strict=True)):
             if grey:
                 frame = TF.rgb_to_grayscale(frame, num_output_channels=3)
-            jitter = self.train_jitter if index < self.train_frames else self.test_jitter
-            box, size = mask_to_box(mask), (mask.shape[0], mask.shape[1])
-            factor = self.factor
-            if self.zoom > 1:
-                factor = min(factor, math.sqrt(math.prod(size) / math.prod(box[2:]))) / zoom
-            crop = target_crop(jitter(box, factor), size, self.output, factor)
+            jitter = TEST_JITTER if index else TRAIN_JITTER
+            size = (mask.shape[0], mask.shape[1])
+            crop = target_crop(jitter(mask_to_box(mask)), size, self.output)
             image, cropped = augment(crop.image(frame.float() / 255), crop.mask(mask.float()))
             images.append(image.flip(-1) if flip else image)
             masks.append(cropped.flip(-1) if flip else cropped)

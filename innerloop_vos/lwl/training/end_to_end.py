@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from innerloop_vos.configuration.options import changed
 from innerloop_vos.data.jitter import CropSampler
@@ -60,13 +59,7 @@ class LWLTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
         self.boxes = settings.box_encoder_rate > 0
-        self.crops = CropSampler(
-            sampler,
-            (settings.height, settings.width),
-            factor=settings.search_factor,
-            zoom=settings.zoom,
-            jitter=settings.jitter,
-        )
+        self.crops = CropSampler(sampler, (settings.height, settings.width))
         self.optimizer = torch.optim.Adam(parameter_groups(network, settings))
 
     def step(self, iteration: int) -> Figures:
@@ -76,27 +69,21 @@ class LWLTraining(Training):
             The loss, and the share of gradients that were left out.
         """
         settings = self.settings
-        for name, group in zip(settings.trained_parts, self.optimizer.param_groups, strict=True):
-            group["lr"] = group["base"] * self._schedule(name, iteration)
+        decay = _DECAY ** sum(iteration >= step for step in settings.decay_at)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * decay
         images, masks = (part.to(self.device) for part in self.crops.batch(settings.batch_size))
         loss = self._loss(images, masks)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        parts = [group["params"] for group in self.optimizer.param_groups]
-        average_gradients([parameter for part in parts for parameter in part])
+        parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
+        average_gradients(parameters)
         # The unrolled solver divides by norms that may vanish; one such step would spoil all.
-        norms = [torch.nn.utils.clip_grad_norm_(part, settings.clip) for part in parts]
-        finite = bool(torch.stack(norms).isfinite().all())
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        finite = bool(torch.nn.utils.get_total_norm(gradients).isfinite())
         if finite:
             self.optimizer.step()
         return {"train/loss": loss.item(), "left out/share": float(not finite)}
-
-    def _schedule(self, part: str, iteration: int) -> float:
-        """What the learning rate of a part is multiplied by."""
-        settings = self.settings
-        if part == "weight_predictor" and iteration < settings.weight_predictor_start:
-            return 0.0  # The optimizer knows by then how large its gradients are.
-        return _DECAY ** sum(iteration >= step for step in settings.decay_at)
 
     def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
         """Loss of images (S, F, 3, H, W) with their masks (S, F, H, W)."""
@@ -113,9 +100,7 @@ class LWLTraining(Training):
                 update_steps=settings.update_steps,
             )
             masks = masks[:, 1:]
-        if settings.loss == "lovasz":
-            return settings.loss_weight * lovasz_sigmoid(logits, masks)
-        return settings.loss_weight * F.binary_cross_entropy_with_logits(logits, masks)
+        return settings.loss_weight * lovasz_sigmoid(logits, masks)
 
     def rates(self) -> Figures:
         """Return the learning rates of the parts in the last step."""
@@ -124,12 +109,7 @@ class LWLTraining(Training):
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips."""
-        settings = self.settings
-        options = changed(
-            LWLOptions(),
-            output=(round(settings.zoom * settings.height), round(settings.zoom * settings.width)),
-            search_factor=settings.search_factor,
-        )
+        options = changed(LWLOptions(), output=(self.settings.height, self.settings.width))
         segmenter = LWLSegmenter(self.network, options, device=self.device)
         return self.validation.figures(segmenter, boxes=self.boxes)
 

@@ -1,11 +1,7 @@
 """The stages of LWL's training: what each one trains, how fast, and on what."""
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-
-from torch import nn
 
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import described
@@ -19,21 +15,15 @@ from innerloop_vos.training.settings import (
     require_sides,
 )
 
-LOSSES = ("lovasz", "cross-entropy")
-
 _PARTS = {
     "regularization": "target_model.filter_optimizer.",
     "projection": "target_model.feature_extractor.",
     "decoder": "decoder.",
     "label_encoder": "label_encoder.",
-    "weight_predictor": "label_encoder.samp_w_pred.",
     "box_encoder": "box_label_encoder.",
     "backbone": "feature_extractor.",
 }
-"""The parts that have a learning rate of their own, by the names of their parameters.
-
-A parameter belongs to the longest name.
-"""
+"""The parts that have a learning rate of their own, by how the names of their parameters begin."""
 
 _ALWAYS_FROZEN = tuple(f"feature_extractor.{layer}." for layer in ("conv1", "bn1", "layer1"))
 """What of the backbone is never trained: all up to its finest level."""
@@ -59,13 +49,6 @@ class LWLTrainingSettings:
         3, "Frames of a mini-sequence that are segmented, after one to learn from."
     )
     window: int = described(100, "Frames of the clip that a mini-sequence comes from.")
-    search_factor: float = described(5.0, "Side of the crops in units of the object's.")
-    zoom: float = described(
-        1.0,
-        "Crops are up to so many times smaller, and the held-out clips are segmented at so "
-        "many times the height and width.",
-    )
-    jitter: float = described(1.0, "Of the crops, as a share of the released.")
     paste: float = described(
         0.0, "Share of the mini-sequences that an object of another clip is pasted into."
     )
@@ -73,26 +56,13 @@ class LWLTrainingSettings:
     update_steps: int = described(
         2, "Steps after each frame that is segmented, learning from its predicted mask."
     )
-    loss: str = described(
-        "lovasz", "lovasz or cross-entropy, over all pixels of the batch as one set."
-    )
-    loss_weight: float = described(100.0, "What the loss is multiplied by.")
+    loss_weight: float = described(100.0, "What the Lovász loss is multiplied by.")
     regularization_rate: float = described(
         1e-4, "Learning rate of the target model's regularization; 0 freezes a part."
     )
     projection_rate: float = described(2e-5, "Learning rate of the projection to target features.")
     decoder_rate: float = described(1e-4, "Learning rate of the decoder.")
-    label_encoder_rate: float = described(
-        2e-4, "Learning rate of the label encoder without its weight predictor."
-    )
-    weight_predictor_rate: float = described(
-        2e-4, "Learning rate of the last layer of the weights."
-    )
-    weight_predictor_start: int = described(
-        0,
-        "Steps before it learns: until the labels make sense, the loss is so sensitive to "
-        "their weights that all else learns less.",
-    )
+    label_encoder_rate: float = described(2e-4, "Learning rate of the label encoder.")
     box_encoder_rate: float = described(0.0, "Learning rate of the box encoder.")
     backbone_rate: float = described(
         0.0, "Learning rate of the backbone, all but its first layers."
@@ -100,29 +70,18 @@ class LWLTrainingSettings:
     decay_at: tuple[int, ...] = described(
         (40_000,), "Steps at which the learning rates fall to a fifth."
     )
-    clip: float = described(
-        math.inf,
-        "Max norm of the gradient of a part, which is scaled down to it: those of the "
-        "weights are at times a hundred times the others. Default: any.",
-    )
     seed: int = described(0, "Of the first weights, the mini-sequences and their augmentation.")
 
     def __post_init__(self) -> None:
-        require_positive(self, "iterations batch_size window search_factor init_steps loss_weight")
-        require(self, "clip", "positive", lambda clip: clip > 0)
+        require_positive(self, "iterations batch_size window init_steps loss_weight")
         require_sides(self, "height width")
         require(self, "decay_at", "steps", lambda steps: all(0 <= step <= MOST for step in steps))
         least = 0 if self.box_encoder_rate > 0 else 1
         should = "positive, or 0 for the box encoder"
         require(self, "test_frames", should, lambda count: count >= least)
         rates = map(_rate_name, _PARTS)
-        require_not_negative(
-            self, " ".join(("update_steps jitter weight_predictor_start test_frames seed", *rates))
-        )
-        require(self, "zoom", "1 or more", lambda zoom: zoom >= 1)
-        require(self, "zoom", "at most 100", lambda zoom: zoom <= 100)
+        require_not_negative(self, " ".join(("update_steps test_frames seed", *rates)))
         require_share(self, "paste")
-        require(self, "loss", f"one of {', '.join(LOSSES)}", lambda loss: loss in LOSSES)
         if not self.trained_parts:
             raise InputError("learning rates: all are 0, so nothing would be trained")
 
@@ -140,7 +99,6 @@ STAGES = {
         projection_rate=2e-5,
         decoder_rate=2e-5,
         label_encoder_rate=2e-5,
-        weight_predictor_rate=2e-5,
         backbone_rate=2e-5,
         decay_at=(25_000, 75_000),
     ),
@@ -153,7 +111,6 @@ STAGES = {
         projection_rate=0.0,
         decoder_rate=0.0,
         label_encoder_rate=0.0,
-        weight_predictor_rate=0.0,
         box_encoder_rate=1e-3,
         decay_at=(20_000, 40_000),
     ),
@@ -178,21 +135,14 @@ def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[s
     network.requires_grad_(False)
     for part in settings.trained_parts:
         rate = getattr(settings, _rate_name(part))
-        parameters = list(_parameters(network, part))
+        parameters = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if name.startswith(_PARTS[part]) and not name.startswith(_ALWAYS_FROZEN)
+        ]
         if not parameters:
             raise InputError(f"{_rate_name(part)} is {rate}, but the network has no such part")
         for parameter in parameters:
             parameter.requires_grad_(True)
         groups.append({"params": parameters, "lr": rate, "base": rate})
     return groups
-
-
-def _parameters(network: LWL, part: str) -> Iterator[nn.Parameter]:
-    for name, parameter in network.named_parameters():
-        if _part_of(name) == part and not name.startswith(_ALWAYS_FROZEN):
-            yield parameter
-
-
-def _part_of(name: str) -> str | None:
-    parts = [part for part, prefix in _PARTS.items() if name.startswith(prefix)]
-    return max(parts, key=lambda part: len(_PARTS[part]), default=None)
