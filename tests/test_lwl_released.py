@@ -118,9 +118,10 @@ def test_search_regions_golden(run, golden):
 
 
 @needs_shared
-def test_lower_precision_finds_about_the_same_masks(golden, network):
+def test_lower_precision_finds_about_the_same_masks(golden, network, monkeypatch):
+    monkeypatch.setattr(network, "autocast", torch.bfloat16)
     options = changed(LWLOptions(), output=(96, 160), capacity=4)
-    segmenter = LWLSegmenter(network, options, autocast=torch.bfloat16)
+    segmenter = LWLSegmenter(network, options)
     frames, masks = golden["frames"].permute(0, 3, 1, 2), golden["masks"]
     segmenter.start(frames[0], masks[0] * (masks[0] < 3))
     for t in (1, 2):

@@ -41,9 +41,6 @@ class LWLSegmenter(Segmenter):
         box_options: settings of videos whose first masks were found in boxes. Default: likewise,
             `FROM_BOXES`.
         device: where the work is done. Default: the CPU.
-        autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
-            `torch.float16`. Default: that of the weights. The label encoder and the solver always
-            have the latter.
 
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
@@ -55,15 +52,11 @@ class LWLSegmenter(Segmenter):
         options: LWLOptions | None = None,
         box_options: LWLOptions | None = None,
         device: torch.device | str = "cpu",
-        autocast: torch.dtype | None = None,
     ) -> None:
         super().__init__(device)
         self.network = network.eval().to(self.device)
         self.mask_options = options or LWLOptions()
         self.box_options = box_options or FROM_BOXES
-        self._autocast = torch.autocast(
-            self.device.type, dtype=autocast, enabled=autocast is not None
-        )
 
     def reset(self) -> None:
         self.options = self.box_options if self.from_boxes else self.mask_options
@@ -96,8 +89,7 @@ class LWLSegmenter(Segmenter):
         pairs = zip(motions, masks.float(), strict=True)
         samples = [motion.first_sample(encoded, mask) for motion, mask in pairs]
         images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
-        with self._autocast:
-            _, features = self.network.extract(images)
+        _, features = self.network.extract(images)
         labels, weights = self.network.label_encoder(cropped)
         sample = [part[:, None] for part in (check_finite(features), labels, weights)]
         filters, scores = self.network.target_model.refit(*sample, steps=self.options.init_steps)
@@ -114,14 +106,12 @@ class LWLSegmenter(Segmenter):
         # Objects that share a region, as the whole frame, share its features.
         distinct = list(dict.fromkeys(regions))
         patches = torch.stack([region.crop(encoded) for region in distinct])
-        with self._autocast:
-            levels, features = self.network.extract(patches)
+        levels, features = self.network.extract(patches)
         shared = [distinct.index(region) for region in regions]
         features = check_finite(features)[shared]
         scores = self.network.target_model.score(self.filters, features[:, None])[:, 0]
         levels = {name: level[shared] for name, level in levels.items()}
-        with self._autocast:
-            logits = self.network.decoder(scores, levels, patches.shape[-2:]).float()
+        logits = self.network.decode(scores, levels, patches.shape[-2:])
         size = (encoded.shape[1], encoded.shape[2])
         pairs = zip(regions, logits, strict=True)
         pasted = torch.stack([region.paste(each, size) for region, each in pairs])
@@ -155,7 +145,6 @@ class LWLSegmenter(Segmenter):
         if self.network.box_label_encoder is None:
             raise InputError("box: these weights have no box encoder; start from a mask instead")
         image = self.encode(frame.to(self.device))
-        with self._autocast:
-            logits = self.network.segment_box(image[None], inside[None].float())
+        logits = self.network.segment_box(image[None], inside[None].float())
         mask = (logits[0] > 0).byte()
         return (mask if mask.any() else inside).cpu()

@@ -1,6 +1,6 @@
 """The LWL network as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class LWL(nn.Module):
 
     Attributes:
         box_label_encoder: finds the mask in a box; None without `box`.
+        autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
+            `torch.float16`; None for that of the weights, which the solver always has.
 
     Source:
         Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
@@ -62,6 +64,7 @@ class LWL(nn.Module):
         self.box_label_encoder: BoxEncoder | None = None
         if box:
             self.add_box_encoder()
+        self.autocast: torch.dtype | None = None
 
     @property
     def sizes(self) -> dict[str, Any]:
@@ -88,8 +91,20 @@ class LWL(nn.Module):
         Returns:
             What the decoder sees, by `LEVELS`, and the target features (B, C, h, w).
         """
-        levels: dict[str, Tensor] = self.feature_extractor(images)
-        return levels, self.target_model.project(levels[_TARGET_LEVEL])
+        with self._autocast(images):
+            levels: dict[str, Tensor] = self.feature_extractor(images)
+            return levels, self.target_model.project(levels[_TARGET_LEVEL])
+
+    def decode(self, scores: Tensor, levels: Mapping[str, Tensor], size: Sequence[int]) -> Tensor:
+        """Segment images by target scores; as `Decoder.forward`, in the precision of the scores."""
+        with self._autocast(scores):
+            logits: Tensor = self.decoder(scores, levels, size)
+        return logits.to(scores)
+
+    def _autocast(self, like: Tensor) -> torch.autocast:
+        return torch.autocast(
+            like.device.type, dtype=self.autocast, enabled=self.autocast is not None
+        )
 
     def forward(
         self,
@@ -137,7 +152,7 @@ class LWL(nn.Module):
                 )
             scores = self.target_model.score(filters, features[:, index : index + 1])[:, 0]
             frame = {name: level[:, index] for name, level in levels.items()}
-            logits.append(self.decoder(scores, frame, test_images.shape[-2:]))
+            logits.append(self.decode(scores, frame, test_images.shape[-2:]))
         return torch.stack(logits, dim=1)
 
     def segment_box(self, images: Tensor, boxes: Tensor) -> Tensor:
@@ -156,6 +171,4 @@ class LWL(nn.Module):
         if self.box_label_encoder is None:
             raise ValueError("segment_box: the network has no box encoder; see add_box_encoder")
         levels, features = self.extract(images)
-        scores = self.box_label_encoder(features, boxes)
-        logits: Tensor = self.decoder(scores, levels, images.shape[-2:])
-        return logits
+        return self.decode(self.box_label_encoder(features, boxes), levels, images.shape[-2:])

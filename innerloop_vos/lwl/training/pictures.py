@@ -37,7 +37,7 @@ def target_pictures(network: LWL, images: Tensor, masks: Tensor, steps: int) -> 
     )
     scores = network.target_model.score(filters, features[None, 1:])[0]
     second = {name: level[1:] for name, level in levels.items()}
-    logits = network.decoder(scores, second, images.shape[-2:])
+    logits = network.decode(scores, second, images.shape[-2:])
     return {
         "pictures/learned from": drawn(images[0], masks[0]),
         "pictures/labels": tiles(labels[0]),
