@@ -294,6 +294,7 @@ def test_stage_1_leaves_the_backbone_that_it_was_given(davis, start, tmp_path):
         ("--held-out cow", "--held-out: cow not among the sequences to train on"),
         ("--held-out cat,dog", "no sequence is left to train on"),
         ("", "--backbone-weights: stage 1 trains on a backbone that it does not change; give"),
+        ("--init a --backbone-weights b", "--backbone-weights: the file of --init has a backbone"),
         ("--stage 2", "--init: stage 2 needs the weights of the one before"),
         ("--davis nowhere", "nowhere is not laid out as DAVIS"),
     ],

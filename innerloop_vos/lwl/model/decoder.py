@@ -97,8 +97,8 @@ class Decoder(nn.Module):
 
     Args:
         inputs: channels of the backbone's features, coarse to fine.
-        widths: of the decoder's levels, coarse to fine. Default (256, 128, 128, 64).
-        scores: D, channels of the target scores. Default 16.
+        widths: of the decoder's levels, coarse to fine.
+        scores: D, channels of the target scores.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6; the architecture is from
@@ -106,12 +106,7 @@ class Decoder(nn.Module):
         CVPR 2020.
     """
 
-    def __init__(
-        self,
-        inputs: Sequence[int],
-        widths: Sequence[int] = (256, 128, 128, 64),
-        scores: int = 16,
-    ) -> None:
+    def __init__(self, inputs: Sequence[int], widths: Sequence[int], scores: int) -> None:
         super().__init__()
         width = dict(zip(LEVELS, widths, strict=True))
         self.TSE = nn.ModuleDict(

@@ -33,15 +33,14 @@ class LabelEncoder(nn.Module):
 
     Args:
         widths: channels after the first convolution, the first and the second residual block.
-            Default (16, 32, 64).
-        outputs: D, channels of labels and weights. Default 16.
+        outputs: D, channels of labels and weights.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4: E_θ and W_θ, which
         share all but their last layer.
     """
 
-    def __init__(self, widths: Sequence[int] = (16, 32, 64), outputs: int = 16) -> None:
+    def __init__(self, widths: Sequence[int], outputs: int) -> None:
         super().__init__()
         first, second, third = widths
         self.conv_block = nn.Sequential(
@@ -77,20 +76,19 @@ class BoxEncoder(nn.Module):
     """Turns the box of an object into target scores, from which the decoder finds the mask.
 
     Args:
-        features: C, channels of the target features. Default 512.
-        width: channels of the residual blocks. Default 64.
-        outputs: D, channels of the scores. Default 16.
+        features: C, channels of the target features.
+        outputs: D, channels of the scores.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 4.3 and its supplement.
     """
 
-    def __init__(self, features: int = 512, width: int = 64, outputs: int = 16) -> None:
+    def __init__(self, features: int, outputs: int) -> None:
         super().__init__()
         self.res = nn.Sequential(
-            ResidualBlock(features + 1, width, stride=1), ResidualBlock(width, width, stride=1)
+            ResidualBlock(features + 1, 64, stride=1), ResidualBlock(64, 64, stride=1)
         )
-        self.label_pred = nn.Sequential(nn.Conv2d(width, outputs, 3, 1, 1), nn.ReLU(inplace=True))
+        self.label_pred = nn.Sequential(nn.Conv2d(64, outputs, 3, 1, 1), nn.ReLU(inplace=True))
         _initialise(self)
 
     def forward(self, features: Tensor, boxes: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class LWL(nn.Module):
 
     def add_box_encoder(self) -> None:
         """Give the network a new box encoder."""
-        self.box_label_encoder = BoxEncoder(self._sizes["features"], outputs=self._sizes["outputs"])
+        self.box_label_encoder = BoxEncoder(self._sizes["features"], self._sizes["outputs"])
 
     def train(self, mode: bool = True) -> "LWL":
         super().train(mode)

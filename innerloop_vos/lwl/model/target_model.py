@@ -20,8 +20,8 @@ class TargetModel(nn.Module):
 
     Args:
         inputs: channels of the backbone's features.
-        features: C, channels that they are projected to. Default 512.
-        outputs: D, channels of the target scores. Default 16.
+        features: C, channels that they are projected to.
+        outputs: D, channels of the target scores.
 
     Attributes:
         solver: the inner solver: steepest descent with the released system's floor.
@@ -30,7 +30,7 @@ class TargetModel(nn.Module):
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.1 and 3.2.
     """
 
-    def __init__(self, inputs: int, features: int = 512, outputs: int = 16) -> None:
+    def __init__(self, inputs: int, features: int, outputs: int) -> None:
         super().__init__()
         self.filter_shape = (outputs, features, _KERNEL, _KERNEL)
         self.solver: il.Solver = il.SteepestDescent(floor=1e-8)

@@ -81,6 +81,8 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
 
 
 def _network(options: NetworkOptions) -> LWL:
+    if options.init is not None and options.backbone_weights is not None:
+        raise InputError("--backbone-weights: the file of --init has a backbone; give one of both")
     if options.init is not None:
         return load_lwl(options.init)
     if options.backbone_weights is None:
