@@ -23,7 +23,7 @@ from benchmarks.core import (
     sufficient_statistics,
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
-from benchmarks.lwl import front
+from benchmarks.lwl import front, speed
 from innerloop_vos.training.curve import CURVE, Curve
 
 HERE = Path(__file__).parent
@@ -76,6 +76,7 @@ PICTURES: dict[str, Draw] = {
     "lwl/results/front/*.json": front.draw,
     "lwl/results/lite/*.json": draw_curve,
     "lwl/results/ridge/*/*.json": front.draw,
+    "lwl/results/speed/*.json": speed.draw,
 }
 """By the files that each draws."""
 

@@ -3,7 +3,7 @@
 Segments random frames of 854x480 on one thread; methods take turns, so that a busy machine slows
 them alike. Prints medians of CPU seconds: the first frame, and a later one with a full memory, with
 one object and with three; and megabytes that each object keeps. Weights do not matter for this.
-Writes speed.json.
+Writes speed.json and draws speed.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.lwl.speed [--frames 5] [--methods lwl_lite ridge]
 """
@@ -17,6 +17,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from innerloop_vos.backbones import backbone
@@ -111,8 +112,31 @@ def main(words: list[str] | None = None) -> None:
         figures = (one[name]["first"], one[name]["later"], three[name]["later"], one[name]["kept"])
         print(f"{name:16}" + "".join(f"{figure:10.2f}" for figure in figures), flush=True)
     arguments.output.mkdir(parents=True, exist_ok=True)
+    content = {"one object": one, "three objects": three}
     with atomic_path(arguments.output / "speed.json") as path:
-        path.write_text(json.dumps({"one object": one, "three objects": three}, indent=1) + "\n")
+        path.write_text(json.dumps(content, indent=1) + "\n")
+    draw(content, arguments.output / "speed.png")
+
+
+def draw(content: dict[str, Any], picture: Path) -> None:
+    """Draw the seconds of a frame, one bar for each kind of it; `content` is as written."""
+    one, three = content["one object"], content["three objects"]
+    kinds = {
+        "first frame": [row["first"] for row in one.values()],
+        "later frame": [row["later"] for row in one.values()],
+        "later frame, three objects": [row["later"] for row in three.values()],
+    }
+    figure = Figure(figsize=(7, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    for place, (kind, seconds) in enumerate(kinds.items()):
+        left = [index + 0.27 * (place - 1) for index in range(len(seconds))]
+        bars = axes.bar(left, seconds, 0.25, label=kind)
+        axes.bar_label(bars, fmt="%.2f", fontsize="small")
+    axes.set_xticks(range(len(one)), list(one))
+    axes.set(yscale="log", ylabel="CPU seconds")
+    axes.legend(fontsize="small")
+    with atomic_path(picture) as path:
+        figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":
