@@ -20,9 +20,17 @@ from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.eosvos.phases import PHASES
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.training.stages import STAGES
+from innerloop_vos.lwl_lite import LWLLiteOptions
+from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.methods.registry import parse_device
 
-SETTINGS = [DistillationSettings(), STAGES["1"], STAGES["2"], PHASES["meta"]]
+SETTINGS = [
+    DistillationSettings(),
+    STAGES["1"],
+    STAGES["2"],
+    PHASES["meta"],
+    LWLLiteSettings(),
+]
 
 
 def flat(options):
@@ -52,6 +60,11 @@ def test_options_of_another_kind_are_refused(options, value):
         (LWLOptions(), "output=480"),
         (LWLOptions(), "output=1000000,1000000"),
         (LWLOptions(), "capacity=100000000"),
+        (LWLLiteOptions(), "short_side=9000"),
+        (LWLLiteOptions(), "enlarge=1e9"),
+        (LWLLiteOptions(), "half=1"),
+        (LWLLiteOptions(), "min_area=1e30"),
+        (LWLLiteOptions(), "first_weight=1.0"),
         (EOSVOSOptions(), "scale=0.8"),
         (EOSVOSOptions(), "scale=1,1e9"),
         (EOSVOSOptions(), "online_lags=1.5,2"),

@@ -55,7 +55,7 @@ class LWLLiteSettings:
     seed: int = described(0, "Of the first weights and the windows.")
 
     def __post_init__(self) -> None:
-        require_positive(self, "iterations batch_size fastest rate warmup clip")
+        require_positive(self, "iterations batch_size frames fastest rate warmup clip")
         require_not_negative(
             self,
             "projection_rate regularization_rate backbone_rate box_rate weight_decay cross_entropy "
