@@ -198,7 +198,7 @@ def segmenter(**options):
     [
         {},
         {"short_side": 64},
-        {"short_side": 120, "enlarge": 1.25, "half": True},
+        {"half": True},
         {"first_weight": 0.0, "learning_rate": 0.9},
     ],
 )
@@ -306,7 +306,6 @@ def test_a_released_backbone_is_left_to_its_package(tmp_path, monkeypatch):
         ("short_side", 8),
         ("learning_rate", 1.0),
         ("first_weight", 1.0),
-        ("enlarge", 0.5),
         ("min_area", -1),
         ("box_factor", 0.5),
     ],
@@ -340,13 +339,13 @@ def test_the_command_line_builds_it(tmp_path):
         build_segmenter(parser.parse_args([*line.split(), "--option", "min_area=-1"]))
     with pytest.raises(InputError, match="backbone"):
         build_segmenter(parser.parse_args([*line.split(), "--backbone", "small"]))
-    best = build_segmenter(parser.parse_args([*line.split(), "--speed", "best"]))
-    assert isinstance(best, LWLLiteSegmenter)
-    assert best.options == replace(SPEEDS["best"], min_area=7)
+    fast = build_segmenter(parser.parse_args([*line.split(), "--speed", "fast"]))
+    assert isinstance(fast, LWLLiteSegmenter)
+    assert fast.options == replace(SPEEDS["fast"], min_area=7)
     with pytest.raises(InputError, match="speed: 'better' is unknown; there are fast, balanced"):
         build_segmenter(parser.parse_args([*line.split(), "--speed", "better"]))
-    with pytest.raises(InputError, match="speed: 'best'; ridge has no presets"):
-        build_segmenter(parser.parse_args(["--method", "ridge", "--speed", "best"]))
+    with pytest.raises(InputError, match="speed: 'fast'; ridge has no presets"):
+        build_segmenter(parser.parse_args(["--method", "ridge", "--speed", "fast"]))
 
 
 @pytest.mark.parametrize(
@@ -355,10 +354,8 @@ def test_the_command_line_builds_it(tmp_path):
         ((480, 854), LWLLiteOptions(), (480, 854)),
         ((720, 1280), LWLLiteOptions(), (480, 853)),
         ((240, 426), LWLLiteOptions(), (240, 426)),
-        ((480, 854), SPEEDS["best"], (640, 1139)),
-        ((240, 426), SPEEDS["best"], (320, 568)),
-        ((1080, 1920), SPEEDS["best"], (640, 1138)),
-        ((480, 854), SPEEDS["fast"], (384, 683)),
+        ((480, 854), SPEEDS["balanced"], (384, 683)),
+        ((1920, 1080), SPEEDS["fast"], (569, 320)),
     ],
 )
 def test_settings_say_how_many_pixels_are_looked_at(size, options, seen):

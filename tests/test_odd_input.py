@@ -61,7 +61,6 @@ def test_options_of_another_kind_are_refused(options, value):
         (LWLOptions(), "output=1000000,1000000"),
         (LWLOptions(), "capacity=100000000"),
         (LWLLiteOptions(), "short_side=9000"),
-        (LWLLiteOptions(), "enlarge=1e9"),
         (LWLLiteOptions(), "half=1"),
         (LWLLiteOptions(), "min_area=1e30"),
         (LWLLiteOptions(), "first_weight=1.0"),

@@ -9,7 +9,6 @@ class LWLLiteOptions:
 
     Args:
         short_side: larger frames are made smaller, until their shorter side has so many pixels.
-        enlarge: smaller frames are made larger by up to this factor, until it has. Default: not.
         half: whether backbone and decoder compute in bfloat16, which is faster on a GPU, and on
             processors that have it. Default: not.
         learning_rate: share of a new frame in what is remembered of the later frames.
@@ -19,7 +18,6 @@ class LWLLiteOptions:
     """
 
     short_side: int = 480
-    enlarge: float = 1.0
     half: bool = False
     learning_rate: float = 0.1
     first_weight: float = 0.5
@@ -29,8 +27,6 @@ class LWLLiteOptions:
     def __post_init__(self) -> None:
         if not 32 <= self.short_side <= 8192:
             raise ValueError(f"short_side: {self.short_side}, should be from 32 to 8192")
-        if not 1 <= self.enlarge <= 16:
-            raise ValueError(f"enlarge: {self.enlarge}, should be from 1 to 16")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
         if not 0 <= self.first_weight < 1:
@@ -42,8 +38,8 @@ class LWLLiteOptions:
 
 
 SPEEDS = {
-    "fast": LWLLiteOptions(short_side=384),
-    "balanced": LWLLiteOptions(),
-    "best": LWLLiteOptions(short_side=640, enlarge=4 / 3),
+    "fast": LWLLiteOptions(short_side=320),
+    "balanced": LWLLiteOptions(short_side=384),
+    "best": LWLLiteOptions(),
 }
 """Settings by how quality and speed are weighed: the pixels that are looked at decide on both."""

@@ -74,10 +74,10 @@ class LWLLiteSegmenter(Segmenter):
     def encode(self, frame: Tensor) -> _Encoded:
         size = (frame.shape[1], frame.shape[2])
         image = frame.float()[None] / 255
-        scale = min(self.options.short_side / min(size), self.options.enlarge)
-        if scale != 1:
-            other = [round(scale * side) for side in size]
-            image = F.interpolate(image, other, mode="bilinear", antialias=True)
+        scale = self.options.short_side / min(size)
+        if scale < 1:
+            smaller = [round(scale * side) for side in size]
+            image = F.interpolate(image, smaller, mode="bilinear", antialias=True)
         return _Encoded(self.network.see(image), size)
 
     def add(self, encoded: _Encoded, masks: Tensor) -> None:

@@ -15,7 +15,7 @@ def build(options: MethodOptions, weights: str | None, device: torch.device) -> 
     network = lwl_lite(weights or "default")
     if options.solver:
         network.target_model.solver = solver(options.solver)
-    own = read_options(options.settings, _preset(options.speed or "balanced"))
+    own = read_options(options.settings, _preset(options.speed or "best"))
     return LWLLiteSegmenter(network, own, device)
 
 

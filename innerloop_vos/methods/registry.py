@@ -53,7 +53,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--speed",
-        help=f"preset of lwl-lite, one of: {', '.join(SPEEDS)} (default: balanced)",
+        help=f"preset of lwl-lite, one of: {', '.join(SPEEDS)} (default: best)",
     )
     group.add_argument(
         "--steps",

@@ -14,7 +14,7 @@ class BoxEncoder(nn.Module):
         width: channels of the layers between.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 4.3 and its supplement.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7 and appendix B.3.
     """
 
     def __init__(self, features: int, outputs: int, width: int = 64) -> None:

@@ -30,7 +30,8 @@ class Decoder(nn.Module):
             times that the frame before is.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, made lighter.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.4 and appendix B.2, made
+        lighter.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class TargetFeatures(nn.Module):
         channels: C of the result.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6 (projection); Rahimi and Recht,
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.4 (projection); Rahimi and Recht,
         Random Features for Large-Scale Kernel Machines, NIPS 2007, algorithm 1 (colour).
     """
 

@@ -24,7 +24,7 @@ class LabelEncoder(nn.Module):
         width: channels of the layers before.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4, where each label has
+        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.2 and 3.4, where each label has
         weights of its own; shared ones have sufficient statistics.
     """
 

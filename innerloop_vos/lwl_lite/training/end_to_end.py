@@ -48,7 +48,7 @@ class LWLLiteTraining(Training):
         device: where to train. Default: the CPU.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6.
     """
 
     def __init__(
