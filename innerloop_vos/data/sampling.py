@@ -56,7 +56,7 @@ class ClipSampler:
         least: min number of frames that show an object; 1 for images. Default 9.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7, and the released system.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and the released system.
     """
 
     def __init__(

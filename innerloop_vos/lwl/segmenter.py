@@ -43,7 +43,8 @@ class LWLSegmenter(Segmenter):
         device: where the work is done. Default: the CPU.
 
     Source:
-        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5
+        and appendix C.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class LWLTraining(Training):
         InputError: the network lacks a part that is to be trained.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and 3.7 for boxes.
     """
 
     def __init__(
