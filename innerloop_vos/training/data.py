@@ -11,6 +11,7 @@ from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, Sequenc
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
+from innerloop_vos.data.splits import sequence_names
 from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.training.validation import Validation
@@ -49,7 +50,10 @@ class DataOptions:
         metavar="Y:D:C:I",
     )
     held_out: tuple[str, ...] = described(
-        (), "sequences of these to measure on instead, by commas", metavar="NAMES"
+        (),
+        "sequences of these to measure on instead, by commas; @lwl-valid: the 300 of LWL; "
+        "@FILE: those in a text file, one a line",
+        metavar="NAMES",
     )
     held_out_frames: int = described(20, "how many frames of each")
 
@@ -153,13 +157,11 @@ def _open(options: DataOptions) -> tuple[list[tuple[SequenceFolders, float]], Va
         raise InputError(
             "there is nothing to train on: give --davis, --youtube-vos, --clips, --coco or several"
         )
+    names = sequence_names(options.held_out)
     held_out = {
-        name: dataset[name]
-        for name in options.held_out
-        for dataset, _ in given
-        if name in dataset.names
+        name: dataset[name] for name in names for dataset, _ in given if name in dataset.names
     }
-    if unknown := sorted(set(options.held_out) - held_out.keys()):
+    if unknown := sorted(set(names) - held_out.keys()):
         raise InputError(f"--held-out: {', '.join(unknown)} not among the sequences to train on")
     for dataset, _ in given:
         dataset.names = [name for name in dataset.names if name not in held_out]
