@@ -44,7 +44,8 @@ class LWLTraining(Training):
         InputError: the network lacks a part that is to be trained.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and 3.7 for boxes.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and 3.7 for boxes; eq. 5 is
+        the loss "frames".
     """
 
     def __init__(
@@ -100,7 +101,11 @@ class LWLTraining(Training):
                 update_steps=settings.update_steps,
             )
             masks = masks[:, 1:]
-        return settings.loss_weight * lovasz_sigmoid(logits, masks)
+        pairs = [(logits, masks)]
+        if settings.loss == "frames":
+            pairs = list(zip(logits.flatten(0, -3), masks.flatten(0, -3), strict=True))
+        losses = [lovasz_sigmoid(found, wanted) for found, wanted in pairs]
+        return settings.loss_weight * torch.stack(losses).mean()
 
     def rates(self) -> Figures:
         """Return the learning rates of the parts in the last step."""

@@ -25,6 +25,8 @@ _PARTS = {
 }
 """The parts that have a learning rate of their own, by how the names of their parameters begin."""
 
+LOSSES = ("joint", "frames")
+
 _ALWAYS_FROZEN = tuple(f"feature_extractor.{layer}." for layer in ("conv1", "bn1", "layer1"))
 """What of the backbone is never trained: all up to its finest level."""
 
@@ -56,6 +58,11 @@ class LWLTrainingSettings:
     update_steps: int = described(
         2, "Steps after each frame that is segmented, learning from its predicted mask."
     )
+    loss: str = described(
+        "joint",
+        "Lovász loss: of all frames of a batch in one sort (joint), or the mean of those of its "
+        "frames, as in the paper (frames).",
+    )
     loss_weight: float = described(100.0, "What the Lovász loss is multiplied by.")
     regularization_rate: float = described(
         1e-4, "Learning rate of the target model's regularization; 0 freezes a part."
@@ -75,6 +82,7 @@ class LWLTrainingSettings:
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size window init_steps loss_weight")
         require_sides(self, "height width")
+        require(self, "loss", f"one of {', '.join(LOSSES)}", LOSSES.__contains__)
         require(self, "decay_at", "steps", lambda steps: all(0 <= step <= MOST for step in steps))
         least = 0 if self.box_encoder_rate > 0 else 1
         should = "positive, or 0 for the box encoder"
