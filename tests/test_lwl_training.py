@@ -55,7 +55,7 @@ class _Frames(list):
 
 
 def training(clips, settings=TINY, held_out=(), **sizes):
-    sampler = ClipSampler(clips, 1 + settings.test_frames)
+    sampler = ClipSampler(clips, 1 + settings.test_frames, replacement=settings.replacement)
     return LWLTraining(tiny_lwl(**sizes), sampler, Validation(held_out, 3), settings)
 
 
@@ -199,11 +199,13 @@ def test_processes_share_their_gradients_before_the_optimizer(clips, monkeypatch
     assert all(torch.equal(before[n], v) for n, v in task.network.state_dict().items())
 
 
-def test_pictures_show_one_mini_sequence_and_draw_nothing_from_the_training(clips):
-    task = training(clips)
-    state = torch.get_rng_state()
+@pytest.mark.parametrize("replacement", [True, False])
+def test_pictures_show_one_mini_sequence_and_draw_nothing_from_the_training(clips, replacement):
+    task = training(clips, replace(TINY, batch_size=1, replacement=replacement))
+    state, place = torch.get_rng_state(), task.sampler.place()
     pictures = task.pictures()
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(task.sampler.place(), place)
     names = ["learned from", "labels", "weights", "scores", "prediction"]
     assert list(pictures) == [f"pictures/{name}" for name in names]
     assert all(p.shape[0] == 3 and 0 <= p.min() <= p.max() <= 1 for p in pictures.values())
@@ -245,16 +247,18 @@ def test_frames_without_the_object_give_finite_gradients(clips):
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
-    run(training(clips), tmp_path / "whole", 4, every=2)
+@pytest.mark.parametrize("replacement", [True, False])
+def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path, replacement):
+    settings = replace(TINY, batch_size=1, replacement=replacement)
+    run(training(clips, settings), tmp_path / "whole", 4, every=2)
     for stop in (1, 3, 4):
-        run(training(clips), tmp_path / "parts", stop, every=2, resume=stop > 1)
+        run(training(clips, settings), tmp_path / "parts", stop, every=2, resume=stop > 1)
     whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     with pytest.raises(InputError, match="had other settings: seed 0"):
-        run(training(clips, replace(TINY, seed=1)), tmp_path / "parts", 5, every=2, resume=True)
+        run(training(clips, replace(settings, seed=1)), tmp_path / "parts", 5, every=2, resume=True)
     with pytest.raises(InputError, match="had other settings: features 16"):
-        run(training(clips, features=8), tmp_path / "parts", 5, every=2, resume=True)
+        run(training(clips, settings, features=8), tmp_path / "parts", 5, every=2, resume=True)
 
 
 def test_held_out_clips_are_measured(clips):

@@ -68,7 +68,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def open_data(
-    arguments: argparse.Namespace, length: int, window: int, paste: float
+    arguments: argparse.Namespace,
+    length: int,
+    window: int,
+    paste: float,
+    *,
+    replacement: bool = True,
 ) -> tuple[PastingSampler, Validation]:
     """Open the clips that the command line names, and COCO's images.
 
@@ -77,6 +82,7 @@ def open_data(
         length: frames of a mini-sequence.
         window: frames of the clip that they come from.
         paste: share of the mini-sequences that an object of another clip is pasted into.
+        replacement: whether a clip may be drawn again before all others were. Default True.
 
     Returns:
         What draws mini-sequences of the clips to train on, and the held-out clips.
@@ -87,8 +93,8 @@ def open_data(
     """
     sampler, validation = _mixed(
         arguments,
-        lambda clips: ClipSampler(clips, length, window),
-        lambda images: ClipSampler(images, length, least=1),
+        lambda clips: ClipSampler(clips, length, window, replacement=replacement),
+        lambda images: ClipSampler(images, length, least=1, replacement=replacement),
     )
     return PastingSampler(sampler, paste), validation
 

@@ -72,7 +72,9 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
         raise InputError(f"--init: stage {arguments.stage} needs the weights of the one before")
     torch.manual_seed(settings.seed)  # the first weights
     length = 1 + settings.test_frames
-    sampler, validation = open_data(arguments, length, settings.window, settings.paste)
+    sampler, validation = open_data(
+        arguments, length, settings.window, settings.paste, replacement=settings.replacement
+    )
     network = _network(options)
     if arguments.stage == "box" and network.box_label_encoder is None:
         network.add_box_encoder()

@@ -48,6 +48,8 @@ class LWLTraining(Training):
         the loss "frames".
     """
 
+    sampler: Sampler
+
     def __init__(
         self,
         network: LWL,
@@ -60,6 +62,7 @@ class LWLTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
         self.boxes = settings.box_encoder_rate > 0
+        self.sampler, self._start = sampler, sampler.place()
         self.crops = CropSampler(sampler, (settings.height, settings.width))
         self.optimizer = torch.optim.Adam(parameter_groups(network, settings))
 
@@ -120,9 +123,12 @@ class LWLTraining(Training):
 
     def pictures(self) -> dict[str, Tensor]:
         """Return pictures of one and the same mini-sequence, whenever they are made."""
+        place = self.sampler.place()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
+            self.sampler.go_to(self._start)
             images, masks = (part[0].to(self.device) for part in self.crops.batch(1))
+        self.sampler.go_to(place)
         if self.boxes:
             return box_pictures(self.network, images[0], boxes_around(masks[:1])[0])
         return target_pictures(self.network, images[[0, -1]], masks[:1], self.settings.init_steps)

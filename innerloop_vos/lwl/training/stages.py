@@ -54,6 +54,9 @@ class LWLTrainingSettings:
     paste: float = described(
         0.0, "Share of the mini-sequences that an object of another clip is pasted into."
     )
+    replacement: bool = described(
+        True, "Draw clips with replacement; without, as in the paper, each once a round."
+    )
     init_steps: int = described(5, "Steps of the inner solver on the frame that is learned from.")
     update_steps: int = described(
         2, "Steps after each frame that is segmented, learning from its predicted mask."
