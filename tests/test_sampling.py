@@ -217,6 +217,22 @@ def test_image_and_mask_are_augmented_alike():
     assert math.exp(-0.45) < min(areas) < max(areas) < math.exp(0.45)
 
 
+def test_colours_can_stay_as_they_are():
+    torch.manual_seed(0)
+    scene = square(20, 10, 20, 50)
+    for frame in scene.frames:
+        frame[1] = 90
+    drawn = {colours: [] for colours in (True, False)}
+    for colours, seen in drawn.items():
+        crops = CropSampler(Always(scene), (48, 64), colours=colours)
+        for _ in range(60):
+            seen += crops.batch(1)[0].flatten(3).amax(3).mul(255).round().reshape(-1, 3).tolist()
+    assert all(each == [50, 90, 50] for each in drawn[False])
+    assert any(red == green for red, green, _ in drawn[True])
+    assert min(green for _, green, _ in drawn[True]) < 75
+    assert max(green for _, green, _ in drawn[True]) > 105
+
+
 def test_draws_depend_on_the_generator_alone():
     frames, masks = synthetic_clip(12, (96, 120), objects=2, seed=4)
     whole = Sequence("clip", list(frames), list(masks))

@@ -63,7 +63,8 @@ class LWLTraining(Training):
         self.network = network.to(self.device)
         self.boxes = settings.box_encoder_rate > 0
         self.sampler, self._start = sampler, sampler.place()
-        self.crops = CropSampler(sampler, (settings.height, settings.width))
+        output = settings.height, settings.width
+        self.crops = CropSampler(sampler, output, colours=settings.colours)
         self.optimizer = torch.optim.Adam(parameter_groups(network, settings))
 
     def step(self, iteration: int) -> Figures:

@@ -57,6 +57,9 @@ class LWLTrainingSettings:
     replacement: bool = described(
         True, "Draw clips with replacement; without, as in the paper, each once a round."
     )
+    colours: bool = described(
+        True, "Make mini-sequences grey at times and frames brighter or darker; not in the paper."
+    )
     init_steps: int = described(5, "Steps of the inner solver on the frame that is learned from.")
     update_steps: int = described(
         2, "Steps after each frame that is segmented, learning from its predicted mask."
