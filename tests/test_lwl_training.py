@@ -21,7 +21,7 @@ from shared import needs_shared
 
 import innerloop as il
 from innerloop.errors import InputError
-from innerloop_vos.data import Sequence, synthetic_clip
+from innerloop_vos.data import DavisDataset, Sequence, synthetic_clip
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.lwl import load_lwl, lwl_resnet50, save_lwl
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
@@ -308,6 +308,34 @@ def test_the_stages_follow_one_another_on_the_command_line(davis, start, tmp_pat
     first = load_lwl(tmp_path / "2" / WEIGHTS).state_dict()
     assert all(torch.equal(value, trained.state_dict()[name]) for name, value in first.items())
     assert "held out/J" in json.loads((tmp_path / "box" / "curve.json").read_text())[-1]
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "ratio"),
+    [("1", "", [6, 1]), ("box", "", [1, 1]), ("box", "--ratio 1:1:1:2", [1, 2])],
+)
+@pytest.mark.usefixtures("tiny_backbone")
+def test_the_box_encoder_sees_images_of_coco_as_often_as_clips(
+    davis, tmp_path, monkeypatch, stage, more, ratio
+):
+    def opened(root):
+        return DavisDataset(root, split="train")
+
+    for kind in ("CocoDataset", "YouTubeVOSDataset"):
+        monkeypatch.setattr(f"innerloop_vos.training.data.{kind}", opened)
+    made = {}
+    monkeypatch.setattr(
+        "innerloop_vos.lwl.training.command.LWLTraining",
+        lambda network, sampler, *more: made.update(sampler=sampler),
+    )
+    monkeypatch.setattr(
+        "innerloop_vos.lwl.training.command.run_from_arguments", lambda *arguments: True
+    )
+    save_lwl(tiny_lwl(), tmp_path / "start.safetensors")
+    words = f"--stage {stage} --init {tmp_path / 'start.safetensors'} --out {tmp_path / 'out'}"
+    words += f" --youtube-vos {davis} --coco {davis} {more}"
+    assert train_lwl_from_arguments(parse(words.split()), CPU)
+    assert made["sampler"].sampler.ratio.tolist() == ratio
 
 
 @pytest.mark.usefixtures("tiny_backbone")

@@ -2,6 +2,7 @@
 
 import argparse
 import types
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, field, fields
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -33,16 +34,21 @@ def text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def add_options(parser: Parser, kind: type, **defaults: Any) -> None:
+def add_options(
+    parser: Parser, kind: type, *, without: Sequence[str] = (), **defaults: Any
+) -> None:
     """Declare an option for each field of a dataclass.
 
     Args:
         parser: receives the options; `read_fields` takes what it parses.
         kind: the dataclass.
+        without: fields that are declared elsewhere.
         defaults: of fields whose default is another here.
     """
     hints = get_type_hints(kind)
     for each in fields(kind):
+        if each.name in without:
+            continue
         default = defaults.get(each.name, each.default)
         given: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
         # What is empty or off needs no mention.

@@ -72,7 +72,7 @@ def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
         "fine-tuning; davis: the initialisation with the rates of --init",
     )
     add_run_arguments(parser, every=500)
-    add_data_arguments(parser)
+    add_data_arguments(parser, year=2017)
     parser.add_argument(
         "--held-out-steps",
         type=int,

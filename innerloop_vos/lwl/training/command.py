@@ -48,7 +48,7 @@ def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
         help="1: all but the backbone; 2: all, from --init; box: the box encoder, from --init",
     )
     add_run_arguments(parser, every=1000)
-    add_data_arguments(parser)
+    add_data_arguments(parser, year=2017, without=["ratio"])
     add_options(parser.add_argument_group("network"), NetworkOptions)
     add_settings_arguments(parser, *STAGES.values(), names=f"stages {' | '.join(STAGES)}")
 
@@ -73,7 +73,12 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
     torch.manual_seed(settings.seed)  # the first weights
     length = 1 + settings.test_frames
     sampler, validation = open_data(
-        arguments, length, settings.window, settings.paste, replacement=settings.replacement
+        arguments,
+        length,
+        settings.window,
+        settings.paste,
+        replacement=settings.replacement,
+        ratio=settings.ratio,
     )
     network = _network(options)
     if arguments.stage == "box" and network.box_label_encoder is None:

@@ -7,6 +7,7 @@ from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import described
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.training.data import described_ratio
 from innerloop_vos.training.settings import (
     require,
     require_not_negative,
@@ -54,6 +55,7 @@ class LWLTrainingSettings:
     paste: float = described(
         0.0, "Share of the mini-sequences that an object of another clip is pasted into."
     )
+    ratio: tuple[float, ...] = described_ratio((6.0, 1.0, 1.0, 1.0))
     replacement: bool = described(
         True, "Draw clips with replacement; without, as in the paper, each once a round."
     )
@@ -120,6 +122,7 @@ STAGES = {
         iterations=50_000,
         batch_size=8,
         test_frames=0,
+        ratio=(1.0, 1.0, 1.0, 1.0),
         loss_weight=10.0,
         regularization_rate=0.0,
         projection_rate=0.0,
