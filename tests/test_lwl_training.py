@@ -278,7 +278,7 @@ def start(tmp_path_factory):
     torch.manual_seed(2)
     path = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
     save_file(TinyBackbone().state_dict() | {"fc.weight": torch.ones(2)}, path)
-    return f"--backbone-weights {path}"
+    return f"--backbone-weights {path} --backbone-style caffe"
 
 
 def options(davis, out, more="", stage="1"):

@@ -4,7 +4,7 @@ import argparse
 import types
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Options = TypeVar("Options")
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -87,7 +87,7 @@ def _form(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     kind, parts = get_origin(hint), get_args(hint)
-    if kind is types.UnionType:  # or None
+    if kind in (types.UnionType, Union):  # or None
         return _form(parts[0])
     if kind is Literal:
         return {"type": type(parts[0]), "choices": parts}

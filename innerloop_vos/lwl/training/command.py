@@ -2,10 +2,13 @@
 
 import argparse
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from innerloop.errors import InputError
+from innerloop_vos.backbones.resnet_files import read_resnet50
 from innerloop_vos.configuration.arguments import add_options, described, read_fields
 from innerloop_vos.lwl.builders import lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL
@@ -19,7 +22,9 @@ from innerloop_vos.training.options import (
     read_settings,
     run_from_arguments,
 )
-from innerloop_vos.weight_files import fit, read_weights
+from innerloop_vos.weight_files import fit
+
+_URL = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.url
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,15 @@ class NetworkOptions:
     init: str | None = described(None, "weights of LWL to start from", metavar="FILE")
     backbone_weights: str | None = described(
         None,
-        "weights of a ResNet-50 in the style of Caffe, under torchvision's names, to start from "
-        "in place of --init",
+        "weights of a ResNet-50 to start from in place of --init: of torchvision's or "
+        "maskrcnn-benchmark's Mask R-CNN, or of a ResNet-50 alone under torchvision's names, with "
+        "--backbone-style",
         metavar="FILE",
+    )
+    backbone_style: Literal["caffe", "torchvision"] | None = described(
+        None,
+        "how that of a ResNet-50 alone is run: with the stride in the first 1x1 convolution, on "
+        "BGR in 0..255, or with the stride in the 3x3 convolution, on normalised RGB",
     )
 
 
@@ -95,9 +106,19 @@ def _network(options: NetworkOptions) -> LWL:
     if options.backbone_weights is None:
         raise InputError(
             "--backbone-weights: stage 1 trains on a backbone that it does not change; give the "
-            "file of its weights, or --init"
+            f"file of its weights, such as {_URL} (Mask R-CNN of torchvision), or --init"
         )
-    network, path = lwl_resnet50(), options.backbone_weights
+    path = options.backbone_weights
+    state, style = read_resnet50(path)
+    if style is not None and options.backbone_style not in (None, style):
+        raise InputError(f"--backbone-style: {path} is in the style of {style} by its names")
+    style = style or options.backbone_style
+    if style is None:
+        raise InputError(
+            f"--backbone-style: {path} is of a ResNet-50 alone, whose names do not say how it is "
+            "run; give caffe or, for torchvision's files, torchvision"
+        )
+    network = lwl_resnet50(backbone=style)
     backbone = network.feature_extractor
-    fit(backbone, read_weights(path), path, backbone.unused)
+    fit(backbone, state, path, backbone.unused)
     return network
