@@ -8,15 +8,19 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from urllib.error import URLError
 
 import pytest
 import torch
 from davis_layout import write_davis
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torchrun import torchrun
+from torchvision.ops import FrozenBatchNorm2d
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import read_fields
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
@@ -30,7 +34,12 @@ from innerloop_vos.eosvos.finetuning import (
 )
 from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.tasks import TaskSampler
-from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
+from innerloop_vos.eosvos.train_command import (
+    NetworkOptions,
+    _network,
+    add_eosvos_arguments,
+    train_eosvos_from_arguments,
+)
 from innerloop_vos.eosvos.training import WEIGHTS, EOSVOSTraining
 from innerloop_vos.training.loop import CHECKPOINT, run
 from innerloop_vos.training.validation import Validation
@@ -279,6 +288,42 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
 def test_bad_settings_are_named(davis, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         train_eosvos_from_arguments(parse(options(davis, tmp_path / "out", more)), CPU)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "norm", "layer"),
+    [
+        ("resnet50", "", nn.GroupNorm),
+        ("resnet50", "--norm frozen", FrozenBatchNorm2d),
+        ("resnet50", "--norm group", nn.GroupNorm),
+        ("mobilenet_v2", "", FrozenBatchNorm2d),
+        ("mobilenet_v2", "--norm group", nn.GroupNorm),
+    ],
+)
+def test_the_norm_is_what_it_is_said_to_be(davis, tmp_path, monkeypatch, network, norm, layer):
+    def weights(self, **options):
+        return {}
+
+    monkeypatch.setattr("torchvision.models.WeightsEnum.get_state_dict", weights)
+    words = options(davis, tmp_path / "out", f"--network {network} {norm}")
+    made = _network(read_fields(parse(words), NetworkOptions))
+    kinds = {type(module) for module in made.modules()} & {nn.GroupNorm, FrozenBatchNorm2d}
+    assert kinds == {layer}
+
+
+@pytest.mark.parametrize(
+    ("network", "file"),
+    [("resnet50", "maskrcnn_resnet50_fpn_coco-"), ("mobilenet_v2", "mobilenet_v2-")],
+)
+def test_a_file_that_cannot_be_downloaded_is_named(davis, tmp_path, monkeypatch, network, file):
+    def offline(self, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models.WeightsEnum.get_state_dict", offline)
+    arguments = parse(options(davis, tmp_path / "out", f"--network {network}"))
+    with pytest.raises(InputError, match=f"https://.*/{file}.*no network.*--backbone-weights"):
+        train_eosvos_from_arguments(arguments, CPU)
     assert not (tmp_path / "out").exists()
 
 
