@@ -22,7 +22,7 @@ import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import read_fields
 from innerloop_vos.data import DavisDataset
-from innerloop_vos.data.sampling import ClipSampler
+from innerloop_vos.data.sampling import ClipSampler, MiniSequence
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.builders import load_backbone
 from innerloop_vos.eosvos.finetuning import (
@@ -178,6 +178,20 @@ def test_frames_of_a_task_share_their_colours_and_mirroring(davis):
     assert len({batch.masks[0].nonzero().sum().item() for batch in drawn}) == 2
     turned = TaskSampler(sampler, (48, 64), TINY).sample()
     assert not turned.masks[0].equal(turned.masks[1])
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_task_is_learned_from_the_earlier_frame_or_from_any(in_order):
+    torch.manual_seed(0)
+    mask = torch.zeros(48, 64, dtype=torch.bool)
+    mask[10:40, 10:50] = True
+    frames = [torch.full((3, 48, 64), 100 * t, dtype=torch.uint8) for t in range(2)]
+    sampler = argparse.Namespace(sample=lambda: MiniSequence(frames, [mask, mask]))
+    settings = replace(TINY, in_order=in_order, jitter=0.0, rotation=0, scale=(1, 1))
+    tasks = TaskSampler(sampler, (48, 64), settings)
+    firsts = [tasks.sample().images[0].mean() > 0.2 for _ in range(20)]
+    assert any(firsts) != in_order
+    assert not all(firsts)
 
 
 def test_an_interrupted_training_resumes_to_the_same_weights(davis, tmp_path):
