@@ -123,7 +123,9 @@ def test_the_epsilon_of_frozen_statistics_is_none():
 
 
 def test_the_file_to_fetch_is_named():
-    with pytest.raises(InputError, match=r"such as https://download\.pytorch\.org/models/maskrcnn"):
+    with pytest.raises(
+        InputError, match=r"such as https://download\.pytorch\.org/models/maskrcnn/e2e"
+    ):
         start()
 
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones.resnet_files import read_resnet50
@@ -24,7 +23,8 @@ from innerloop_vos.training.options import (
 )
 from innerloop_vos.weight_files import fit
 
-_URL = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.url
+_URL = "https://download.pytorch.org/models/maskrcnn/e2e_mask_rcnn_R_50_FPN_1x.pth"
+"""maskrcnn-benchmark's, which the paper starts from."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _network(options: NetworkOptions) -> LWL:
     if options.backbone_weights is None:
         raise InputError(
             "--backbone-weights: stage 1 trains on a backbone that it does not change; give the "
-            f"file of its weights, such as {_URL} (Mask R-CNN of torchvision), or --init"
+            f"file of its weights, such as {_URL} (the paper's Mask R-CNN), or --init"
         )
     path = options.backbone_weights
     state, style = read_resnet50(path)
