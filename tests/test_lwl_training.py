@@ -18,6 +18,7 @@ from lwl_goldens import load, seeded_state
 from lwl_tiny import TINY_SIZES, TinyBackbone, tiny_lwl
 from safetensors.torch import load_file, save_file
 from shared import needs_shared
+from torchrun import torchrun
 
 import innerloop as il
 from innerloop.errors import InputError
@@ -32,6 +33,7 @@ from innerloop_vos.lwl.training.stages import (
     LWLTrainingSettings,
     parameter_groups,
 )
+from innerloop_vos.runs.states import read_state
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.validation import Validation
@@ -426,3 +428,18 @@ def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path):
     assert start("parts", "--resume").wait() == 0
     whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_each_process_has_rounds_of_its_own(davis, tmp_path):
+    script = tmp_path / "tiny.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{TINY_COMMAND}"
+    )
+    save_lwl(tiny_lwl(), tmp_path / "start.safetensors")
+    init = f"--init {tmp_path / 'start.safetensors'} --no-replacement --every 1 --device cpu"
+    words = options(davis, tmp_path / "out", f"{init} --held-out=")
+    torchrun(script, "train", "lwl", *words)
+    places = read_state(tmp_path / "out" / "checkpoint.pt")["places"]
+    assert places.shape == (2, 2)
+    assert places[0, 0] != places[1, 0]
