@@ -133,6 +133,16 @@ def test_a_path_is_read_as_before(tmp_path, capsys):
         assert tomllib.loads(capsys.readouterr().out)["batch-size"] == 3
 
 
+def test_a_folder_may_have_the_name_of_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "lwl", "--config", "lwl-davis", "--out", "lwl-davis", "--davis", "nowhere"]
+    assert main(words) == 2
+    assert "--init: stage 2 needs the weights of the one before" in capsys.readouterr().err
+    Path("mine.toml").write_text('stage = "1"\n')
+    assert main(["train", "lwl", "--config", "mine.toml", "--out", "mine.toml"]) == 2
+    assert "--out: mine.toml is read too, as --config" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def davis(tmp_path_factory):
     return write_davis(tmp_path_factory.mktemp("davis"), ["cat", "cow", "dog"])
