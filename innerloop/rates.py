@@ -45,7 +45,7 @@ class LearningRates(nn.Module):
     Source:
         Li et al., Meta-SGD, 2017 (per parameter); Antoniou et al., How to Train Your MAML, ICLR
         2019 (per tensor and step); Meinhardt and Leal-Taixé, Make One-Shot Video Object
-        Segmentation Efficient Again, NeurIPS 2020, section 3.3 (per neuron).
+        Segmentation Efficient Again, NeurIPS 2020, section 3.2.4 (per neuron).
     """
 
     def __init__(

@@ -26,8 +26,9 @@ def soft_aggregate(scores: Tensor) -> Tensor:
         Probabilities of the background and of each object, shape (1 + O, H, W), summing to 1.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.5, after Oh et al., Space-Time
-        Memory Networks, ICCV 2019: the background's probability is that of being no object.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.5, after Oh et al., Fast
+        Video Object Segmentation by Reference-Guided Mask Propagation, CVPR 2018 (soft
+        aggregation): the background's probability is that of being no object.
     """
     background = F.logsigmoid(-scores).sum(0).exp().clamp(1e-7, 1 - 1e-7)
     return torch.cat([background.logit()[None], scores]).softmax(0)

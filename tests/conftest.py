@@ -11,4 +11,5 @@ def tiny_backbone(monkeypatch):
     """Builders, files and trainings of LWL have `TinyBackbone` in place of ResNet-50."""
     from lwl_tiny import TinyBackbone
 
-    monkeypatch.setattr("innerloop_vos.lwl.builders.CaffeResNet50", TinyBackbone)
+    for name in ("CaffeResNet50", "ResNet50"):
+        monkeypatch.setattr(f"innerloop_vos.lwl.builders.{name}", TinyBackbone)

@@ -9,11 +9,15 @@ import torch
 from eosvos_goldens import former_name, seeded_state, state_shapes
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
+from torch import nn
+from torchvision.models import resnet50
 from torchvision.models.detection import maskrcnn_resnet50_fpn
-from torchvision.ops import masks_to_boxes, poolers
+from torchvision.ops import FrozenBatchNorm2d, masks_to_boxes, poolers
 
-from innerloop_vos.eosvos import eosvos_mobilenet_v2, eosvos_resnet50
-from innerloop_vos.eosvos.builders import start_from
+from innerloop.errors import InputError
+from innerloop_vos.eosvos import eosvos_mobilenet_v2, eosvos_resnet50, load_eosvos, save_eosvos
+from innerloop_vos.eosvos.builders import load_backbone, start_from
+from innerloop_vos.eosvos.finetuning import initial_rates
 
 LEVELS = ("0", "1", "2", "3", "pool")
 
@@ -121,6 +125,42 @@ def test_starting_from_coco_leaves_only_what_is_new(rename):
         assert found[f"backbone.{name}"].equal(coco[f"backbone.{name}"])
     last = "roi_heads.mask_head.3.0.weight"
     assert found[last].equal(coco[last])
+
+
+def test_frozen_statistics_are_those_of_the_weights(tmp_path):
+    torch.manual_seed(0)
+    coco = maskrcnn_resnet50_fpn(weights=None, weights_backbone=None).eval()
+    for module in coco.backbone.modules():
+        if isinstance(module, FrozenBatchNorm2d):
+            module.eps = 0.0  # as torchvision's own weights are run
+            module.running_mean.uniform_(-1, 1)
+            module.running_var.uniform_(0.5, 1.5)
+    torch.save(coco.state_dict(), tmp_path / "coco.pth")
+    frozen, group = eosvos_resnet50(norm="frozen"), eosvos_resnet50()
+    for network in (frozen, group):
+        load_backbone(network, tmp_path / "coco.pth")
+    image = torch.rand(1, 3, 64, 64)
+    expected = coco.backbone(image)
+    for name, level in frozen.backbone(image).items():
+        torch.testing.assert_close(level, expected[name], rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(module, nn.GroupNorm) for module in frozen.modules())
+    assert not any(isinstance(module, FrozenBatchNorm2d) for module in group.modules())
+    assert frozen.sizes["norm"] == "frozen"
+    save_eosvos(frozen, initial_rates(frozen, per="model"), tmp_path / "frozen.safetensors")
+    again, _ = load_eosvos(tmp_path / "frozen.safetensors")
+    torch.testing.assert_close(again.state_dict(), frozen.state_dict(), rtol=0, atol=0)
+
+
+def test_the_weights_of_a_resnet_alone_and_of_others(tmp_path):
+    alone = resnet50().state_dict()
+    torch.save(alone, tmp_path / "resnet50.pth")
+    network = eosvos_resnet50()
+    load_backbone(network, tmp_path / "resnet50.pth")
+    assert network.backbone.body.layer3[0].conv2.weight.equal(alone["layer3.0.conv2.weight"])
+    stem = {f"module.backbone.body.stem.{name}": alone[name] for name in ("conv1.weight",)}
+    torch.save({"model": stem}, tmp_path / "benchmark.pth")
+    with pytest.raises(InputError, match="is of maskrcnn-benchmark, which has the strides"):
+        load_backbone(network, tmp_path / "benchmark.pth")
 
 
 def test_the_small_variant_trains_and_detects():

@@ -8,17 +8,21 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from urllib.error import URLError
 
 import pytest
 import torch
 from davis_layout import write_davis
 from safetensors.torch import load_file, save_file
+from torch import nn
 from torchrun import torchrun
+from torchvision.ops import FrozenBatchNorm2d
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import read_fields
 from innerloop_vos.data import DavisDataset
-from innerloop_vos.data.sampling import ClipSampler
+from innerloop_vos.data.sampling import ClipSampler, MiniSequence
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.builders import load_backbone
 from innerloop_vos.eosvos.finetuning import (
@@ -30,7 +34,12 @@ from innerloop_vos.eosvos.finetuning import (
 )
 from innerloop_vos.eosvos.phases import PHASES, EOSVOSTrainingSettings
 from innerloop_vos.eosvos.tasks import TaskSampler
-from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvos_from_arguments
+from innerloop_vos.eosvos.train_command import (
+    NetworkOptions,
+    _network,
+    add_eosvos_arguments,
+    train_eosvos_from_arguments,
+)
 from innerloop_vos.eosvos.training import WEIGHTS, EOSVOSTraining
 from innerloop_vos.training.loop import CHECKPOINT, run
 from innerloop_vos.training.validation import Validation
@@ -171,6 +180,20 @@ def test_frames_of_a_task_share_their_colours_and_mirroring(davis):
     assert not turned.masks[0].equal(turned.masks[1])
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_task_is_learned_from_the_earlier_frame_or_from_any(in_order):
+    torch.manual_seed(0)
+    mask = torch.zeros(48, 64, dtype=torch.bool)
+    mask[10:40, 10:50] = True
+    frames = [torch.full((3, 48, 64), 100 * t, dtype=torch.uint8) for t in range(2)]
+    sampler = argparse.Namespace(sample=lambda: MiniSequence(frames, [mask, mask]))
+    settings = replace(TINY, in_order=in_order, jitter=0.0, rotation=0, scale=(1, 1))
+    tasks = TaskSampler(sampler, (48, 64), settings)
+    firsts = [tasks.sample().images[0].mean() > 0.2 for _ in range(20)]
+    assert any(firsts) != in_order
+    assert not all(firsts)
+
+
 def test_an_interrupted_training_resumes_to_the_same_weights(davis, tmp_path):
     settings = replace(TINY, inner_steps=1, batch_size=1, paste=0.5, schedule="cosine")
 
@@ -279,6 +302,42 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
 def test_bad_settings_are_named(davis, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         train_eosvos_from_arguments(parse(options(davis, tmp_path / "out", more)), CPU)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("network", "norm", "layer"),
+    [
+        ("resnet50", "", nn.GroupNorm),
+        ("resnet50", "--norm frozen", FrozenBatchNorm2d),
+        ("resnet50", "--norm group", nn.GroupNorm),
+        ("mobilenet_v2", "", FrozenBatchNorm2d),
+        ("mobilenet_v2", "--norm group", nn.GroupNorm),
+    ],
+)
+def test_the_norm_is_what_it_is_said_to_be(davis, tmp_path, monkeypatch, network, norm, layer):
+    def weights(self, **options):
+        return {}
+
+    monkeypatch.setattr("torchvision.models.WeightsEnum.get_state_dict", weights)
+    words = options(davis, tmp_path / "out", f"--network {network} {norm}")
+    made = _network(read_fields(parse(words), NetworkOptions))
+    kinds = {type(module) for module in made.modules()} & {nn.GroupNorm, FrozenBatchNorm2d}
+    assert kinds == {layer}
+
+
+@pytest.mark.parametrize(
+    ("network", "file"),
+    [("resnet50", "maskrcnn_resnet50_fpn_coco-"), ("mobilenet_v2", "mobilenet_v2-")],
+)
+def test_a_file_that_cannot_be_downloaded_is_named(davis, tmp_path, monkeypatch, network, file):
+    def offline(self, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models.WeightsEnum.get_state_dict", offline)
+    arguments = parse(options(davis, tmp_path / "out", f"--network {network}"))
+    with pytest.raises(InputError, match=f"https://.*/{file}.*no network.*--backbone-weights"):
+        train_eosvos_from_arguments(arguments, CPU)
     assert not (tmp_path / "out").exists()
 
 

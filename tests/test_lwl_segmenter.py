@@ -30,7 +30,7 @@ def clip():
         {"border": "inside"},
         {"border": "replicate", "half_cell_shift": False},
         {"first_weight": None},
-        {"first_weight": 0, "squared_weights": False},
+        {"first_weight": 0, "squared_weights": False, "geometric": True},
     ],
 )
 def test_every_option_segments_a_clip(clip, options):

@@ -18,15 +18,22 @@ from lwl_goldens import load, seeded_state
 from lwl_tiny import TINY_SIZES, TinyBackbone, tiny_lwl
 from safetensors.torch import load_file, save_file
 from shared import needs_shared
+from torchrun import torchrun
 
 import innerloop as il
 from innerloop.errors import InputError
-from innerloop_vos.data import Sequence, synthetic_clip
+from innerloop_vos.data import DavisDataset, Sequence, synthetic_clip
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.lwl import load_lwl, lwl_resnet50, save_lwl
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
-from innerloop_vos.lwl.training.stages import STAGES, LWLTrainingSettings, parameter_groups
+from innerloop_vos.lwl.training.stages import (
+    LOSSES,
+    STAGES,
+    LWLTrainingSettings,
+    parameter_groups,
+)
+from innerloop_vos.runs.states import read_state
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.validation import Validation
@@ -50,7 +57,7 @@ class _Frames(list):
 
 
 def training(clips, settings=TINY, held_out=(), **sizes):
-    sampler = ClipSampler(clips, 1 + settings.test_frames)
+    sampler = ClipSampler(clips, 1 + settings.test_frames, replacement=settings.replacement)
     return LWLTraining(tiny_lwl(**sizes), sampler, Validation(held_out, 3), settings)
 
 
@@ -153,6 +160,34 @@ def test_the_training_loss_golden():
     assert loss.item() == pytest.approx(golden["seq.loss"].item(), abs=2e-3)
 
 
+@pytest.mark.parametrize("box", [False, True])
+def test_the_loss_of_frames_is_the_mean_of_theirs(clips, box):
+    base = replace(STAGES["box"], height=48, width=64) if box else TINY
+    joint, frames = (training(clips, replace(base, loss=name), box=box) for name in LOSSES)
+    images, masks = joint.crops.batch(2)
+    alone = [frames._loss(images[i : i + 1], masks[i : i + 1]) for i in range(2)]
+    torch.testing.assert_close(frames._loss(images, masks), torch.stack(alone).mean())
+    assert joint._loss(images, masks) != frames._loss(images, masks)
+    # Of one frame, both are the same.
+    images, masks = images[:1, :2], masks[:1, :2]
+    torch.testing.assert_close(joint._loss(images, masks), frames._loss(images, masks))
+
+
+def test_joint_and_mean_losses_by_hand(clips, monkeypatch):
+    # An object of one pixel that is missed, and one of four that is found.
+    masks = torch.zeros(1, 3, 2, 2)
+    masks[0, 1, 0, 0], masks[0, 2] = 1, 1
+    logits = torch.full((1, 2, 2, 2), -50.0)
+    logits[0, 1] = 50
+    found = {}
+    for name in LOSSES:
+        task = training(clips, replace(TINY, loss=name, loss_weight=1.0))
+        monkeypatch.setattr(task.network, "forward", lambda *args, **kwargs: logits)
+        found[name] = task._loss(torch.zeros(1, 3, 3, 2, 2), masks).item()
+    # Jaccard distances: 1 of 5 pixels of both frames; 1 in the first frame, 0 in the second.
+    assert found == pytest.approx({"joint": 1 / 5, "frames": 1 / 2})
+
+
 def test_processes_share_their_gradients_before_the_optimizer(clips, monkeypatch):
     task = training(clips)
     before = {name: value.clone() for name, value in task.network.state_dict().items()}
@@ -166,11 +201,13 @@ def test_processes_share_their_gradients_before_the_optimizer(clips, monkeypatch
     assert all(torch.equal(before[n], v) for n, v in task.network.state_dict().items())
 
 
-def test_pictures_show_one_mini_sequence_and_draw_nothing_from_the_training(clips):
-    task = training(clips)
-    state = torch.get_rng_state()
+@pytest.mark.parametrize("replacement", [True, False])
+def test_pictures_show_one_mini_sequence_and_draw_nothing_from_the_training(clips, replacement):
+    task = training(clips, replace(TINY, batch_size=1, replacement=replacement))
+    state, place = torch.get_rng_state(), task.sampler.place()
     pictures = task.pictures()
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(task.sampler.place(), place)
     names = ["learned from", "labels", "weights", "scores", "prediction"]
     assert list(pictures) == [f"pictures/{name}" for name in names]
     assert all(p.shape[0] == 3 and 0 <= p.min() <= p.max() <= 1 for p in pictures.values())
@@ -212,16 +249,18 @@ def test_frames_without_the_object_give_finite_gradients(clips):
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
-    run(training(clips), tmp_path / "whole", 4, every=2)
+@pytest.mark.parametrize("replacement", [True, False])
+def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path, replacement):
+    settings = replace(TINY, batch_size=1, replacement=replacement)
+    run(training(clips, settings), tmp_path / "whole", 4, every=2)
     for stop in (1, 3, 4):
-        run(training(clips), tmp_path / "parts", stop, every=2, resume=stop > 1)
+        run(training(clips, settings), tmp_path / "parts", stop, every=2, resume=stop > 1)
     whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     with pytest.raises(InputError, match="had other settings: seed 0"):
-        run(training(clips, replace(TINY, seed=1)), tmp_path / "parts", 5, every=2, resume=True)
+        run(training(clips, replace(settings, seed=1)), tmp_path / "parts", 5, every=2, resume=True)
     with pytest.raises(InputError, match="had other settings: features 16"):
-        run(training(clips, features=8), tmp_path / "parts", 5, every=2, resume=True)
+        run(training(clips, settings, features=8), tmp_path / "parts", 5, every=2, resume=True)
 
 
 def test_held_out_clips_are_measured(clips):
@@ -241,7 +280,7 @@ def start(tmp_path_factory):
     torch.manual_seed(2)
     path = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
     save_file(TinyBackbone().state_dict() | {"fc.weight": torch.ones(2)}, path)
-    return f"--backbone-weights {path}"
+    return f"--backbone-weights {path} --backbone-style caffe"
 
 
 def options(davis, out, more="", stage="1"):
@@ -273,6 +312,34 @@ def test_the_stages_follow_one_another_on_the_command_line(davis, start, tmp_pat
     assert "held out/J" in json.loads((tmp_path / "box" / "curve.json").read_text())[-1]
 
 
+@pytest.mark.parametrize(
+    ("stage", "more", "ratio"),
+    [("1", "", [6, 1]), ("box", "", [1, 1]), ("box", "--ratio 1:1:1:2", [1, 2])],
+)
+@pytest.mark.usefixtures("tiny_backbone")
+def test_the_box_encoder_sees_images_of_coco_as_often_as_clips(
+    davis, tmp_path, monkeypatch, stage, more, ratio
+):
+    def opened(root):
+        return DavisDataset(root, split="train")
+
+    for kind in ("CocoDataset", "YouTubeVOSDataset"):
+        monkeypatch.setattr(f"innerloop_vos.training.data.{kind}", opened)
+    made = {}
+    monkeypatch.setattr(
+        "innerloop_vos.lwl.training.command.LWLTraining",
+        lambda network, sampler, *more: made.update(sampler=sampler),
+    )
+    monkeypatch.setattr(
+        "innerloop_vos.lwl.training.command.run_from_arguments", lambda *arguments: True
+    )
+    save_lwl(tiny_lwl(), tmp_path / "start.safetensors")
+    words = f"--stage {stage} --init {tmp_path / 'start.safetensors'} --out {tmp_path / 'out'}"
+    words += f" --youtube-vos {davis} --coco {davis} {more}"
+    assert train_lwl_from_arguments(parse(words.split()), CPU)
+    assert made["sampler"].sampler.ratio.tolist() == ratio
+
+
 @pytest.mark.usefixtures("tiny_backbone")
 def test_stage_1_leaves_the_backbone_that_it_was_given(davis, start, tmp_path):
     assert train_lwl_from_arguments(parse(options(davis, tmp_path / "1", start)), CPU)
@@ -289,6 +356,7 @@ def test_stage_1_leaves_the_backbone_that_it_was_given(davis, start, tmp_path):
         ("--test-frames 0", "test_frames should be positive, or 0 for the box encoder, got 0"),
         ("--height 16", "height should be at least 32, got 16"),
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
+        ("--loss l1", "loss should be one of joint, frames, got l1"),
         ("--decoder-rate -1", "decoder_rate should be 0 or more"),
         ("--decoder-rate nan", "decoder_rate should be 0 or more"),
         ("--held-out cow", "--held-out: cow not among the sequences to train on"),
@@ -360,3 +428,18 @@ def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path):
     assert start("parts", "--resume").wait() == 0
     whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.slow
+def test_each_process_has_rounds_of_its_own(davis, tmp_path):
+    script = tmp_path / "tiny.py"
+    script.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n{TINY_COMMAND}"
+    )
+    save_lwl(tiny_lwl(), tmp_path / "start.safetensors")
+    init = f"--init {tmp_path / 'start.safetensors'} --no-replacement --every 1 --device cpu"
+    words = options(davis, tmp_path / "out", f"{init} --held-out=")
+    torchrun(script, "train", "lwl", *words)
+    places = read_state(tmp_path / "out" / "checkpoint.pt")["places"]
+    assert places.shape == (2, 2)
+    assert places[0, 0] != places[1, 0]

@@ -38,6 +38,20 @@ def test_without_a_least_weight_the_first_sample_is_one_like_the_others():
     assert weights.add() == 0
 
 
+@pytest.mark.parametrize(("rate", "first_weight"), [(0.1, 0.0), (0.2, None)])
+def test_the_weights_of_the_paper_are_a_geometric_sequence(rate, first_weight):
+    capacity, total = 4, 9
+    weights, times = SampleWeights(capacity, rate, first_weight, geometric=True), [0] * capacity
+    for t in range(1, total):
+        times[weights.add()] = t
+        kept = set(range(max(0, t - capacity + 1), t + 1))
+        if first_weight is not None and 0 not in kept:  # the first stays, the oldest other leaves
+            kept = (kept - {min(kept)}) | {0}
+        assert set(times[: weights.count]) == kept
+        expected = torch.tensor([(1 - rate) ** -time for time in times[: weights.count]])
+        torch.testing.assert_close(weights.values[: weights.count], expected / expected.sum())
+
+
 def test_objects_that_came_later_have_samples_of_weight_zero():
     memory = TargetMemory(4, 0.1, 0.25)
     memory.add_objects(torch.tensor([[1.0]]))

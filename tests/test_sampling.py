@@ -59,6 +59,42 @@ def test_frames_are_visible_sorted_and_from_one_window():
     assert max(max(sample) for sample in drawn) > 32
 
 
+def test_without_replacement_each_clip_is_drawn_once_a_round():
+    torch.manual_seed(0)
+    clips = [clip([t], name=str(t)) for t in range(7)]
+    sampler = ClipSampler(clips, length=1, least=1, replacement=False)
+    rounds = [[times(sampler.sample())[0] for _ in clips] for _ in range(20)]
+    assert all(sorted(drawn) == list(range(7)) for drawn in rounds)
+    assert len(set(map(tuple, rounds))) > 15
+    again = ClipSampler(clips, length=1, least=1)
+    assert any(len({times(again.sample())[0] for _ in clips}) < 7 for _ in range(20))
+
+
+def test_rounds_go_on_from_a_place_and_the_generator():
+    torch.manual_seed(0)
+    clips = [clip([t], name=str(t)) for t in range(7)]
+
+    def make():
+        parts = [ClipSampler(clips[:3], 1, least=1, replacement=False)]
+        parts += [ClipSampler(clips[3:], 1, least=1, replacement=end) for end in (True, False)]
+        return PastingSampler(MixedSampler(parts, (1, 1, 1)), 0.5)
+
+    sampler = make()
+    for drawn in range(12):
+        place, state = sampler.place(), torch.get_rng_state()
+        assert place.shape == (4,)
+        ahead = [times(sampler.sample()) for _ in range(9)]
+        other = make()
+        other.go_to(place)
+        torch.set_rng_state(state)
+        assert [times(other.sample()) for _ in range(9)] == ahead, drawn
+        sampler.go_to(place)
+        torch.set_rng_state(state)
+        sampler.sample()
+    with pytest.raises(ValueError, match="place 0, 4 in a round of 3"):
+        make().go_to(torch.tensor([0, 4, 0, 4]))
+
+
 def test_objects_must_be_visible_long_enough():
     torch.manual_seed(0)
     sampler = ClipSampler([clip(range(8)), clip(range(9, 18))], length=2)
@@ -179,6 +215,22 @@ def test_image_and_mask_are_augmented_alike():
         assert ((image[0] > brightest / 2) != turned.bool()).sum() < 15
         areas.append(float(turned.sum() / mask.sum()))
     assert math.exp(-0.45) < min(areas) < max(areas) < math.exp(0.45)
+
+
+def test_colours_can_stay_as_they_are():
+    torch.manual_seed(0)
+    scene = square(20, 10, 20, 50)
+    for frame in scene.frames:
+        frame[1] = 90
+    drawn = {colours: [] for colours in (True, False)}
+    for colours, seen in drawn.items():
+        crops = CropSampler(Always(scene), (48, 64), colours=colours)
+        for _ in range(60):
+            seen += crops.batch(1)[0].flatten(3).amax(3).mul(255).round().reshape(-1, 3).tolist()
+    assert all(each == [50, 90, 50] for each in drawn[False])
+    assert any(red == green for red, green, _ in drawn[True])
+    assert min(green for _, green, _ in drawn[True]) < 75
+    assert max(green for _, green, _ in drawn[True]) > 105
 
 
 def test_draws_depend_on_the_generator_alone():

@@ -7,6 +7,7 @@ from functools import partial
 
 from innerloop.errors import InputError
 from innerloop_vos.data import DavisDataset, MoseDataset, SequenceFolders, YouTubeVOSDataset
+from innerloop_vos.data.splits import sequence_names
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         help="take the frames between of YouTube-VOS too, those in SPLIT_all_frames",
     )
     group.add_argument(
-        "--sequences", metavar="A,B", help="only these sequences, in place of the split"
+        "--sequences",
+        metavar="A,B",
+        help="only these sequences, in place of the split; @lwl-valid: those that LWL's ablations "
+        "are measured on, of --split train; @FILE: those in a text file, one a line",
     )
 
 
@@ -61,6 +65,6 @@ def open_dataset(arguments: argparse.Namespace) -> SequenceFolders:
     more = {"all_frames": True} if arguments.all_frames else {}
     if more and arguments.dataset != "youtube-vos":
         raise InputError(f"--all-frames is for youtube-vos, not for {arguments.dataset}")
-    sequences = arguments.sequences.split(",") if arguments.sequences else None
+    sequences = sequence_names(arguments.sequences.split(",")) if arguments.sequences else None
     split = arguments.split or kind.split
     return kind.open(arguments.root, split=split, sequences=sequences, **more)

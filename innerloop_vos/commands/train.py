@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from innerloop_vos.commands.outputs import check_outputs, data_folders
+from innerloop_vos.configs import config_path
 from innerloop_vos.configuration.arguments import option
 from innerloop_vos.distill import distillation
 from innerloop_vos.distill.distillation import (
@@ -135,7 +136,9 @@ def _run(network: _Network, arguments: argparse.Namespace) -> None:
 
 def _check_places(arguments: argparse.Namespace, weights: str) -> None:
     """Check that nothing that is read is written over."""
-    given = vars(arguments)
+    given = dict(vars(arguments))
+    if given.get("config") is not None:
+        given["config"] = config_path(given["config"])
     written = [Path(arguments.out, name) for name in ("", CHECKPOINT, *CURVE, weights)]
     check_outputs(
         {"--out": written},

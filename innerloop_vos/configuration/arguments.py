@@ -2,8 +2,9 @@
 
 import argparse
 import types
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, field, fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 Options = TypeVar("Options")
 Parser = argparse.ArgumentParser | argparse._ArgumentGroup
@@ -33,16 +34,21 @@ def text(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def add_options(parser: Parser, kind: type, **defaults: Any) -> None:
+def add_options(
+    parser: Parser, kind: type, *, without: Sequence[str] = (), **defaults: Any
+) -> None:
     """Declare an option for each field of a dataclass.
 
     Args:
         parser: receives the options; `read_fields` takes what it parses.
         kind: the dataclass.
+        without: fields that are declared elsewhere.
         defaults: of fields whose default is another here.
     """
     hints = get_type_hints(kind)
     for each in fields(kind):
+        if each.name in without:
+            continue
         default = defaults.get(each.name, each.default)
         given: dict[str, Any] = {"required": True} if default is MISSING else {"default": default}
         # What is empty or off needs no mention.
@@ -81,7 +87,7 @@ def _form(hint: Any) -> dict[str, Any]:
     if hint is bool:
         return {"action": argparse.BooleanOptionalAction}
     kind, parts = get_origin(hint), get_args(hint)
-    if kind is types.UnionType:  # or None
+    if kind in (types.UnionType, Union):  # or None
         return _form(parts[0])
     if kind is Literal:
         return {"type": type(parts[0]), "choices": parts}

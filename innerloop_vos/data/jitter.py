@@ -56,6 +56,7 @@ class CropSampler:
     Args:
         sampler: draws the mini-sequences.
         output: height and width of the crops in pixels.
+        colours: whether colours change, as in the released system. Default True.
 
     Source:
         The released LWL: a mini-sequence is grey with probability 0.05 and mirrored with 0.5, a
@@ -63,8 +64,8 @@ class CropSampler:
         made up to 20 percent brighter or darker.
     """
 
-    def __init__(self, sampler: Sampler, output: tuple[int, int]) -> None:
-        self.sampler, self.output = sampler, output
+    def __init__(self, sampler: Sampler, output: tuple[int, int], *, colours: bool = True) -> None:
+        self.sampler, self.output, self.colours = sampler, output, colours
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Draw a batch.
@@ -97,20 +98,31 @@ class CropSampler:
         grey, flip = uniform(0, 1) < _GREY, uniform(0, 1) < _FLIP
         images, masks = [], []
         for index, (frame, mask) in enumerate(zip(sequence.frames, sequence.masks, strict=True)):
-            if grey:
+            if grey and self.colours:
                 frame = TF.rgb_to_grayscale(frame, num_output_channels=3)
             jitter = TEST_JITTER if index else TRAIN_JITTER
             size = (mask.shape[0], mask.shape[1])
             crop = target_crop(jitter(mask_to_box(mask)), size, self.output)
-            image, cropped = augment(crop.image(frame.float() / 255), crop.mask(mask.float()))
+            image, cropped = augment(
+                crop.image(frame.float() / 255), crop.mask(mask.float()), colours=self.colours
+            )
             images.append(image.flip(-1) if flip else image)
             masks.append(cropped.flip(-1) if flip else cropped)
         return torch.stack(images), torch.stack(masks)
 
 
-def augment(image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate, scale and brighten an image (3, H, W) in 0..1, and turn its mask (H, W) alike."""
+def augment(image: Tensor, mask: Tensor, *, colours: bool = True) -> tuple[Tensor, Tensor]:
+    """Rotate, scale and brighten an image (3, H, W) in 0..1, and turn its mask (H, W) alike.
+
+    Args:
+        image: the image.
+        mask: its mask.
+        colours: whether to brighten it. Default True.
+    """
     scale = math.exp(uniform(-_ZOOM, _ZOOM)), math.exp(uniform(-_ZOOM, _ZOOM))
     matrix = affine_matrix(uniform(-_DEGREES, _DEGREES), scale, (mask.shape[0], mask.shape[1]))
     brightness = uniform(1 - _BRIGHTNESS, 1 + _BRIGHTNESS)
-    return (warp_image(image, matrix) * brightness).clamp(0, 1), warp_mask(mask, matrix)
+    warped = warp_image(image, matrix)
+    if not colours:
+        return warped, warp_mask(mask, matrix)
+    return (warped * brightness).clamp(0, 1), warp_mask(mask, matrix)

@@ -17,7 +17,7 @@ _SIZES = (0.5, 1.5)
 _SOFT = 3  # pixels of the seam
 
 
-class PastingSampler:
+class PastingSampler(Sampler):
     """Draws mini-sequences, and pastes an object of another clip into a share of them.
 
     The pasted object moves along a line, which crosses the scene's object in half of them. Equally
@@ -43,6 +43,12 @@ class PastingSampler:
         target, behind = uniform(0, 1) < 0.5, uniform(0, 1) < 0.5
         path = draw_path(scene, large=self.hide)
         return paste(scene, cutout, path, target=target, behind=target and behind, hide=self.hide)
+
+    def place(self) -> Tensor:
+        return self.sampler.place()
+
+    def go_to(self, place: Tensor) -> None:
+        self.sampler.go_to(place)
 
 
 @dataclass(frozen=True)

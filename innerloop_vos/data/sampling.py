@@ -1,6 +1,7 @@
 """Mini-sequences to train on: a few frames of one object of a clip.
 
-All draws come from torch's global generator, so only its state has to be restored.
+All draws come from torch's global generator, so only its state has to be restored, and the place in
+the order of clips that are drawn without replacement.
 """
 
 from collections.abc import Sequence
@@ -41,8 +42,51 @@ class Sampler(Protocol):
         """Draw one."""
         ...
 
+    def place(self) -> Tensor:
+        """Return what draws depend on beside torch's generator, int64. Default: nothing."""
+        return torch.zeros(0, dtype=torch.int64)
 
-class ClipSampler:
+    def go_to(self, place: Tensor) -> None:
+        """Draw on from a `place`."""
+        return
+
+
+class Rounds:
+    """Draws numbers in rounds, each of which has every number once, in an order of its own.
+
+    Args:
+        count: the numbers are 0 to `count` - 1.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._seed, self._drawn = 0, count  # a new round comes next
+
+    def draw(self) -> int:
+        """Draw a number."""
+        if self._drawn == self.count:
+            self._seed, self._drawn = int(torch.randint(2**62, ())), 0
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(self._seed))
+        self._drawn += 1
+        return int(order[self._drawn - 1])
+
+    def place(self) -> Tensor:
+        """Return the order's seed and how many were drawn, shape (2,), int64."""
+        return torch.tensor([self._seed, self._drawn])
+
+    def go_to(self, place: Tensor) -> None:
+        """Draw on from a `place`.
+
+        Raises:
+            ValueError: it is none of so many numbers.
+        """
+        seed, drawn = place.tolist()
+        if not (0 <= seed < 2**62 and 0 <= drawn <= self.count):
+            raise ValueError(f"place {seed}, {drawn} in a round of {self.count}")
+        self._seed, self._drawn = seed, drawn
+
+
+class ClipSampler(Sampler):
     """Draws the mini-sequences of annotated clips.
 
     A clip and one of its objects that is visible in enough frames are drawn uniformly, then frames
@@ -54,15 +98,23 @@ class ClipSampler:
         length: frames of a mini-sequence.
         window: length of the part of the clip that they come from, in frames. Default 100.
         least: min number of frames that show an object; 1 for images. Default 9.
+        replacement: whether a clip may be drawn again before all others were. Default True.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7, and the released system.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and the released system, which
+        draws with replacement, unlike appendix D.
     """
 
     def __init__(
-        self, clips: Sequence[Clip], length: int, window: int = 100, least: int = 9
+        self,
+        clips: Sequence[Clip],
+        length: int,
+        window: int = 100,
+        least: int = 9,
+        replacement: bool = True,
     ) -> None:
         self.clips, self.length, self.window, self.least = clips, length, window, least
+        self._rounds = None if replacement else Rounds(len(clips))
         self._seen: dict[int, tuple[Clip, list[tuple[int, list[int]]]]] = {}
 
     def sample(self) -> MiniSequence:
@@ -72,7 +124,8 @@ class ClipSampler:
             InputError: a hundred clips in a row showed no object for long enough.
         """
         for _ in range(_TRIES):
-            index = int(torch.randint(len(self.clips), ()))
+            rounds = self._rounds
+            index = rounds.draw() if rounds else int(torch.randint(len(self.clips), ()))
             clip, objects = self._open(index)
             if objects:
                 break
@@ -88,6 +141,13 @@ class ClipSampler:
         masks = [_labels(clip, t) == id_ for t in chosen]
         return MiniSequence([clip.frames[t] for t in chosen], masks)
 
+    def place(self) -> Tensor:
+        return self._rounds.place() if self._rounds else super().place()
+
+    def go_to(self, place: Tensor) -> None:
+        if self._rounds:
+            self._rounds.go_to(place)
+
     def _open(self, index: int) -> tuple[Clip, list[tuple[int, list[int]]]]:
         """A clip, and its objects that can be drawn, each with the frames that show it."""
         if index not in self._seen:
@@ -102,7 +162,7 @@ class ClipSampler:
         return self._seen[index]
 
 
-class MixedSampler:
+class MixedSampler(Sampler):
     """Draws from several samplers in a given ratio.
 
     Args:
@@ -124,6 +184,14 @@ class MixedSampler:
     def sample(self) -> MiniSequence:
         """Draw a mini-sequence."""
         return self.samplers[int(torch.multinomial(self.ratio, 1))].sample()
+
+    def place(self) -> Tensor:
+        return torch.cat([sampler.place() for sampler in self.samplers])
+
+    def go_to(self, place: Tensor) -> None:
+        lengths = [len(sampler.place()) for sampler in self.samplers]
+        for sampler, own in zip(self.samplers, place.split(lengths), strict=True):  # type: ignore[no-untyped-call]
+            sampler.go_to(own)
 
 
 def choice(items: Sequence[T]) -> T:

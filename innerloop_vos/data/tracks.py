@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innerloop.errors import InputError
-from innerloop_vos.data.sampling import MIN_AREA, MiniSequence, choice, uniform
+from innerloop_vos.data.sampling import MIN_AREA, MiniSequence, Sampler, choice, uniform
 from innerloop_vos.data.sequence import Sequence as Clip
 from innerloop_vos.data.sequence import annotated
 
@@ -20,7 +20,7 @@ _UNEVEN = 0.5
 """Greatest logarithm of the ratio of a step and the speed."""
 
 
-class TrackSampler:
+class TrackSampler(Sampler):
     """Draws mini-sequences that begin where an object is visible and go on at a random speed.
 
     A clip, one of its objects and a frame that shows it are drawn uniformly, then a speed and a

@@ -12,6 +12,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_
 from torchvision.ops import FrozenBatchNorm2d
 
 from innerloop.errors import InputError
+from innerloop_vos.backbones.resnet_files import read_resnet50, with_epsilon
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
 from innerloop_vos.weight_files import fit, fit_same, read_weights
@@ -21,13 +22,17 @@ _BODY = "backbone.body."
 
 
 def eosvos_resnet50(
-    *, weights: MaskRCNN_ResNet50_FPN_Weights | str | Path | None = None, **sizes: Any
+    *,
+    weights: MaskRCNN_ResNet50_FPN_Weights | str | Path | None = None,
+    norm: Literal["group", "frozen"] = "group",
+    **sizes: Any,
 ) -> EOSVOS:
-    """Build the network of the released system, on ResNet-50 with GroupNorm.
+    """Build the network of the released system, on ResNet-50.
 
     Args:
         weights: torchvision's Mask R-CNN trained on COCO, which it downloads; or a file with the
             tensors of an e-OSVOS network. Default: random weights.
+        norm: as in `eosvos_mobilenet_v2`; the released system has "group".
         sizes: of `EOSVOS`, with the released system's as defaults.
 
     Returns:
@@ -37,9 +42,12 @@ def eosvos_resnet50(
         InputError: the file is missing, unreadable or does not fit.
     """
     backbone = resnet_fpn_backbone(
-        backbone_name="resnet50", weights=None, norm_layer=_group_norm, trainable_layers=5
+        backbone_name="resnet50", weights=None, norm_layer=_NORMS[norm], trainable_layers=5
     )
-    return _load(EOSVOS(backbone, builder="eosvos_resnet50", **sizes), weights)
+    network = EOSVOS(backbone, builder="eosvos_resnet50", **sizes)
+    if norm != "group":
+        network.sizes["norm"] = norm
+    return _load(network, weights)
 
 
 _SMALL = {
@@ -97,9 +105,17 @@ def _load(network: EOSVOS, weights: Any) -> EOSVOS:
     if isinstance(weights, str | Path):
         fit(network, read_weights(weights), str(weights))
     elif weights is not None:
-        state = weights.get_state_dict(progress=True, check_hash=True)
+        try:
+            state = weights.get_state_dict(progress=True, check_hash=True)
+        except (OSError, RuntimeError) as error:
+            raise InputError(
+                f"weights: {weights.url} could not be downloaded ({error}); fetch that file and "
+                "name it (--backbone-weights)"
+            ) from error
         if isinstance(weights, MobileNet_V2_Weights):
             state = _in_backbone(state)
+        else:
+            state = with_epsilon(state)
         start_from(network, state)
     return network
 
@@ -109,12 +125,23 @@ def load_backbone(network: EOSVOS, path: str | Path) -> None:
 
     Args:
         network: receives them.
-        path: the file.
+        path: the file; for ResNet-50, that of torchvision's Mask R-CNN too, of whose other parts
+            all is taken that fits.
 
     Raises:
         InputError: it is missing, unreadable or does not fit.
     """
-    left = start_from(network, _in_backbone(read_weights(path)))
+    if read_resnet50(path)[1] == "caffe":
+        raise InputError(
+            f"weights: {path} is of maskrcnn-benchmark, which has the strides of ResNet-50 "
+            "elsewhere and takes other colours; give a file of torchvision"
+        )
+    state = read_weights(path)
+    if any(name.startswith(_BODY) for name in state):
+        state = with_epsilon(state)
+    else:
+        state = _in_backbone(state)
+    left = start_from(network, state)
     if lacking := [name for name in left if name.startswith(_BODY)]:
         raise InputError(
             f"weights: {path} lacks {len(lacking)} tensors of the backbone of {network.builder}, "

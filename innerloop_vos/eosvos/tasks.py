@@ -28,27 +28,29 @@ class TaskSampler:
         sampler: draws mini-sequences.
         image_size: frames are resized until their short side has the first number of pixels, or
             their long side the second.
-        settings: settings that say how strongly frames are augmented.
+        settings: settings that say in what order frames are, and how strongly they are augmented.
     """
 
     def __init__(
         self, sampler: Sampler, image_size: tuple[int, int], settings: EOSVOSTrainingSettings
     ) -> None:
-        self.sampler, self.image_size = sampler, image_size
+        self.sampler, self.image_size, self.in_order = sampler, image_size, settings.in_order
         self.colours = v2.ColorJitter(*[settings.jitter] * 3, hue=settings.jitter / 2)
         low, high = settings.scale
         self.warp = EOSVOSOptions(flip=False, rotation=settings.rotation, scale=(low, high))
 
     def sample(self) -> Batch:
-        """Draw the frames of a task, in order of time.
+        """Draw the frames of a task.
 
         Raises:
             InputError: in a hundred mini-sequences in a row an object was too small to be seen.
         """
         for _ in range(_TRIES):
-            sequence = self.sampler.sample()
-            frames = torch.stack([self._resized(frame) for frame in sequence.frames])
-            masks = [self._resized(mask[None].float())[0] > 0.5 for mask in sequence.masks]
+            drawn = self.sampler.sample()
+            count = len(drawn.frames)
+            order = range(count) if self.in_order else torch.randperm(count).tolist()
+            frames = torch.stack([self._resized(drawn.frames[t]) for t in order])
+            masks = [self._resized(drawn.masks[t][None].float())[0] > 0.5 for t in order]
             if min(int(mask.sum()) for mask in masks) > MIN_AREA:
                 return self._augmented(frames, masks)
         raise InputError(

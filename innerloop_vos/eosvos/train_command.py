@@ -45,14 +45,15 @@ class NetworkOptions:
     )
     backbone_weights: str = described(
         _DOWNLOAD,
-        "of the classification network, in torchvision's names; 'default': torchvision's own, "
-        "which it downloads: of MobileNetV2, or of the whole Mask R-CNN on ResNet-50",
+        "of the classification network, in torchvision's names, or of torchvision's Mask R-CNN; "
+        "'default': torchvision's own, which it downloads: of MobileNetV2, or of the whole Mask "
+        "R-CNN on ResNet-50",
         metavar="FILE",
     )
-    norm: Literal["group", "frozen"] = described(
-        "frozen",
-        "normalisation of the small network: the paper's, which needs long training, or that of "
-        "its pretrained weights, frozen",
+    norm: Literal["group", "frozen"] | None = described(
+        None,
+        "normalisation in the backbone: the paper's, which needs long training, or that of the "
+        "pretrained weights, frozen (default: group for resnet50, frozen for mobilenet_v2)",
     )
     mask_loss: Literal["lovasz", "cross-entropy"] = described("lovasz", "loss of the masks")
     frozen_layers: int = described(0, "first layers of the backbone that never learn")
@@ -72,7 +73,7 @@ def add_eosvos_arguments(parser: argparse.ArgumentParser) -> None:
         "fine-tuning; davis: the initialisation with the rates of --init",
     )
     add_run_arguments(parser, every=500)
-    add_data_arguments(parser)
+    add_data_arguments(parser, year=2017)
     parser.add_argument(
         "--held-out-steps",
         type=int,
@@ -135,10 +136,10 @@ def _network(options: NetworkOptions) -> EOSVOS:
     }
     if options.network == "resnet50":
         coco = None if file else MaskRCNN_ResNet50_FPN_Weights.DEFAULT
-        network = eosvos_resnet50(weights=coco, **sizes)
+        network = eosvos_resnet50(weights=coco, norm=options.norm or "group", **sizes)
     else:
         imagenet = None if file else MobileNet_V2_Weights.DEFAULT
-        network = eosvos_mobilenet_v2(weights=imagenet, norm=options.norm, **sizes)
+        network = eosvos_mobilenet_v2(weights=imagenet, norm=options.norm or "frozen", **sizes)
     if file:
         load_backbone(network, file)
     return network

@@ -47,12 +47,15 @@ class RegionOptions:
 class MemoryOptions:
     """What is remembered of an object. The defaults are the released system's.
 
-    Where the paper differs, it has `squared_weights=False` and `first_weight=0`.
+    Where the paper differs, it has `squared_weights=False`, `geometric=True` and, from a mask,
+    `first_weight=0`.
 
     Args:
         capacity: max number of samples per object.
         learning_rate: of the samples' weights.
         first_weight: min weight of the first sample. None: it can be replaced.
+        geometric: whether the weights grow by 1 / (1 - learning_rate) from the first sample on; in
+            the released system the second one has less, or from a box as much as the first.
         squared_weights: whether a sample's weight multiplies W, and so enters the loss squared,
             as in the released system; or its root does, and it enters the loss as it is.
     """
@@ -60,6 +63,7 @@ class MemoryOptions:
     capacity: int = 32
     learning_rate: float = 0.1
     first_weight: float | None = 0.25
+    geometric: bool = False
     squared_weights: bool = True
 
     def __post_init__(self) -> None:

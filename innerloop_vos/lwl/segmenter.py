@@ -43,7 +43,8 @@ class LWLSegmenter(Segmenter):
         device: where the work is done. Default: the CPU.
 
     Source:
-        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5.
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020, section 3.5
+        and appendix C.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class LWLSegmenter(Segmenter):
     def reset(self) -> None:
         self.options = self.box_options if self.from_boxes else self.mask_options
         memory = self.options.memory
-        self.memory = TargetMemory(memory.capacity, memory.learning_rate, memory.first_weight)
+        self.memory = TargetMemory(
+            memory.capacity, memory.learning_rate, memory.first_weight, memory.geometric
+        )
         self.motions: list[Motion] = []
         self.filters = torch.empty(0, device=self.device)
         self._updates = 0

@@ -18,6 +18,7 @@ _SIZES: dict[str, Check] = {
     "label_widths": several(3, WIDTH),
     "decoder_widths": several(4, WIDTH),
     "box": one_of(False, True),
+    "backbone": one_of("caffe", "torchvision"),
 }
 
 

@@ -2,7 +2,8 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import add_options, described, read_fields
@@ -11,6 +12,7 @@ from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, Sequenc
 from innerloop_vos.data import Sequence as Clip
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
+from innerloop_vos.data.splits import sequence_names
 from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.training.validation import Validation
@@ -19,6 +21,17 @@ from innerloop_vos.training.validation import Validation
 def numbers(text: str) -> tuple[float, ...]:
     """Read numbers with commas or colons between them."""
     return tuple(float(part) for part in text.replace(":", ",").split(","))
+
+
+def described_ratio(default: tuple[float, ...]) -> Any:
+    """Declare the field `ratio` of `DataOptions`, or of settings that have it in its place."""
+    return described(
+        default,
+        "how often a task is of YouTube-VOS, DAVIS, --clips (all together) or COCO's images, where "
+        "several are given, such as 6:1:1:1",
+        type=numbers,
+        metavar="Y:D:C:I",
+    )
 
 
 @dataclass(frozen=True)
@@ -41,30 +54,37 @@ class DataOptions:
         "folder of COCO, whose train2017 images augmentation turns into clips",
         metavar="ROOT",
     )
-    ratio: tuple[float, ...] = described(
-        (6.0, 1.0, 1.0, 1.0),
-        "how often a task is of YouTube-VOS, DAVIS, --clips (all together) or COCO's images, where "
-        "several are given, such as 6:1:1:1",
-        type=numbers,
-        metavar="Y:D:C:I",
-    )
+    ratio: tuple[float, ...] = described_ratio((6.0, 1.0, 1.0, 1.0))
     held_out: tuple[str, ...] = described(
-        (), "sequences of these to measure on instead, by commas", metavar="NAMES"
+        (),
+        "sequences of these to measure on instead, by commas; @lwl-valid: the 300 of LWL; "
+        "@FILE: those in a text file, one a line",
+        metavar="NAMES",
     )
     held_out_frames: int = described(20, "how many frames of each")
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+def add_data_arguments(
+    parser: argparse.ArgumentParser, *, year: int = DataOptions.year, without: Sequence[str] = ()
+) -> None:
     """Declare `DataOptions`.
 
     Args:
         parser: receives the options; `open_data` takes what it parses.
+        year: of DAVIS, where none is given.
+        without: of these options, those that are declared elsewhere.
     """
-    add_options(parser.add_argument_group("data"), DataOptions)
+    add_options(parser.add_argument_group("data"), DataOptions, without=without, year=year)
 
 
 def open_data(
-    arguments: argparse.Namespace, length: int, window: int, paste: float
+    arguments: argparse.Namespace,
+    length: int,
+    window: int,
+    paste: float,
+    *,
+    replacement: bool = True,
+    ratio: tuple[float, ...] | None = None,
 ) -> tuple[PastingSampler, Validation]:
     """Open the clips that the command line names, and COCO's images.
 
@@ -73,6 +93,8 @@ def open_data(
         length: frames of a mini-sequence.
         window: frames of the clip that they come from.
         paste: share of the mini-sequences that an object of another clip is pasted into.
+        replacement: whether a clip may be drawn again before all others were. Default True.
+        ratio: in the place of `DataOptions.ratio`. Default: what was parsed.
 
     Returns:
         What draws mini-sequences of the clips to train on, and the held-out clips.
@@ -81,10 +103,11 @@ def open_data(
         InputError: a folder is not laid out so, a held-out sequence is not there, or nothing is
             given or left to train on.
     """
+    options = read_fields(arguments, DataOptions)
     sampler, validation = _mixed(
-        arguments,
-        lambda clips: ClipSampler(clips, length, window),
-        lambda images: ClipSampler(images, length, least=1),
+        options if ratio is None else replace(options, ratio=ratio),
+        lambda clips: ClipSampler(clips, length, window, replacement=replacement),
+        lambda images: ClipSampler(images, length, least=1, replacement=replacement),
     )
     return PastingSampler(sampler, paste), validation
 
@@ -110,16 +133,15 @@ def open_tracks(
     def draw(clips: Sequence[Clip]) -> Sampler:
         return TrackSampler(clips, length, fastest)
 
-    sampler, validation = _mixed(arguments, draw, draw)
+    sampler, validation = _mixed(read_fields(arguments, DataOptions), draw, draw)
     return PastingSampler(sampler, paste, hide=True), validation
 
 
 def _mixed(
-    arguments: argparse.Namespace,
+    options: DataOptions,
     of_clips: Callable[[Sequence[Clip]], Sampler],
     of_images: Callable[[Sequence[Clip]], Sampler],
 ) -> tuple[MixedSampler, Validation]:
-    options = read_fields(arguments, DataOptions)
     given, validation = _open(options)
     samplers = [(of_clips(dataset), share) for dataset, share in given]
     if options.coco:
@@ -153,13 +175,11 @@ def _open(options: DataOptions) -> tuple[list[tuple[SequenceFolders, float]], Va
         raise InputError(
             "there is nothing to train on: give --davis, --youtube-vos, --clips, --coco or several"
         )
+    names = sequence_names(options.held_out)
     held_out = {
-        name: dataset[name]
-        for name in options.held_out
-        for dataset, _ in given
-        if name in dataset.names
+        name: dataset[name] for name in names for dataset, _ in given if name in dataset.names
     }
-    if unknown := sorted(set(options.held_out) - held_out.keys()):
+    if unknown := sorted(set(names) - held_out.keys()):
         raise InputError(f"--held-out: {', '.join(unknown)} not among the sequences to train on")
     for dataset, _ in given:
         dataset.names = [name for name in dataset.names if name not in held_out]

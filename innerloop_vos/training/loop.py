@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from innerloop.errors import InputError
+from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.io.files import prepare_output
 from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import Record, check_same, locked
@@ -33,14 +34,20 @@ class Stateful(Protocol):
 
 
 class Training(ABC):
-    """One training: its step, its figures and its state. `run` does the rest."""
+    """One training: its step, its figures and its state. `run` does the rest.
+
+    Attributes:
+        sampler: what its draws come from, where those of the next step depend on its `place`.
+    """
+
+    sampler: Sampler | None = None
 
     @abstractmethod
     def step(self, iteration: int) -> Figures:
         """Take optimizer step `iteration`, counted from 0, and return its losses.
 
-        Draws come from torch's global generator, and `processes.average_gradients` stands before
-        the optimizer.
+        Draws come from torch's global generator and `sampler`, and `processes.average_gradients`
+        stands before the optimizer.
         """
 
     @abstractmethod
@@ -225,9 +232,18 @@ def _save(training: Training, path: Path, progress: dict[str, Any], record: Reco
     # The generators, one row per process, are part of the state: a resumed training draws the same
     # batches.
     generators = processes.gather(torch.get_rng_state())
+    place = _place(training)
+    places = processes.gather(place) if len(place) else place[None]
     if processes.rank() == 0:
         state = {"training": training.state_dict(), "generator": generators, "record": record}
+        state["places"] = places
         write_state(path, progress | state)
+
+
+def _place(training: Training) -> Tensor:
+    if training.sampler is None:
+        return torch.empty(0, dtype=torch.int64)
+    return training.sampler.place()
 
 
 def _restore(training: Training, path: Path, record: Record) -> dict[str, Any]:
@@ -236,6 +252,7 @@ def _restore(training: Training, path: Path, record: Record) -> dict[str, Any]:
     state = read_state(path)
     try:
         before = state.pop("record")
+        places: Tensor = state.pop("places", torch.empty(0))  # not in all earlier checkpoints
         generators: Tensor = torch.atleast_2d(state.pop("generator"))  # type: ignore[no-untyped-call]
         progress = {name: state[name] for name in ("iteration", "pending", "history")}
         _check_progress(progress)
@@ -245,6 +262,8 @@ def _restore(training: Training, path: Path, record: Record) -> dict[str, Any]:
             raise InputError(
                 f"{path} is of a training in {len(generators)} processes, not {processes.count()}"
             )
+        if training.sampler is not None and len(_place(training)):
+            training.sampler.go_to(places[processes.rank()])
         # A copy: torch 2.14 crashes on a view that does not start where its storage does.
         torch.set_rng_state(generators[processes.rank()].clone())
     except InputError:

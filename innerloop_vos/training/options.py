@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import tomli_w
 
 from innerloop.errors import InputError
+from innerloop_vos.configs import config_names, config_path
 from innerloop_vos.configuration.arguments import (
     add_options,
     add_preset_options,
@@ -39,9 +40,10 @@ class TrainingParser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
         self.add_argument(
             "--config",
-            metavar="FILE",
-            help="TOML file with options by their names, such as batch-size = 8, decay-at = [10, "
-            "20] or resume = true; those on the command line win",
+            metavar="NAME",
+            help="options of one of the trainings of the papers, by its name: "
+            f"{', '.join(config_names())}; or a TOML file with options by their names, such as "
+            "batch-size = 8, decay-at = [10, 20] or resume = true; those on the command line win",
         )
         self.add_argument(
             "--print-config",
@@ -58,6 +60,8 @@ class TrainingParser(argparse.ArgumentParser):
         finder = argparse.ArgumentParser(prog=self.prog, add_help=False, allow_abbrev=False)
         finder.add_argument("--config")
         path = finder.parse_known_args(given)[0].config
+        if path is not None and not Path(path).suffix and not config_path(path).exists():
+            self.error(f"--config: there is no {path}; there are {', '.join(config_names())}")
         try:
             written = _read_options(path) if path is not None else {}
         except (OSError, ValueError, RecursionError) as error:
@@ -74,7 +78,7 @@ class TrainingParser(argparse.ArgumentParser):
 
 def _read_options(path: str) -> dict[str, str]:
     """The options in a file, by name, as words of a command line."""
-    values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    values = tomllib.loads(config_path(path).read_text(encoding="utf-8"))
     return {name: _word(name, value) for name, value in values.items()}
 
 

@@ -101,9 +101,9 @@ class Decoder(nn.Module):
         scores: D, channels of the target scores.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6; the architecture is from
-        Robinson et al., Learning Fast and Robust Target Models for Video Object Segmentation,
-        CVPR 2020.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.4 and appendix B.2; the
+        architecture is from Robinson et al., Learning Fast and Robust Target Models for Video
+        Object Segmentation, CVPR 2020.
     """
 
     def __init__(self, inputs: Sequence[int], widths: Sequence[int], scores: int) -> None:

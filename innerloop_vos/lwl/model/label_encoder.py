@@ -36,8 +36,8 @@ class LabelEncoder(nn.Module):
         outputs: D, channels of labels and weights.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4: E_θ and W_θ, which
-        share all but their last layer.
+        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.2 and 3.4, appendix B.1: E_θ
+        and W_θ, which share all but their last layer.
     """
 
     def __init__(self, widths: Sequence[int], outputs: int) -> None:
@@ -80,7 +80,7 @@ class BoxEncoder(nn.Module):
         outputs: D, channels of the scores.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 4.3 and its supplement.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7 and appendix B.3: B_θ.
     """
 
     def __init__(self, features: int, outputs: int) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import innerloop as il
 from innerloop_vos.backbones import Backbone
+from innerloop_vos.backbones.resnet_files import Style
 from innerloop_vos.lwl.model.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.model.label_encoder import BoxEncoder, LabelEncoder
 from innerloop_vos.lwl.model.target_model import TargetModel
@@ -32,6 +33,7 @@ class LWL(nn.Module):
 
     Attributes:
         box_label_encoder: finds the mask in a box; None without `box`.
+        style: of the backbone, as its builder names it. Default "caffe".
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
             `torch.float16`; None for that of the weights, which the solver always has.
 
@@ -65,11 +67,13 @@ class LWL(nn.Module):
         if box:
             self.add_box_encoder()
         self.autocast: torch.dtype | None = None
+        self.style: Style = "caffe"
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """The arguments beside the backbone."""
-        return {**self._sizes, "box": self.box_label_encoder is not None}
+        """The arguments beside the backbone, and its style where that is not the default."""
+        style = {} if self.style == "caffe" else {"backbone": self.style}
+        return {**self._sizes, "box": self.box_label_encoder is not None, **style}
 
     def add_box_encoder(self) -> None:
         """Give the network a new box encoder."""

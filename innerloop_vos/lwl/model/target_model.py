@@ -27,7 +27,7 @@ class TargetModel(nn.Module):
         solver: the inner solver: steepest descent with the released system's floor.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.1 and 3.2.
+        Bhat et al., Learning What to Learn, ECCV 2020, sections 3.3 and 3.4: T_τ and A_θ.
     """
 
     def __init__(self, inputs: int, features: int, outputs: int) -> None:

@@ -18,6 +18,9 @@ class SampleWeights:
         learning_rate: share of the second sample and rate of growth after it, in (0, 1).
         first_weight: least weight of the first sample, which is then never replaced. None: the
             first sample is one like the others, and the second one weighs as much as it.
+        geometric: whether the second sample weighs 1 / (1 - learning_rate) times the first too, as
+            in the paper. Default: as released, `learning_rate` where the first has
+            1 / (1 - learning_rate), or as `first_weight` says.
 
     Attributes:
         values: the weights, shape (capacity,), 0 where there is no sample. They sum to one, or to
@@ -26,9 +29,16 @@ class SampleWeights:
         latest: slot of the latest sample, None while there is but the first.
     """
 
-    def __init__(self, capacity: int, learning_rate: float, first_weight: float | None) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        learning_rate: float,
+        first_weight: float | None,
+        geometric: bool = False,
+    ) -> None:
         self.learning_rate = learning_rate
         self.first_weight = first_weight
+        self.geometric = geometric
         self.values = torch.zeros(capacity)
         self.values[0] = 1
         self.count = 1
@@ -41,8 +51,8 @@ class SampleWeights:
             slot, self.count = self.count, self.count + 1
         else:
             slot = int(kept) + int(values[int(kept) :].argmin())
-        if self.latest is not None:
-            values[slot] = values[self.latest] / (1 - rate)
+        if self.latest is not None or self.geometric:
+            values[slot] = values[self.latest or 0] / (1 - rate)
         elif kept:
             values /= 1 - rate
             values[slot] = rate
@@ -69,11 +79,17 @@ class TargetMemory:
 
     Args:
         capacity: max number of samples per object, at least 2.
-        learning_rate, first_weight: of `SampleWeights`.
+        learning_rate, first_weight, geometric: of `SampleWeights`.
     """
 
-    def __init__(self, capacity: int, learning_rate: float, first_weight: float | None) -> None:
-        self._rule = (capacity, learning_rate, first_weight)
+    def __init__(
+        self,
+        capacity: int,
+        learning_rate: float,
+        first_weight: float | None,
+        geometric: bool = False,
+    ) -> None:
+        self._rule = (capacity, learning_rate, first_weight, geometric)
         self.weights: list[SampleWeights] = []
         self._parts: list[Tensor] = []
 

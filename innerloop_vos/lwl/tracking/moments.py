@@ -15,7 +15,7 @@ def target_state(probabilities: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         pixels; and the areas, shape (O,). Centre and size of an area of zero are not finite.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, appendix, algorithm 1.
+        Bhat et al., Learning What to Learn, ECCV 2020, appendix C, algorithm 1.
     """
     areas = probabilities.sum((1, 2))
     centres, sizes = [], []

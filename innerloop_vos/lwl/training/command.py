@@ -2,10 +2,12 @@
 
 import argparse
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from innerloop.errors import InputError
+from innerloop_vos.backbones.resnet_files import read_resnet50
 from innerloop_vos.configuration.arguments import add_options, described, read_fields
 from innerloop_vos.lwl.builders import lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL
@@ -19,7 +21,10 @@ from innerloop_vos.training.options import (
     read_settings,
     run_from_arguments,
 )
-from innerloop_vos.weight_files import fit, read_weights
+from innerloop_vos.weight_files import fit
+
+_URL = "https://download.pytorch.org/models/maskrcnn/e2e_mask_rcnn_R_50_FPN_1x.pth"
+"""maskrcnn-benchmark's, which the paper starts from."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +34,15 @@ class NetworkOptions:
     init: str | None = described(None, "weights of LWL to start from", metavar="FILE")
     backbone_weights: str | None = described(
         None,
-        "weights of a ResNet-50 in the style of Caffe, under torchvision's names, to start from "
-        "in place of --init",
+        "weights of a ResNet-50 to start from in place of --init: of torchvision's or "
+        "maskrcnn-benchmark's Mask R-CNN, or of a ResNet-50 alone under torchvision's names, with "
+        "--backbone-style",
         metavar="FILE",
+    )
+    backbone_style: Literal["caffe", "torchvision"] | None = described(
+        None,
+        "how that of a ResNet-50 alone is run: with the stride in the first 1x1 convolution, on "
+        "BGR in 0..255, or with the stride in the 3x3 convolution, on normalised RGB",
     )
 
 
@@ -48,7 +59,7 @@ def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
         help="1: all but the backbone; 2: all, from --init; box: the box encoder, from --init",
     )
     add_run_arguments(parser, every=1000)
-    add_data_arguments(parser)
+    add_data_arguments(parser, year=2017, without=["ratio"])
     add_options(parser.add_argument_group("network"), NetworkOptions)
     add_settings_arguments(parser, *STAGES.values(), names=f"stages {' | '.join(STAGES)}")
 
@@ -72,7 +83,14 @@ def train_lwl_from_arguments(arguments: argparse.Namespace, device: torch.device
         raise InputError(f"--init: stage {arguments.stage} needs the weights of the one before")
     torch.manual_seed(settings.seed)  # the first weights
     length = 1 + settings.test_frames
-    sampler, validation = open_data(arguments, length, settings.window, settings.paste)
+    sampler, validation = open_data(
+        arguments,
+        length,
+        settings.window,
+        settings.paste,
+        replacement=settings.replacement,
+        ratio=settings.ratio,
+    )
     network = _network(options)
     if arguments.stage == "box" and network.box_label_encoder is None:
         network.add_box_encoder()
@@ -88,9 +106,19 @@ def _network(options: NetworkOptions) -> LWL:
     if options.backbone_weights is None:
         raise InputError(
             "--backbone-weights: stage 1 trains on a backbone that it does not change; give the "
-            "file of its weights, or --init"
+            f"file of its weights, such as {_URL} (the paper's Mask R-CNN), or --init"
         )
-    network, path = lwl_resnet50(), options.backbone_weights
+    path = options.backbone_weights
+    state, style = read_resnet50(path)
+    if style is not None and options.backbone_style not in (None, style):
+        raise InputError(f"--backbone-style: {path} is in the style of {style} by its names")
+    style = style or options.backbone_style
+    if style is None:
+        raise InputError(
+            f"--backbone-style: {path} is of a ResNet-50 alone, whose names do not say how it is "
+            "run; give caffe or, for torchvision's files, torchvision"
+        )
+    network = lwl_resnet50(backbone=style)
     backbone = network.feature_extractor
-    fit(backbone, read_weights(path), path, backbone.unused)
+    fit(backbone, state, path, backbone.unused)
     return network

@@ -44,8 +44,11 @@ class LWLTraining(Training):
         InputError: the network lacks a part that is to be trained.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.7.
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and 3.7 for boxes; eq. 5 is
+        the loss "frames".
     """
+
+    sampler: Sampler
 
     def __init__(
         self,
@@ -59,7 +62,9 @@ class LWLTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.network = network.to(self.device)
         self.boxes = settings.box_encoder_rate > 0
-        self.crops = CropSampler(sampler, (settings.height, settings.width))
+        self.sampler, self._start = sampler, sampler.place()
+        output = settings.height, settings.width
+        self.crops = CropSampler(sampler, output, colours=settings.colours)
         self.optimizer = torch.optim.Adam(parameter_groups(network, settings))
 
     def step(self, iteration: int) -> Figures:
@@ -100,7 +105,11 @@ class LWLTraining(Training):
                 update_steps=settings.update_steps,
             )
             masks = masks[:, 1:]
-        return settings.loss_weight * lovasz_sigmoid(logits, masks)
+        pairs = [(logits, masks)]
+        if settings.loss == "frames":
+            pairs = list(zip(logits.flatten(0, -3), masks.flatten(0, -3), strict=True))
+        losses = [lovasz_sigmoid(found, wanted) for found, wanted in pairs]
+        return settings.loss_weight * torch.stack(losses).mean()
 
     def rates(self) -> Figures:
         """Return the learning rates of the parts in the last step."""
@@ -115,9 +124,12 @@ class LWLTraining(Training):
 
     def pictures(self) -> dict[str, Tensor]:
         """Return pictures of one and the same mini-sequence, whenever they are made."""
+        place = self.sampler.place()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
+            self.sampler.go_to(self._start)
             images, masks = (part[0].to(self.device) for part in self.crops.batch(1))
+        self.sampler.go_to(place)
         if self.boxes:
             return box_pictures(self.network, images[0], boxes_around(masks[:1])[0])
         return target_pictures(self.network, images[[0, -1]], masks[:1], self.settings.init_steps)

@@ -7,6 +7,7 @@ from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import described
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.training.data import described_ratio
 from innerloop_vos.training.settings import (
     require,
     require_not_negative,
@@ -24,6 +25,8 @@ _PARTS = {
     "backbone": "feature_extractor.",
 }
 """The parts that have a learning rate of their own, by how the names of their parameters begin."""
+
+LOSSES = ("joint", "frames")
 
 _ALWAYS_FROZEN = tuple(f"feature_extractor.{layer}." for layer in ("conv1", "bn1", "layer1"))
 """What of the backbone is never trained: all up to its finest level."""
@@ -52,9 +55,21 @@ class LWLTrainingSettings:
     paste: float = described(
         0.0, "Share of the mini-sequences that an object of another clip is pasted into."
     )
+    ratio: tuple[float, ...] = described_ratio((6.0, 1.0, 1.0, 1.0))
+    replacement: bool = described(
+        True, "Draw clips with replacement; without, as in the paper, each once a round."
+    )
+    colours: bool = described(
+        True, "Make mini-sequences grey at times and frames brighter or darker; not in the paper."
+    )
     init_steps: int = described(5, "Steps of the inner solver on the frame that is learned from.")
     update_steps: int = described(
         2, "Steps after each frame that is segmented, learning from its predicted mask."
+    )
+    loss: str = described(
+        "joint",
+        "Lovász loss: of all frames of a batch in one sort (joint), or the mean of those of its "
+        "frames, as in the paper (frames).",
     )
     loss_weight: float = described(100.0, "What the Lovász loss is multiplied by.")
     regularization_rate: float = described(
@@ -75,6 +90,7 @@ class LWLTrainingSettings:
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size window init_steps loss_weight")
         require_sides(self, "height width")
+        require(self, "loss", f"one of {', '.join(LOSSES)}", LOSSES.__contains__)
         require(self, "decay_at", "steps", lambda steps: all(0 <= step <= MOST for step in steps))
         least = 0 if self.box_encoder_rate > 0 else 1
         should = "positive, or 0 for the box encoder"
@@ -106,6 +122,7 @@ STAGES = {
         iterations=50_000,
         batch_size=8,
         test_frames=0,
+        ratio=(1.0, 1.0, 1.0, 1.0),
         loss_weight=10.0,
         regularization_rate=0.0,
         projection_rate=0.0,
