@@ -1,6 +1,6 @@
-"""Training in several processes: `torchrun` starts them, Accelerate connects them.
+"""Several processes: `torchrun` starts them, Accelerate connects them.
 
-Each process draws its own batch, and their gradients are averaged. A single process does not need
+In a training each draws its own batch, and their gradients are averaged. A single one does not need
 Accelerate: it counts as the first of one.
 """
 
@@ -23,7 +23,7 @@ def connected(device: torch.device) -> Iterator[torch.device]:
     """Connect the processes that `torchrun` started, if it did, while the block runs.
 
     Args:
-        device: where to train; `cuda` gives every process of a machine its own GPU.
+        device: where to compute; `cuda` gives every process of a machine its own GPU.
 
     Yields:
         The device of this process.
