@@ -4,7 +4,6 @@ import json
 import zipfile
 
 import pytest
-import torch
 from davis_layout import write_davis
 from PIL import Image
 from torchrun import torchrun
@@ -169,6 +168,10 @@ def test_a_submission_is_refused_before_anything_runs(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert evaluate(davis, tmp_path / "out", "--all-frames") == 2
     assert "--all-frames is for youtube-vos" in capsys.readouterr().err
+    assert evaluate(davis, tmp_path / "out", "--resolution", "1080p", "--split", "train") == 2
+    assert "there is no JPEGImages/1080p" in capsys.readouterr().err
+    assert evaluate(davis, tmp_path / "out", "--dataset", "mose", "--resolution", "480p") == 2
+    assert "--resolution is for davis, not for mose" in capsys.readouterr().err
 
 
 def test_results_are_compared_sequence_by_sequence(tmp_path, capsys):
@@ -187,13 +190,14 @@ def test_results_are_compared_sequence_by_sequence(tmp_path, capsys):
         assert float(row[2]) - float(row[1]) == pytest.approx(float(row[3]), abs=0.11)
 
 
-def test_processes_share_the_sequences(tmp_path):
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_sequences(tmp_path, processes):
     davis = write_davis(tmp_path / "DAVIS", ["one", "two", "six"], length=3)
     words = ["--split", "train", "--device", "cpu"]
     assert evaluate(davis, tmp_path / "alone", *words) == 0
     out = tmp_path / "shared"
     line = ["evaluate", "--root", davis, "--method", "ridge", "--out", out, *words]
-    printed = torchrun("-m", "innerloop_vos.cli", *line)
+    torchrun("-m", "innerloop_vos.cli", *line, processes=processes)
     alone, shared = (
         json.loads((tmp_path / name / "scores.json").read_text()) for name in ("alone", "shared")
     )
@@ -202,8 +206,6 @@ def test_processes_share_the_sequences(tmp_path):
     }
     for path in (tmp_path / "alone").glob("*/*.png"):
         assert (out / path.relative_to(tmp_path / "alone")).read_bytes() == path.read_bytes()
-    del printed
     # A single process goes on with what several began.
     (out / ".scores" / "two.json").unlink()
-    torch.manual_seed(0)
     assert evaluate(davis, out, *words) == 0

@@ -1,14 +1,14 @@
-"""Running a command in two processes."""
+"""Running a command in several processes."""
 
 import os
 import subprocess
 import sys
 
 
-def torchrun(*words):
+def torchrun(*words, processes=2):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     done = subprocess.run(
-        [*torchrun, "--nproc-per-node", "2", *map(str, words)],
+        [*torchrun, "--nproc-per-node", str(processes), *map(str, words)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -4,8 +4,10 @@ import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import option
 from innerloop_vos.data import DavisDataset, MoseDataset, SequenceFolders, YouTubeVOSDataset
 from innerloop_vos.data.splits import sequence_names
 
@@ -45,6 +47,10 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: valid)",
     )
     group.add_argument(
+        "--resolution",
+        help="folder of DAVIS's frames and masks (default: 480p; also 1080p, Full-Resolution)",
+    )
+    group.add_argument(
         "--all-frames",
         action="store_true",
         help="take the frames between of YouTube-VOS too, those in SPLIT_all_frames",
@@ -62,9 +68,12 @@ def open_dataset(arguments: argparse.Namespace) -> SequenceFolders:
     if arguments.dataset not in DATASETS:
         raise InputError(f"dataset: {arguments.dataset!r}, should be one of {', '.join(DATASETS)}")
     kind = DATASETS[arguments.dataset]
-    more = {"all_frames": True} if arguments.all_frames else {}
-    if more and arguments.dataset != "youtube-vos":
-        raise InputError(f"--all-frames is for youtube-vos, not for {arguments.dataset}")
+    more: dict[str, Any] = {}
+    for name, of in (("all_frames", "youtube-vos"), ("resolution", "davis")):
+        if given := getattr(arguments, name):
+            if not arguments.dataset.startswith(of):
+                raise InputError(f"{option(name)} is for {of}, not for {arguments.dataset}")
+            more[name] = given
     sequences = sequence_names(arguments.sequences.split(",")) if arguments.sequences else None
     split = arguments.split or kind.split
     return kind.open(arguments.root, split=split, sequences=sequences, **more)
