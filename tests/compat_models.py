@@ -1,7 +1,7 @@
 """Modules that are awkward to adapt, and what is measured on them, for the compatibility layers."""
 
+import ctypes
 import gc
-import resource
 
 import torch
 from torch import nn
@@ -104,21 +104,31 @@ def finite_difference(outer, model, step=1e-6):
     return slope, sum((d * d).sum().item() for d in direction)
 
 
-def resident():
-    """Megabytes that the process holds in memory now."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
+class _Mallinfo(ctypes.Structure):
+    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
+
+
+def allocated():
+    """Megabytes that are allocated in this process now.
+
+    What is resident says less: a process keeps some of what was freed, the more the longer it ran.
+    """
+    mallinfo = ctypes.CDLL(None).mallinfo2  # glibc 2.33 or newer
+    mallinfo.restype = _Mallinfo
+    found = mallinfo()
+    return (found.uordblks + found.hblkhd) / 2**20
 
 
 def memory_after(outer_step, repeats=4):
-    """Megabytes held after each of some outer steps, with the garbage collector switched off."""
+    """Megabytes allocated after each of some outer steps, the garbage collector switched off."""
     gc.collect()
     gc.disable()
     try:
         held = []
         for _ in range(repeats):
             outer_step()
-            held.append(resident())
+            held.append(allocated())
         return held
     finally:
         gc.enable()
