@@ -97,6 +97,30 @@ def test_a_local_validation_split_has_scores_of_seen_and_unseen(youtube_vos, tmp
     assert printed.splitlines()[-1] == capsys.readouterr().out.splitlines()[-1]
 
 
+def test_scores_are_kept_where_categories_are_missing(tmp_path, capsys):
+    root = write_youtube_vos(tmp_path / "ytvos", "valid", annotated=True)
+    words = ["--dataset", "youtube-vos", "--json", tmp_path / "new" / "scores.json"]
+    assert evaluate(root, tmp_path / "out", *words) == 0
+    assert "no scores of seen and unseen categories: " in capsys.readouterr().out
+    assert json.loads((tmp_path / "new" / "scores.json").read_text())["mean"]["J-Mean"] > 0
+    write_youtube_vos(root, "train", annotated=True)
+    meta = json.loads((root / "valid" / "meta.json").read_text())
+    del meta["videos"]["003234408d"]["objects"]["2"]
+    (root / "valid" / "meta.json").write_text(json.dumps(meta))
+    words[-1] = tmp_path / "again.json"
+    assert evaluate(root, tmp_path / "again", *words) == 0
+    assert "has no object 2 of 003234408d" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("split", ["valid", "valid_all_frames"])
+def test_nothing_is_written_into_a_split(youtube_vos, capsys, split):
+    before = {path: path.stat().st_mtime_ns for path in youtube_vos.rglob("*.png")}
+    words = ["--dataset", "youtube-vos", "--all-frames"]
+    assert evaluate(youtube_vos, youtube_vos / split / "Annotations", *words) == 2
+    assert "which is read as --root" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in youtube_vos.rglob("*.png")} == before
+
+
 def test_g_is_the_mean_of_four():
     class Labels:
         def categories(self):
@@ -188,6 +212,35 @@ def test_results_are_compared_sequence_by_sequence(tmp_path, capsys):
     )
     for row in (one, two, mean):
         assert float(row[2]) - float(row[1]) == pytest.approx(float(row[3]), abs=0.11)
+
+
+def test_scores_of_all_that_is_done_are_in_one_file(tmp_path, capsys):
+    davis = write_davis(tmp_path / "DAVIS", ["one", "two"], length=3)
+    out = tmp_path / "out"
+    for name in ("one", "two"):
+        assert evaluate(davis, out, "--sequences", name) == 0
+    assert list(json.loads((out / "scores.json").read_text())["sequences"]) == ["two", "one"]
+    # No file of another folder is written over.
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / ".scores").symlink_to(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert evaluate(davis, tmp_path / "linked", "--sequences", "one") == 2
+    assert ".scores is there" in capsys.readouterr().err
+    (out / ".scores").rename(tmp_path / "moved")
+    (out / ".scores").symlink_to(tmp_path / "moved")
+    assert evaluate(davis, out, "--sequences", "one") == 2
+    assert ".scores is a link" in capsys.readouterr().err
+
+
+def test_no_table_is_written_into_results(tmp_path, capsys):
+    davis = write_davis(tmp_path / "DAVIS", ["one"], length=3)
+    for name in ("ours", "theirs"):
+        assert evaluate(davis, tmp_path / name, "--sequences", "one") == 0
+    words = ["score", str(tmp_path / "ours"), "--beside", str(tmp_path / "theirs")]
+    words += ["--root", str(davis), "--sequences", "one"]
+    assert main([*words, "--json", str(tmp_path / "theirs" / "scores.json")]) == 2
+    assert "--beside" in capsys.readouterr().err
 
 
 def test_processes_share_the_sequences(tmp_path):

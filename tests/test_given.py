@@ -1,5 +1,9 @@
 """Masks and boxes of any frame on the command line, and segmenting backwards."""
 
+import os
+import signal
+from contextlib import contextmanager
+
 import pytest
 import torch
 from PIL import Image
@@ -8,9 +12,10 @@ from innerloop_vos.cli import main
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.io.masks import mask_to_box, read_mask, write_mask
 from innerloop_vos.runs import resuming
-from innerloop_vos.runs.segmentation import frame_order, segment_next
+from innerloop_vos.runs.segmentation import frame_order
 
 SIZE, LENGTH = (96, 160), 7
+NEXT = resuming.segment_next
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +35,20 @@ def clip(tmp_path_factory):
 def segment(root, out, *more):
     words = ["segment", str(root / "frames"), "--out", str(out), "--method", "ridge"]
     return main([*words, *map(str, more)])
+
+
+@contextmanager
+def interrupted(monkeypatch, at):
+    """A signal comes while the frame of an index is segmented."""
+
+    def stopped(segmenter, frames, given, index, **more):
+        if index == at:
+            os.kill(os.getpid(), signal.SIGINT)
+        return NEXT(segmenter, frames, given, index, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "segment_next", stopped)
+        yield
 
 
 def ids(out, t):
@@ -57,6 +76,35 @@ def test_masks_of_a_folder_are_named_like_their_frames(clip, tmp_path):
     assert segment(root, tmp_path / "out", "--mask", masks) == 0
     assert [ids(tmp_path / "out", t) for t in (1, 2)] == [[0], [0, 2]]
     assert 1 in ids(tmp_path / "out", 4)
+
+
+def test_of_a_folder_as_in_a_data_set_the_first_masks_count(clip, tmp_path, capsys):
+    root, _ = clip
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    write_mask(masks / "00000.png", torch.zeros(SIZE, dtype=torch.uint8))
+    for t in range(1, LENGTH):
+        both = [read_mask(root / name / f"{t:05d}.png") for name in ("one", "two")]
+        write_mask(masks / f"{t:05d}.png", both[0] if t < 3 else sum(both))
+    assert segment(root, tmp_path / "out", "--mask", masks) == 0
+    assert capsys.readouterr().out.count("object") == 2
+    assert ids(tmp_path / "out", 0) == [0]
+    assert 2 not in ids(tmp_path / "out", 2)
+    assert 2 in ids(tmp_path / "out", 3)
+
+
+def test_the_same_masks_in_other_frames_are_another_run(clip, tmp_path, monkeypatch, capsys):
+    root, _ = clip
+    first, second = (f"{root}/{name}/00000.png" for name in ("one", "two"))
+
+    words = ["--mask", f"00001={first}", "--mask", f"00003={second}"]
+    with interrupted(monkeypatch, at=5):
+        assert segment(root, tmp_path / "out", *words) == 130
+    capsys.readouterr()
+    swapped = ["--mask", f"00003={first}", "--mask", f"00001={second}"]
+    assert segment(root, tmp_path / "out", *swapped) == 2
+    assert "holds a run with mask" in capsys.readouterr().err
+    assert segment(root, tmp_path / "out", *words) == 0
 
 
 def test_boxes_of_later_frames(clip, tmp_path):
@@ -87,21 +135,14 @@ def test_backwards_is_the_clip_turned_round(clip, tmp_path, monkeypatch):
         assert torch.equal(
             read_mask(both / f"{t:05d}.png"), read_mask(turned / "out" / f"{3 - t:05d}.png")
         )
-    # Stopped on the way back, it goes on to the same masks.
-    count = 0
-
-    def interrupted(*given, **more):
-        nonlocal count
-        count += 1
-        if count == 6:
-            raise KeyboardInterrupt
-        return segment_next(*given, **more)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(resuming, "_OFTEN", 1e-9)
-        patch.setattr(resuming, "segment_next", interrupted)
+    # Stopped on the way back, it goes on from there to the same masks.
+    with interrupted(monkeypatch, at=1):
         assert segment(root, tmp_path / "again", *words, "--backwards") == 130
-    assert segment(root, tmp_path / "again", *words, "--backwards") == 0
+    seen = []
+    with monkeypatch.context() as patch:
+        patch.setattr(resuming, "segment_next", lambda *a, **k: seen.append(a[3]) or NEXT(*a, **k))
+        assert segment(root, tmp_path / "again", *words, "--backwards") == 0
+    assert seen == [0]
     for path in both.iterdir():
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
@@ -121,7 +162,7 @@ def test_the_order_of_frames():
         (["--mask", "ROOT/one/00000.png", "--mask", "00000=ROOT/two/00000.png"], "two masks"),
         (
             ["--mask", "ROOT/one/00000.png", "--mask", "00002=ROOT/one/00002.png"],
-            r"that of frame 00002 holds no object but [1]",
+            r"00002.png: it holds no object but [1]",
         ),
         (["--box", "00009=1,2,3,4"], "there is no frame '00009'"),
         (["--box", "00002=1,2,3"], "box"),

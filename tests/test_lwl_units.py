@@ -7,6 +7,7 @@ import torch
 from lwl_goldens import GOLDENS, load
 from shared import needs_shared
 
+from innerloop_vos.lwl.options import MemoryOptions
 from innerloop_vos.lwl.tracking.memory import SampleWeights, TargetMemory
 from innerloop_vos.lwl.tracking.moments import target_state
 from innerloop_vos.lwl.tracking.region import first_sample, paste, search_region
@@ -21,7 +22,7 @@ def golden():
 @needs_shared
 @pytest.mark.parametrize(("case", "capacity"), [("std", 32), ("small", 4)])
 def test_sample_weights_golden(golden, case, capacity):
-    weights = SampleWeights(capacity, 0.1, 0.25)
+    weights = SampleWeights(MemoryOptions(capacity, 0.1, 0.25))
     expected, slots = golden[f"sw.{case}"], golden[f"sw.{case}.ind"]
     torch.testing.assert_close(weights.values, expected[0])
     for row, slot in zip(expected[1:], slots.tolist(), strict=True):
@@ -30,7 +31,7 @@ def test_sample_weights_golden(golden, case, capacity):
 
 
 def test_without_a_least_weight_the_first_sample_is_one_like_the_others():
-    weights = SampleWeights(3, 0.2, None)
+    weights = SampleWeights(MemoryOptions(3, 0.2, None))
     weights.add()
     torch.testing.assert_close(weights.values, torch.tensor([0.5, 0.5, 0]))
     weights.add()
@@ -41,7 +42,8 @@ def test_without_a_least_weight_the_first_sample_is_one_like_the_others():
 @pytest.mark.parametrize(("rate", "first_weight"), [(0.1, 0.0), (0.2, None)])
 def test_the_weights_of_the_paper_are_a_geometric_sequence(rate, first_weight):
     capacity, total = 4, 9
-    weights, times = SampleWeights(capacity, rate, first_weight, geometric=True), [0] * capacity
+    options = MemoryOptions(capacity, rate, first_weight, geometric=True)
+    weights, times = SampleWeights(options), [0] * capacity
     for t in range(1, total):
         times[weights.add()] = t
         kept = set(range(max(0, t - capacity + 1), t + 1))
@@ -53,7 +55,7 @@ def test_the_weights_of_the_paper_are_a_geometric_sequence(rate, first_weight):
 
 
 def test_objects_that_came_later_have_samples_of_weight_zero():
-    memory = TargetMemory(4, 0.1, 0.25)
+    memory = TargetMemory(MemoryOptions(4, 0.1, 0.25))
     memory.add_objects(torch.tensor([[1.0]]))
     memory.add_samples(torch.tensor([[2.0]]))
     memory.add_objects(torch.tensor([[3.0]]))

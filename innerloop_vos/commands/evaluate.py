@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from innerloop.errors import InputError
 from innerloop_vos.commands.datasets import add_dataset_arguments, open_dataset
-from innerloop_vos.commands.outputs import check_outputs, data_folders
+from innerloop_vos.commands.outputs import check_outputs, data_folders, prepare_folders
 from innerloop_vos.commands.score import add_report_arguments, report
 from innerloop_vos.data import Sequence, SequenceFolders
 from innerloop_vos.data.sequence import Annotations
@@ -79,9 +79,10 @@ def run(arguments: argparse.Namespace) -> None:
     """Segment and score what is not done yet, then report all."""
     dataset = open_dataset(arguments)
     sequences = list(dataset)
-    _check_places(arguments, sequences)
+    _check_places(arguments, dataset, sequences)
     if arguments.submission:
         check_archive(arguments.submission)
+    prepare_folders([arguments.csv, arguments.json, arguments.submission])
     with processes.connected(parse_device(arguments.device)) as device:
         segmenter = build_segmenter(arguments, device)
         out = prepare_output(arguments.out)
@@ -93,16 +94,21 @@ def run(arguments: argparse.Namespace) -> None:
             without = ("root", "split", "sequences", "submission")
             record = describe(arguments, without=without)
             _keep_settings(out, record, {each.name: _data(each) for each in sequences})
-            prepare_output(out / DONE)
-            sweep(out / DONE)
+            if (out / DONE).is_symlink():
+                raise InputError(f"--out: {out / DONE} is a link; take another folder")
+            sweep(prepare_output(out / DONE))
             processes.wait()
             _evaluate_all(segmenter, sequences, dataset, out, boxes=arguments.boxes)
             done = _read_scores(out, sequences)
-            write_json(out / SCORES, [done[name] for name in dataset.names])
+            ours = [done[name] for name in dataset.names]
+            # Those of sequences that were asked for before stay in the list.
+            others = [path for path in (out / DONE).glob("*.json") if path.stem not in done]
+            before = [scores for path in sorted(others) for scores in read_scores(path)]
+            write_json(out / SCORES, ours + before)
             if arguments.submission:
                 frames = {each.name: dataset.submitted(each) for each in sequences}
                 write_submission(arguments.submission, out, frames, dataset.archive)
-            report([done[name] for name in dataset.names], dataset, arguments)
+            report(ours, dataset, arguments)
 
 
 def _evaluate_all(
@@ -123,7 +129,9 @@ def _evaluate_all(
     processes.wait()
 
 
-def _check_places(arguments: argparse.Namespace, sequences: list[Sequence]) -> None:
+def _check_places(
+    arguments: argparse.Namespace, dataset: SequenceFolders, sequences: list[Sequence]
+) -> None:
     """Check that nothing that is read is written over, and no table takes the place of masks."""
     out = Path(arguments.out)
     records = [out / SETTINGS, out / SCORES, out / DONE]
@@ -141,7 +149,7 @@ def _check_places(arguments: argparse.Namespace, sequences: list[Sequence]) -> N
     check_outputs(
         {"--out": [out, *records, *folders, *masks], **tables},
         {"--weights": [arguments.weights]},
-        {"--root": data_folders(arguments.root)},
+        {"--root": [*data_folders(arguments.root), *dataset.folders]},
     )
     check_outputs(tables, {"--out": [out, *records]}, {"--out": folders})
 

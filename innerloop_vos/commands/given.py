@@ -24,13 +24,14 @@ def mask_files(words: Iterable[str]) -> list[Path]:
 
 
 def read_masks(
-    words: Iterable[str], frames: Frames, *, threshold: int | None, binary: bool
+    words: Sequence[str], frames: Frames, *, threshold: int | None, binary: bool
 ) -> dict[int, Tensor]:
     """Read the masks that `--mask` names.
 
     Args:
         words: each FILE, of the first frame; NAME=FILE, of the frame of that name; or FOLDER, whose
-            files are named like their frames.
+            files are named like their frames, as in a data set: of an object that they show several
+            times, the first counts.
         frames: the clip.
         threshold, binary: as of `read_mask`.
 
@@ -38,28 +39,47 @@ def read_masks(
         Object ids, shape (H, W), uint8, by the index of the frame.
 
     Raises:
-        InputError: a frame is unknown or has two masks, a mask does not fit it, or holds no object
-            that the masks of earlier frames do not hold.
+        InputError: a frame is unknown or has two masks, a mask does not fit it, or a FILE holds no
+            object that the masks of earlier frames do not hold.
     """
-    found: dict[int, Tensor] = {}
+    read: dict[int, tuple[str | None, Tensor]] = {}
     for word in words:
-        name, rest = _split(word)
-        folder = Path(rest)
-        if name is None and folder.is_dir():
-            files = image_files(folder, MASK_SUFFIXES)
-            if not files:
-                raise InputError(f"--mask: {folder} holds no mask")
-            placed = [(_index(path.stem, frames, f"--mask: {path}"), path) for path in files]
-        else:
-            placed = [(0 if name is None else _index(name, frames, f"--mask {word}"), folder)]
-        for index, path in placed:
-            if index in found:
+        for index, path, required in _placed(word, frames):
+            if index in read:
                 raise InputError(f"--mask: frame {frames.names[index]} is given two masks")
             mask = read_mask(path, threshold=threshold, binary=binary)
-            check_mask(mask, frames.size, str(path))
+            if required or mask.any():
+                check_mask(mask, frames.size, str(path))
+                read[index] = word if required else None, mask
+    known: set[int] = {0}
+    found: dict[int, Tensor] = {}
+    for index, (file, mask) in sorted(read.items()):
+        ids = set(mask.unique().tolist())  # type: ignore[no-untyped-call]
+        if ids - known:
             found[index] = mask
-    _check_new(found, frames)
+            known |= ids
+        elif file is not None:
+            raise InputError(
+                f"--mask {file}: it holds no object but {sorted(ids - {0})}, which earlier frames "
+                "show; give new objects other ids"
+            )
+    if words and not found:
+        raise InputError("--mask: no mask shows an object")
     return found
+
+
+def _placed(word: str, frames: Frames) -> list[tuple[int, Path, bool]]:
+    """The masks that a word names: index of the frame, file, and whether it has to be of use."""
+    name, rest = _split(word)
+    path = Path(rest)
+    if name is not None:
+        return [(_index(name, frames, f"--mask {word}"), path, True)]
+    if not path.is_dir():
+        return [(0, path, True)]
+    files = image_files(path, MASK_SUFFIXES)
+    if not files:
+        raise InputError(f"--mask: {path} holds no mask")
+    return [(_index(file.stem, frames, f"--mask: {file}"), file, False) for file in files]
 
 
 def parse_boxes(words: Iterable[str], frames: Frames) -> dict[int, dict[int, Box]]:
@@ -128,15 +148,3 @@ def _index(name: str, frames: Frames, what: str) -> int:
     if stem not in names:
         raise InputError(f"{what}: there is no frame {stem!r}; they are {names[0]} to {names[-1]}")
     return names.index(stem)
-
-
-def _check_new(masks: Mapping[int, Tensor], frames: Frames) -> None:
-    known: set[int] = {0}
-    for index in sorted(masks):
-        ids = set(masks[index].unique().tolist())  # type: ignore[no-untyped-call]
-        if ids <= known:
-            raise InputError(
-                f"--mask: that of frame {frames.names[index]} holds no object but {sorted(ids)[1:]}"
-                ", which earlier frames show; give new objects other ids"
-            )
-        known |= ids

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from innerloop.errors import InputError
+from innerloop_vos.io.files import prepare_output
 
 Paths = Mapping[str, Iterable[str | Path | None]]
 Identity = tuple[int, int] | str
@@ -44,6 +45,17 @@ def check_outputs(outputs: Paths, inputs: Paths, trees: Paths | None = None) -> 
                         f"{option}: {path} lies in {parent}, which is read as {source}; choose "
                         "another place"
                     )
+
+
+def prepare_folders(files: Iterable[str | Path | None]) -> None:
+    """Make the folders of files that are written last, so that their absence loses no work.
+
+    Raises:
+        InputError: one cannot be made or written to.
+    """
+    for file in files:
+        if file:
+            prepare_output(Path(file).parent)
 
 
 def data_folders(roots: str | Path | Sequence[str] | None) -> list[Path]:

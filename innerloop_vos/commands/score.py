@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.datasets import add_dataset_arguments, open_dataset
-from innerloop_vos.commands.outputs import check_outputs, data_folders
+from innerloop_vos.commands.outputs import check_outputs, data_folders, prepare_folders
 from innerloop_vos.data import SequenceFolders, YouTubeVOSDataset
 from innerloop_vos.scoring import (
     SequenceScores,
@@ -43,10 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
         {},
         {
             "RESULTS": [arguments.results],
-            "--beside": data_folders(arguments.beside),
-            "--root": data_folders(arguments.root),
+            "--beside": [arguments.beside],
+            "--root": [*data_folders(arguments.root), *dataset.folders],
         },
     )
+    prepare_folders([arguments.csv, arguments.json])
     scores = score_results(arguments.results, dataset)
     if arguments.beside:
         others = score_results(arguments.beside, dataset)
@@ -66,9 +68,6 @@ def report(
 ) -> None:
     """Print the table, and write the files that the options of `add_report_arguments` name."""
     Console().print(table(scores))
-    if isinstance(dataset, YouTubeVOSDataset) and any(each.objects for each in scores):
-        means = category_scores(scores, dataset)
-        print(", ".join(f"{name} {100 * value:.1f}" for name, value in means.items()))
     if without := [each.name for each in scores if not each.objects]:
         print(
             f"nothing can be scored in {', '.join(without)}: no frame is annotated but those that "
@@ -78,3 +77,15 @@ def report(
         write_csv(arguments.csv, scores)
     if arguments.json:
         write_json(arguments.json, scores)
+    if isinstance(dataset, YouTubeVOSDataset) and any(each.objects for each in scores):
+        _print_categories(scores, dataset)
+
+
+def _print_categories(scores: Sequence[SequenceScores], dataset: YouTubeVOSDataset) -> None:
+    """Print G and what it is the mean of; what is missing for that does not undo the rest."""
+    try:
+        means = category_scores(scores, dataset)
+    except InputError as error:
+        print(f"no scores of seen and unseen categories: {error}")
+    else:
+        print(", ".join(f"{name} {100 * value:.1f}" for name, value in means.items()))

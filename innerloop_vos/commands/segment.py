@@ -13,7 +13,7 @@ from innerloop_vos.io.masks import describe
 from innerloop_vos.io.video import check_video_path, open_frames, write_video
 from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
 from innerloop_vos.runs.folder import describe as describe_run
-from innerloop_vos.runs.folder import digest, frames_digest, locked
+from innerloop_vos.runs.folder import frames_digest, locked, tensor_digest
 from innerloop_vos.runs.resuming import segment_to
 from innerloop_vos.runs.segmentation import overlays
 
@@ -35,7 +35,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="[NAME=]FILE",
         help="mask of the first frame, a PNG with object ids, or 0/255; NAME=FILE: of the frame of "
         "that name, such as 00012, for objects that appear there; a folder: masks that are named "
-        "like their frames; may be given several times",
+        "like their frames, of which the first of each object counts; may be given several times",
     )
     start.add_argument(
         "--box",
@@ -83,7 +83,9 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"{frames.names[index]}: {describe(given[index])}")
     out = prepare_output(arguments.out)
     record = describe_run(arguments, without=("input", "mask", "overlay"))
-    record |= {"input": frames_digest(frames), "mask": digest(files)}
+    record |= {"input": frames_digest(frames)}
+    if not boxes:  # which the record has as they were given
+        record |= {"mask": {frames.names[t]: tensor_digest(mask) for t, mask in given.items()}}
     with locked(out):
         segment_to(
             out,

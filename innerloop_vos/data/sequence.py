@@ -217,6 +217,11 @@ class SequenceFolders(collections.abc.Sequence[Sequence]):
     def __iter__(self) -> Iterator[Sequence]:
         return map(self._open, self.names)
 
+    @property
+    def folders(self) -> list[Path]:
+        """The folders that hold the clips, and may hold lists of them; no results belong there."""
+        return list(dict.fromkeys([self.frames_root.parent, self.masks_root.parent]))
+
     def submitted(self, sequence: Sequence) -> list[str]:
         """Names of the frames whose masks the benchmark's server takes. Default: all."""
         return sequence.frames.names

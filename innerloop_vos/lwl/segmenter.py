@@ -61,10 +61,7 @@ class LWLSegmenter(Segmenter):
 
     def reset(self) -> None:
         self.options = self.box_options if self.from_boxes else self.mask_options
-        memory = self.options.memory
-        self.memory = TargetMemory(
-            memory.capacity, memory.learning_rate, memory.first_weight, memory.geometric
-        )
+        self.memory = TargetMemory(self.options.memory)
         self.motions: list[Motion] = []
         self.filters = torch.empty(0, device=self.device)
         self._updates = 0

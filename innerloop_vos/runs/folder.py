@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import innerloop
 from innerloop.errors import InputError
@@ -23,7 +24,7 @@ if sys.platform != "win32":
     import fcntl
 
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)-[0-9a-f]{32}(\.[^.]*)?|\.partial-.+")
-_PATHS = ("mask", "weights", "init", "init_heads", "teacher", "backbone_weights")
+_PATHS = ("weights", "init", "init_heads", "teacher", "backbone_weights")
 _FOLDERS = ("root", "davis", "youtube_vos", "clips", "coco")
 _NOT_OF_THE_RUN = ("run", "out", "config", "resume", "tensorboard", "every", "csv", "json")
 _SOME = 4096
@@ -209,6 +210,12 @@ def digest(paths: Iterable[Path], *, whole: bool = True) -> str:
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     return total.hexdigest()
+
+
+def tensor_digest(tensor: Tensor) -> str:
+    """A digest of the shape and the values of a tensor on the CPU."""
+    values = hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
+    return text_digest([list(tensor.shape), values])
 
 
 def text_digest(value: Any) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from statistics import fmean
 
+from innerloop.errors import InputError
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
 from innerloop_vos.scoring.sequence import SequenceScores
 
@@ -30,7 +31,12 @@ def category_scores(
     values: dict[str, list[float]] = {}
     for sequence in sequences:
         for scores in sequence.objects:
-            kind = "seen" if categories[sequence.name, scores.id] in seen else "unseen"
+            category = categories.get((sequence.name, scores.id))
+            if category is None:
+                raise InputError(
+                    f"the meta.json of this split has no object {scores.id} of {sequence.name}"
+                )
+            kind = "seen" if category in seen else "unseen"
             values.setdefault(f"J {kind}", []).append(scores.summary.region.mean)
             values.setdefault(f"F {kind}", []).append(scores.summary.contour.mean)
     means = {name: fmean(each) for name, each in sorted(values.items(), reverse=True)}

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop_vos.lwl.options import MemoryOptions
+
 
 class SampleWeights:
     """Which sample of an object's memory is replaced next, and what each one weighs.
@@ -14,13 +16,9 @@ class SampleWeights:
     the lightest makes room, which is the oldest.
 
     Args:
-        capacity: max number of samples, at least 2.
-        learning_rate: share of the second sample and rate of growth after it, in (0, 1).
-        first_weight: least weight of the first sample, which is then never replaced. None: the
-            first sample is one like the others, and the second one weighs as much as it.
-        geometric: whether the second sample weighs 1 / (1 - learning_rate) times the first too, as
-            in the paper. Default: as released, `learning_rate` where the first has
-            1 / (1 - learning_rate), or as `first_weight` says.
+        options: with a `first_weight`, the second sample weighs `learning_rate` where the first has
+            1 / (1 - learning_rate), and the first is never replaced; without one, both weigh the
+            same. With `geometric`, the rule for all others holds for the second too.
 
     Attributes:
         values: the weights, shape (capacity,), 0 where there is no sample. They sum to one, or to
@@ -29,29 +27,22 @@ class SampleWeights:
         latest: slot of the latest sample, None while there is but the first.
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        learning_rate: float,
-        first_weight: float | None,
-        geometric: bool = False,
-    ) -> None:
-        self.learning_rate = learning_rate
-        self.first_weight = first_weight
-        self.geometric = geometric
-        self.values = torch.zeros(capacity)
+    def __init__(self, options: MemoryOptions) -> None:
+        self.options = options
+        self.values = torch.zeros(options.capacity)
         self.values[0] = 1
         self.count = 1
         self.latest: int | None = None
 
     def add(self) -> int:
         """Weigh a further sample, and return the slot that it belongs in."""
-        values, rate, kept = self.values, self.learning_rate, self.first_weight is not None
+        values, rate, least = self.values, self.options.learning_rate, self.options.first_weight
+        kept = least is not None
         if self.count < len(values):
             slot, self.count = self.count, self.count + 1
         else:
             slot = int(kept) + int(values[int(kept) :].argmin())
-        if self.latest is not None or self.geometric:
+        if self.latest is not None or self.options.geometric:
             values[slot] = values[self.latest or 0] / (1 - rate)
         elif kept:
             values /= 1 - rate
@@ -59,9 +50,9 @@ class SampleWeights:
         else:
             values[slot] = values[0]
         values /= values.sum()
-        if self.first_weight is not None and values[0] < self.first_weight:
-            values /= self.first_weight + values[1:].sum()
-            values[0] = self.first_weight
+        if least is not None and values[0] < least:
+            values /= least + values[1:].sum()
+            values[0] = least
         self.latest = slot
         return slot
 
@@ -78,18 +69,11 @@ class TargetMemory:
     """The samples of all objects, in tensors with a leading axis of objects.
 
     Args:
-        capacity: max number of samples per object, at least 2.
-        learning_rate, first_weight, geometric: of `SampleWeights`.
+        options: how many samples an object has, and what they weigh.
     """
 
-    def __init__(
-        self,
-        capacity: int,
-        learning_rate: float,
-        first_weight: float | None,
-        geometric: bool = False,
-    ) -> None:
-        self._rule = (capacity, learning_rate, first_weight, geometric)
+    def __init__(self, options: MemoryOptions) -> None:
+        self.options = options
         self.weights: list[SampleWeights] = []
         self._parts: list[Tensor] = []
 
@@ -102,14 +86,14 @@ class TargetMemory:
         grown = []
         for index, first in enumerate(firsts):
             # Zero, for the slots without a sample are there too, with weight zero.
-            room = first.new_zeros(len(first), self._rule[0], *first.shape[1:])
+            room = first.new_zeros(len(first), self.options.capacity, *first.shape[1:])
             room[:, 0] = first
             grown.append(torch.cat([self._parts[index], room]) if self._parts else room)
         if grown[0].ndim == 5:
             flat = grown[0].flatten(0, 1).contiguous(memory_format=torch.channels_last)
             grown[0] = flat.view(grown[0].shape)
         self._parts = grown
-        self.weights += [SampleWeights(*self._rule) for _ in firsts[0]]
+        self.weights += [SampleWeights(self.options) for _ in firsts[0]]
 
     def add_samples(self, *samples: Tensor) -> None:
         """Add a sample of each object, in parts of shape (O, ...)."""
@@ -133,7 +117,7 @@ class TargetMemory:
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take the samples of a `state_dict`, which live on `device` from now on."""
-        self.weights = [SampleWeights(*self._rule) for _ in state["weights"]]
+        self.weights = [SampleWeights(self.options) for _ in state["weights"]]
         for weights, values in zip(self.weights, state["weights"], strict=True):
             weights.load_state_dict(values)
         self._parts = [part.to(device) for part in state["parts"]]
