@@ -72,6 +72,7 @@ PICTURES: dict[str, Draw] = {
     ),
     "eosvos/results/rates/*.json": lambda content, picture: rates.plot(content["layers"], picture),
     "eosvos/results/table1/*/*.json": draw_components,
+    "lwl/results/ablation/*.json": front.draw,
     "lwl/results/backbone/*.json": draw_curve,
     "lwl/results/front/*.json": front.draw,
     "lwl/results/lite/*.json": draw_curve,

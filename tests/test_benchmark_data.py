@@ -184,6 +184,15 @@ def test_davis_2017_test_dev(tmp_path, capsys):
         assert packed.namelist() == [f"{n}/0000{t}.png" for n in ("one", "two") for t in range(3)]
 
 
+def test_a_sequence_without_annotation_is_named_before_anything_runs(tmp_path, capsys):
+    davis = write_davis(tmp_path / "DAVIS", ["one", "two"], length=3)
+    for path in davis.glob("Annotations/480p/two/*.png"):
+        path.unlink()
+    assert evaluate(davis, tmp_path / "out", "--split", "train") == 2
+    assert "sequence two has no annotation to start from" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_submission_is_refused_before_anything_runs(tmp_path, capsys):
     davis = write_davis(tmp_path / "DAVIS", ["one"], length=3)
     words = ["--split", "train", "--submission", tmp_path / "masks.tar"]

@@ -5,7 +5,7 @@ import json
 import torch
 from davis_layout import write_davis
 
-from benchmarks.lwl import front, ridge
+from benchmarks.lwl import ablation, front, ridge
 from innerloop_vos.lwl_lite import LWLLiteOptions, LWLLiteSegmenter, lwl_lite
 
 
@@ -27,8 +27,20 @@ def test_the_front_is_drawn(tmp_path, monkeypatch):
     davis = write_davis(tmp_path / "davis", ["cat"])
     torch.manual_seed(0)
     tracker = LWLLiteSegmenter(lwl_lite(features=8, outputs=2), LWLLiteOptions(short_side=64))
-    monkeypatch.setattr(front, "_segmenters", lambda: iter([("fast", tracker)]))
+    monkeypatch.setitem(front.METHODS, "fast", lambda: tracker)
     threads = torch.get_num_threads()
-    front.main(["--davis", str(davis), "--sequences", "cat", "--output", str(tmp_path)])
+    words = f"--davis {davis} --sequences cat --methods fast --boxes --output {tmp_path}"
+    front.main(words.split())
     torch.set_num_threads(threads)
     assert (tmp_path / "front.png").stat().st_size > 1000
+
+
+def test_rules_on_top_are_compared(tmp_path):
+    davis = write_davis(tmp_path / "davis", ["cat"])
+    threads = torch.get_num_threads()
+    ablation.main(["--davis", str(davis), "--sequences", "cat", "--output", str(tmp_path)])
+    torch.set_num_threads(threads)
+    rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
+    assert list(rows) == list(ablation.VARIANTS)
+    assert rows["as it is"]["J&F"] > 70
+    assert rows["second view"]["cat"] != rows["as it is"]["cat"]

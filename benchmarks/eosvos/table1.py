@@ -198,6 +198,7 @@ class Experiment:
             rate=best,
             clip=self.arguments.clip,
             paste=self.arguments.paste,
+            in_order=True,  # as the results here were made
             seed=seed,
         )
 

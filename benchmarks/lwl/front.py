@@ -5,56 +5,52 @@ a table: J and F in percent, and the median CPU time of the first frame and of a
 reading it. Writes front.json and draws front.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.lwl.front --davis ROOT
+    ... --davis ROOT --methods best [--boxes] --output runs/held-out
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.lwl.parts.front import plot_front
-from benchmarks.lwl.parts.tracking import add_clip_arguments, compare
+from benchmarks.lwl.parts.tracking import HELD_OUT, add_clip_arguments, compare
 from innerloop_vos.backbones import backbone
 from innerloop_vos.backbones.folding import fold_norms
-from innerloop_vos.lwl_lite import SPEEDS, LWLLiteSegmenter, lwl_lite
+from innerloop_vos.lwl_lite import SPEEDS, LWLLiteOptions, LWLLiteSegmenter, lwl_lite
 from innerloop_vos.ridge import RidgeSegmenter
 from innerloop_vos.segmenter import Segmenter
 
-SEQUENCES = [
-    "bear",
-    "bmx-bumps",
-    "dance-jump",
-    "scooter-gray",
-    "soccerball",
-    "hockey",
-    "kite-walk",
-    "mallard-water",
-    "paragliding",
-    "stroller",
-]
+
+def _ridge() -> Segmenter:
+    features = backbone("efficientnet_lite0")
+    fold_norms(features)
+    return RidgeSegmenter(features)
+
+
+def _lite(options: LWLLiteOptions) -> Segmenter:
+    return LWLLiteSegmenter(lwl_lite("default"), options)
+
+
+METHODS: dict[str, Callable[[], Segmenter]] = {"ridge": _ridge}
+for _name, _options in SPEEDS.items():
+    METHODS[_name] = partial(_lite, _options)
+    METHODS[f"{_name}-half"] = partial(_lite, replace(_options, half=True))
 
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    add_clip_arguments(parser, SEQUENCES)
+    add_clip_arguments(parser, HELD_OUT)
     parser.set_defaults(every=4)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "front")
     arguments = parser.parse_args(words)
     path = arguments.output / "front.json"
-    compare(_segmenters(), arguments, path)
+    compare(((name, METHODS[name]()) for name in arguments.methods), arguments, path)
     draw(json.loads(path.read_text(encoding="utf-8")), path.with_suffix(".png"))
-
-
-def _segmenters() -> Iterator[tuple[str, Segmenter]]:
-    features = backbone("efficientnet_lite0")
-    fold_norms(features)
-    yield "ridge", RidgeSegmenter(features)
-    for name, options in SPEEDS.items():
-        yield name, LWLLiteSegmenter(lwl_lite("default"), options)
-        halved = replace(options, half=True)
-        yield f"{name}, bfloat16", LWLLiteSegmenter(lwl_lite("default"), halved)
 
 
 def draw(content: dict[str, Any], picture: Path) -> None:

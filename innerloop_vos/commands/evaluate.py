@@ -17,7 +17,7 @@ from innerloop_vos.commands.datasets import add_dataset_arguments, open_dataset
 from innerloop_vos.commands.outputs import check_outputs, data_folders, prepare_folders
 from innerloop_vos.commands.score import add_report_arguments, report
 from innerloop_vos.data import Sequence, SequenceFolders
-from innerloop_vos.data.sequence import Annotations
+from innerloop_vos.data.sequence import Annotations, annotated
 from innerloop_vos.io.files import atomic_path, prepare_output
 from innerloop_vos.io.masks import mask_to_box
 from innerloop_vos.methods.registry import (
@@ -79,6 +79,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Segment and score what is not done yet, then report all."""
     dataset = open_dataset(arguments)
     sequences = list(dataset)
+    if bare := [each.name for each in sequences if not annotated(each.masks)]:
+        raise InputError(f"sequence {bare[0]} has no annotation to start from")
     _check_places(arguments, dataset, sequences)
     if arguments.submission:
         check_archive(arguments.submission)

@@ -18,7 +18,7 @@ SCHEDULES = ("constant", "cosine")
 
 @dataclass(frozen=True)
 class EOSVOSTrainingSettings:
-    """Settings of one phase; the defaults but `in_order` are those of the released meta-training.
+    """Settings of one phase; the defaults are those of the released meta-training.
 
     Raises:
         InputError: A value is out of its range.
@@ -51,9 +51,7 @@ class EOSVOSTrainingSettings:
     rate: float = described(RATE, "Mean of these learning rates.")
     window: int = described(10_000, "Frames of the clip that those of a task come from.")
     in_order: bool = described(
-        True,
-        "Learn from the earlier frame of a task and test on the later one; otherwise, as released, "
-        "on any.",
+        False, "Learn from the earlier frame of a task and test on the later one, not on any two."
     )
     paste: float = described(
         0.0, "Share of the tasks that an object of another clip is pasted into."
@@ -87,7 +85,7 @@ class EOSVOSTrainingSettings:
 
 PHASES = {
     "parent": EOSVOSTrainingSettings(inner_steps=0, init_rate=1e-4, rates_rate=0.0, per="model"),
-    "meta": EOSVOSTrainingSettings(in_order=False),
-    "davis": EOSVOSTrainingSettings(iterations=10_000, rates_rate=0.0, in_order=False),
+    "meta": EOSVOSTrainingSettings(),
+    "davis": EOSVOSTrainingSettings(iterations=10_000, rates_rate=0.0),
 }
 """Plain training on frames, to compare with; meta-training; meta-training with fixed rates."""
