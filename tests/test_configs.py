@@ -46,7 +46,7 @@ def parsed(name):
 def test_the_files_are_those_of_the_two_papers():
     stages = [f"lwl-{kind}-{stage}" for kind in ("paper", "released") for stage in STAGES]
     lwl = {re.sub(r"-(\d)$", r"-stage\1", name) for name in stages}
-    lwl |= {"lwl-paper-ablation", "lwl-davis"}
+    lwl |= {"lwl-paper-ablation", "lwl-released-ablation", "lwl-davis"}
     eosvos = {f"eosvos-{kind}" for kind in ("parent", "meta", "davis2016", "davis2017")}
     assert set(config_names()) == lwl | eosvos
 
@@ -106,6 +106,14 @@ def test_the_paper_differs_where_it_says_so(name, stage, others):
     assert (arguments.stage, arguments.held_out) == (stage, ("@lwl-valid",))
     released, ours = asdict(STAGES[stage]), asdict(settings)
     assert {key: ours[key] for key in ours if ours[key] != released[key]} == PAPER | others
+
+
+def test_the_ablation_of_the_released_settings_is_as_long_as_the_papers():
+    _, settings = parsed("lwl-released-ablation")
+    _, paper = parsed("lwl-paper-ablation")
+    schedule = ("iterations", "batch_size", "decay_at")
+    expected = asdict(STAGES["1"]) | {name: getattr(paper, name) for name in schedule}
+    assert asdict(settings) == expected
 
 
 def test_the_fine_tuning_on_davis_ends_as_the_second_stage_does():

@@ -293,11 +293,21 @@ def test_augmented_copies_keep_the_object():
     assert mask.equal(masks == 1)
 
 
+def test_a_factor_scales_all_rates(network):
+    rates = il.LearningRates(network, per="tensor", init=0.01)
+    segmenter = EOSVOSSegmenter(network, rates, replace(QUICK, rate_factor=0.3))
+    others = EOSVOSSegmenter(network, il.LearningRates(network, per="tensor", init=0.003), QUICK)
+    assert segmenter.rates.keys() == others.rates.keys()
+    for name, rate in others.rates.items():
+        torch.testing.assert_close(segmenter.rates[name], rate)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         ({"steps": -1}, "steps: -1, should be at least 0"),
         ({"copies": 0}, "copies: 0, should be at least 1"),
+        ({"rate_factor": 0.0}, "rate_factor: 0.0, should be positive"),
         ({"proposals": 0, "propagated": 0}, "proposals: 0"),
         ({"online_interval": 0}, "online_interval: 0, should be at least 1"),
         ({"online_lags": (0,)}, "online_lags"),

@@ -9,6 +9,7 @@ class EOSVOSOptions:
 
     Args:
         steps: T, fine-tuning steps on the first frame of an object; the paper has 10, 50 and 100.
+        rate_factor: what all learning rates are multiplied by.
         copies: copies of the first frame in each of these steps, each augmented differently.
         flip: whether copies are mirrored, half of them.
         rotation: max angle by which copies are rotated, either way, in degrees.
@@ -32,6 +33,7 @@ class EOSVOSOptions:
     """
 
     steps: int = 10
+    rate_factor: float = 1.0
     copies: int = 3
     flip: bool = True
     rotation: float = 30.0
@@ -52,6 +54,8 @@ class EOSVOSOptions:
         for name, limit in minimum.items():
             if getattr(self, name) < limit:
                 raise ValueError(f"{name}: {getattr(self, name)}, should be at least {limit}")
+        if self.rate_factor <= 0:
+            raise ValueError(f"rate_factor: {self.rate_factor}, should be positive")
         if self.proposals + self.propagated == 0:
             raise ValueError("proposals: 0, and propagated too; one of them should be above 0")
         if self.online_interval is not None and self.online_interval < 1:

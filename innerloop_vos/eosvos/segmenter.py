@@ -43,8 +43,9 @@ class EOSVOSSegmenter(Segmenter):
     ) -> None:
         super().__init__(device)
         self.options = options or EOSVOSOptions()
+        factor = self.options.rate_factor
         chosen = learning(network, rates)
-        self.rates = {name: rate.to(self.device) for name, rate in chosen.items()}
+        self.rates = {name: factor * rate.to(self.device) for name, rate in chosen.items()}
         # Parameters without a rate need no gradient.
         frozen: EOSVOS = copy.deepcopy(network).requires_grad_(False).to(self.device)
         self.network = il.Adapted(frozen, list(self.rates))

@@ -51,7 +51,7 @@ class MemoryOptions:
     `first_weight=0`.
 
     Args:
-        capacity: max number of samples per object.
+        capacity: max number of samples per object; 1 for the first frame alone.
         learning_rate: of the samples' weights.
         first_weight: min weight of the first sample. None: it can be replaced.
         geometric: whether the weights grow by 1 / (1 - learning_rate) from the first sample on; in
@@ -67,8 +67,8 @@ class MemoryOptions:
     squared_weights: bool = True
 
     def __post_init__(self) -> None:
-        if not 2 <= self.capacity <= 10_000:
-            raise ValueError(f"capacity: {self.capacity}, should be from 2 to 10000")
+        if not 1 <= self.capacity <= 10_000:
+            raise ValueError(f"capacity: {self.capacity}, should be from 1 to 10000")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate: {self.learning_rate}, should be between 0 and 1")
         if self.first_weight is not None and not 0 <= self.first_weight < 1:

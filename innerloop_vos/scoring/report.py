@@ -218,7 +218,7 @@ def _check(scores: ObjectScores, of: str) -> None:
 def _rows(sequences: Sequence[SequenceScores]) -> list[dict[str, Any]]:
     rows = []
     for sequence in sequences:
-        named, speed = {"Sequence": sequence.name}, {SPEED: _speed([sequence])}
+        named, speed = {"Sequence": sequence.name}, {SPEED: frames_per_second([sequence])}
         if not sequence.objects:
             rows.append(named | {"Object": None} | _numbers(None) | speed)
         rows += [
@@ -233,7 +233,9 @@ def _mean(sequences: Sequence[SequenceScores]) -> dict[str, Any]:
     if not sequences:
         raise InputError("sequences should hold at least one")
     scored = any(sequence.objects for sequence in sequences)
-    return _numbers(overall_summary(sequences) if scored else None) | {SPEED: _speed(sequences)}
+    return _numbers(overall_summary(sequences) if scored else None) | {
+        SPEED: frames_per_second(sequences)
+    }
 
 
 def _numbers(summary: Summary | None) -> dict[str, Any]:
@@ -243,7 +245,8 @@ def _numbers(summary: Summary | None) -> dict[str, Any]:
     return dict(zip(_COLUMNS, numbers, strict=True))
 
 
-def _speed(sequences: Sequence[SequenceScores]) -> float | None:
+def frames_per_second(sequences: Iterable[SequenceScores]) -> float | None:
+    """Return the speed over all sequences whose time is known; None if there is none."""
     timed = [(each.length, each.seconds) for each in sequences if each.seconds is not None]
     if not timed:
         return None

@@ -22,6 +22,8 @@ _PATIENCE = timedelta(days=1)
 def connected(device: torch.device) -> Iterator[torch.device]:
     """Connect the processes that `torchrun` started, if it did, while the block runs.
 
+    In such a block they stay connected until its end.
+
     Args:
         device: where to compute; `cuda` gives every process of a machine its own GPU.
 
@@ -48,10 +50,12 @@ def connected(device: torch.device) -> Iterator[torch.device]:
             f"torchrun started {started} processes, and Accelerate, which connects them, is not "
             "installed: pip install innerloop[train]"
         ) from None
+    inside = torch.distributed.is_initialized()
     state = PartialState(cpu=device.type == "cpu", timeout=_PATIENCE)
     yield device if device.type == "cpu" else state.device
     # Not after an error: the others may never get here, and torchrun ends them.
-    state.destroy_process_group()
+    if not inside:
+        state.destroy_process_group()
 
 
 def count() -> int:

@@ -97,6 +97,8 @@ class TargetMemory:
 
     def add_samples(self, *samples: Tensor) -> None:
         """Add a sample of each object, in parts of shape (O, ...)."""
+        if self.options.capacity == 1:
+            return
         for index, weights in enumerate(self.weights):
             slot = weights.add()
             for stored, part in zip(self._parts, samples, strict=True):

@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.utils import make_grid
 
 import innerloop as il
@@ -61,6 +62,37 @@ def box_pictures(network: LWL, image: Tensor, box: Tensor) -> dict[str, Tensor]:
         "pictures/box": drawn(image, box),
         "pictures/prediction": drawn(image, network.segment_box(image[None], box[None])[0] > 0),
     }
+
+
+@torch.no_grad()
+def label_pictures(network: LWL, frame: Tensor, mask: Tensor, channels: int) -> list[Tensor]:
+    """Show what the target model is to learn of an object.
+
+    Args:
+        network: its label encoder is looked at.
+        frame: RGB, (3, H, W), uint8.
+        mask: of the object, 0 or 1, (H, W).
+        channels: of the labels, the first ones.
+
+    Returns:
+        Pictures of the frame's size, RGB, (3, H, W), uint8: the mask with its labels, then the
+        frame with their absolute weights; each map from its min in black to its max in white.
+
+    Source:
+        Bhat et al., Learning What to Learn, ECCV 2020, Fig. 11.
+    """
+    labels, weights = network.label_encoder(mask[None].float())
+    lines = []
+    for first, maps in ((_grey(mask.float()), labels), (frame, weights.abs())):
+        full = F.interpolate(maps[:, :channels], mask.shape[-2:])[0]
+        lines += [first, *map(_grey, full)]
+    return lines
+
+
+def _grey(values: Tensor) -> Tensor:
+    low, high = values.aminmax()
+    share = (values - low) / (high - low).clamp(min=1e-12)
+    return (255 * share).round().byte().expand(3, -1, -1)
 
 
 def tiles(maps: Tensor) -> Tensor:
