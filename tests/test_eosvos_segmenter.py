@@ -331,7 +331,7 @@ def test_options_are_read_by_name():
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("interval=3", "option: 'interval' is unknown; there are steps, copies"),
+        ("interval=3", "option: 'interval' is unknown; there are steps, rate_factor, copies"),
         ("copies", "option: 'copies' should be NAME=VALUE"),
         ("copies=three", "option: 'copies=three' should be NAME=VALUE"),
         ("copies=0", "option: copies: 0, should be at least 1"),

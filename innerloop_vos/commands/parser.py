@@ -14,6 +14,7 @@ _COMMANDS = {
     "score": "measure J and F of masks",
     "evaluate": "segment a split of DAVIS and score it",
     "train": "train a network",
+    "reproduce": "make a table or a figure of the papers",
     "convert": "convert weights of a released system",
     "demo": "segment and score a clip that it makes; needs no data",
 }
