@@ -13,17 +13,20 @@ from davis_layout import write_davis
 from lwl_tiny import TinyBackbone, tiny_lwl
 from safetensors.torch import save_file
 from test_eosvos_training import network as tiny_eosvos
+from test_lwl_ablations import ROWS
 
 import innerloop_vos.configs
 from innerloop_vos.cli import main
 from innerloop_vos.commands import train
 from innerloop_vos.configs import config_names, config_path
+from innerloop_vos.configuration.arguments import read_fields
 from innerloop_vos.configuration.options import names
 from innerloop_vos.eosvos import save_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.eosvos.phases import PHASES
 from innerloop_vos.lwl import save_lwl
 from innerloop_vos.lwl.options import LWLOptions
+from innerloop_vos.lwl.training.command import NetworkOptions, add_lwl_arguments
 from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.training.options import TrainingParser, read_settings
 
@@ -181,7 +184,23 @@ def test_the_table_names_options_that_are_there():
         known = {word.removeprefix("--") for word in parser._option_string_actions}
         rows = [line.split("|")[1:-1] for line in chapter.splitlines() if line.startswith("| ")]
         named = {word for row in rows for word in re.findall("`([^`*]+)`", row[-1])}
+        named = {word for word in named if not word.startswith("--")}  # whole command lines
         inference = {word for word in named if "=" in word}
         assert named - inference <= known
         assert {word.partition("=")[0] for word in inference} <= set(names(LWLOptions))
         assert len(named) > 10
+
+
+def test_the_ablations_are_options_that_are_there():
+    lines = re.findall(r"^\| .* \| `(--.*)` .*\|$", README, re.MULTILINE)
+    assert len(lines) == 6
+    parser = TrainingParser()
+    add_lwl_arguments(parser)
+    trained = {}
+    for line in lines:
+        words = ["--config", "lwl-paper-ablation", "--out", "x", *line.split()]
+        arguments = parser.parse_args(words)
+        read_fields(arguments, NetworkOptions)  # stops at what is out of range
+        trained[line] = read_settings(arguments, STAGES["1"]).trained_parts
+    assert trained[ROWS["baseline"]] == ["decoder"]
+    assert {line for line in ROWS.values() if line} <= set(lines)
