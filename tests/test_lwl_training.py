@@ -27,12 +27,8 @@ from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.lwl import load_lwl, lwl_resnet50, save_lwl
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
-from innerloop_vos.lwl.training.stages import (
-    LOSSES,
-    STAGES,
-    LWLTrainingSettings,
-    parameter_groups,
-)
+from innerloop_vos.lwl.training.losses import LOSSES
+from innerloop_vos.lwl.training.stages import STAGES, LWLTrainingSettings, parameter_groups
 from innerloop_vos.runs.states import read_state
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.losses import lovasz_sigmoid
@@ -163,7 +159,8 @@ def test_the_training_loss_golden():
 @pytest.mark.parametrize("box", [False, True])
 def test_the_loss_of_frames_is_the_mean_of_theirs(clips, box):
     base = replace(STAGES["box"], height=48, width=64) if box else TINY
-    joint, frames = (training(clips, replace(base, loss=name), box=box) for name in LOSSES)
+    names = ("joint", "frames")
+    joint, frames = (training(clips, replace(base, loss=name), box=box) for name in names)
     images, masks = joint.crops.batch(2)
     alone = [frames._loss(images[i : i + 1], masks[i : i + 1]) for i in range(2)]
     torch.testing.assert_close(frames._loss(images, masks), torch.stack(alone).mean())
@@ -173,7 +170,7 @@ def test_the_loss_of_frames_is_the_mean_of_theirs(clips, box):
     torch.testing.assert_close(joint._loss(images, masks), frames._loss(images, masks))
 
 
-def test_joint_and_mean_losses_by_hand(clips, monkeypatch):
+def test_losses_by_hand(clips, monkeypatch):
     # An object of one pixel that is missed, and one of four that is found.
     masks = torch.zeros(1, 3, 2, 2)
     masks[0, 1, 0, 0], masks[0, 2] = 1, 1
@@ -185,7 +182,8 @@ def test_joint_and_mean_losses_by_hand(clips, monkeypatch):
         monkeypatch.setattr(task.network, "forward", lambda *args, **kwargs: logits)
         found[name] = task._loss(torch.zeros(1, 3, 3, 2, 2), masks).item()
     # Jaccard distances: 1 of 5 pixels of both frames; 1 in the first frame, 0 in the second.
-    assert found == pytest.approx({"joint": 1 / 5, "frames": 1 / 2})
+    # Cross-entropy: 50 in 1 of 8 pixels.
+    assert found == pytest.approx({"joint": 1 / 5, "frames": 1 / 2, "cross-entropy": 50 / 8})
 
 
 def test_processes_share_their_gradients_before_the_optimizer(clips, monkeypatch):
@@ -356,7 +354,7 @@ def test_stage_1_leaves_the_backbone_that_it_was_given(davis, start, tmp_path):
         ("--test-frames 0", "test_frames should be positive, or 0 for the box encoder, got 0"),
         ("--height 16", "height should be at least 32, got 16"),
         ("--paste 2", r"paste should be in 0\.\.1, got 2"),
-        ("--loss l1", "loss should be one of joint, frames, got l1"),
+        ("--loss l1", "loss should be one of joint, frames, cross-entropy, got l1"),
         ("--decoder-rate -1", "decoder_rate should be 0 or more"),
         ("--decoder-rate nan", "decoder_rate should be 0 or more"),
         ("--held-out cow", "--held-out: cow not among the sequences to train on"),

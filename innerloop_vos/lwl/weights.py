@@ -1,11 +1,12 @@
 """Weight files of LWL: our own, which describe their network, and the released system's."""
 
 from pathlib import Path
+from typing import get_args
 
 from innerloop.errors import InputError
 from innerloop_vos import weight_files as files
 from innerloop_vos.lwl.builders import lwl_resnet50
-from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.model.network import LWL, Labels, LabelWeights
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several
 
 _BUILDER = "lwl_resnet50"
@@ -15,6 +16,8 @@ _GONE = dict.fromkeys(
 _SIZES: dict[str, Check] = {
     "features": WIDTH,
     "outputs": WIDTH,
+    "labels": one_of(*get_args(Labels)),
+    "label_weights": one_of(*get_args(LabelWeights)),
     "label_widths": several(3, WIDTH),
     "decoder_widths": several(4, WIDTH),
     "box": one_of(False, True),

@@ -34,13 +34,14 @@ class LabelEncoder(nn.Module):
     Args:
         widths: channels after the first convolution, the first and the second residual block.
         outputs: D, channels of labels and weights.
+        weighted: whether weights are predicted; otherwise all are 1. Default True.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, sections 3.2 and 3.4, appendix B.1: E_θ
         and W_θ, which share all but their last layer.
     """
 
-    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+    def __init__(self, widths: Sequence[int], outputs: int, *, weighted: bool = True) -> None:
         super().__init__()
         first, second, third = widths
         self.conv_block = nn.Sequential(
@@ -49,11 +50,12 @@ class LabelEncoder(nn.Module):
         self.res1 = ResidualBlock(first, second, stride=2)
         self.res2 = ResidualBlock(second, third, stride=2)
         self.label_pred = nn.Sequential(nn.Conv2d(third, outputs, 3, 1, 1), nn.ReLU(inplace=True))
-        self.samp_w_pred = nn.Conv2d(third, outputs, 3, 1, 1)
+        self.samp_w_pred = nn.Conv2d(third, outputs, 3, 1, 1) if weighted else None
         _initialise(self)
-        # Training starts from least squares that are not weighted.
-        nn.init.zeros_(self.samp_w_pred.weight)
-        self.samp_w_pred.bias = nn.Parameter(torch.ones(outputs))
+        if self.samp_w_pred is not None:
+            # Training starts from least squares that are not weighted.
+            nn.init.zeros_(self.samp_w_pred.weight)
+            self.samp_w_pred.bias = nn.Parameter(torch.ones(outputs))
 
     def forward(self, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Encode masks.
@@ -67,7 +69,8 @@ class LabelEncoder(nn.Module):
         batch = masks.shape[:-2]
         x = self.conv_block(masks.reshape(-1, 1, *masks.shape[-2:]))
         x = self.res2(self.res1(x))
-        labels, weights = self.label_pred(x), self.samp_w_pred(x)
+        labels = self.label_pred(x)
+        weights = torch.ones_like(labels) if self.samp_w_pred is None else self.samp_w_pred(x)
         shape = (*batch, *labels.shape[1:])
         return labels.reshape(shape), weights.reshape(shape)
 

@@ -1,17 +1,25 @@
 """The LWL network as a whole."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 import innerloop as il
+from innerloop.errors import InputError
 from innerloop_vos.backbones import Backbone
 from innerloop_vos.backbones.resnet_files import Style
 from innerloop_vos.lwl.model.decoder import LEVELS, Decoder
 from innerloop_vos.lwl.model.label_encoder import BoxEncoder, LabelEncoder
+from innerloop_vos.lwl.model.mask_labels import MaskLabels
 from innerloop_vos.lwl.model.target_model import TargetModel
+
+Labels = Literal["learned", "mask"]
+"""What the target model is told to predict: a learned encoding of the mask, or the mask."""
+
+LabelWeights = Literal["learned", "one"]
+"""What the errors of its predictions weigh: what a weight predictor learned, or all the same."""
 
 _TARGET_LEVEL = LEVELS[1]
 """The level that feeds the target model, at stride 16."""
@@ -26,7 +34,12 @@ class LWL(nn.Module):
     Args:
         backbone: feature extractor with the levels of a ResNet, named as in `LEVELS`.
         features: C, channels of the target features. Default 512.
-        outputs: D, channels of the labels, weights and target scores. Default 16.
+        outputs: D, channels of the labels, weights and target scores; 1 with mask labels. Default
+            16.
+        labels: E, what the target model is told to predict: an encoding of the mask that is
+            "learned", or the "mask" itself. Default "learned".
+        label_weights: W, "learned", or "one" everywhere; "one" with mask labels, as the weight
+            predictor is part of the label encoder. Default "learned".
         label_widths: of the label encoder. Default (16, 32, 64).
         decoder_widths: of the decoder, coarse to fine. Default (256, 128, 128, 64).
         box: whether it has a box encoder. Default False.
@@ -37,8 +50,12 @@ class LWL(nn.Module):
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
             `torch.float16`; None for that of the weights, which the solver always has.
 
+    Raises:
+        InputError: labels, their weights and their number do not go together.
+
     Source:
-        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020.
+        Bhat et al., Learning What to Learn for Video Object Segmentation, ECCV 2020; Table 1 and
+        Fig. 7 for other labels, weights and outputs than the default.
     """
 
     def __init__(
@@ -47,21 +64,30 @@ class LWL(nn.Module):
         *,
         features: int = 512,
         outputs: int = 16,
+        labels: Labels = "learned",
+        label_weights: LabelWeights = "learned",
         label_widths: Sequence[int] = (16, 32, 64),
         decoder_widths: Sequence[int] = (256, 128, 128, 64),
         box: bool = False,
     ) -> None:
         super().__init__()
+        _check_labels(labels, label_weights, outputs)
         self._sizes: dict[str, Any] = {
             "features": features,
             "outputs": outputs,
+            "labels": labels,
+            "label_weights": label_weights,
             "label_widths": list(label_widths),
             "decoder_widths": list(decoder_widths),
         }
         channels = {name: backbone.levels[name].channels for name in LEVELS}
         self.feature_extractor = backbone
         self.target_model = TargetModel(channels[_TARGET_LEVEL], features, outputs)
-        self.label_encoder = LabelEncoder(label_widths, outputs)
+        self.label_encoder: LabelEncoder | MaskLabels = (
+            MaskLabels()
+            if labels == "mask"
+            else LabelEncoder(label_widths, outputs, weighted=label_weights == "learned")
+        )
         self.decoder = Decoder([*channels.values()], decoder_widths, outputs)
         self.box_label_encoder: BoxEncoder | None = None
         if box:
@@ -176,3 +202,16 @@ class LWL(nn.Module):
             raise ValueError("segment_box: the network has no box encoder; see add_box_encoder")
         levels, features = self.extract(images)
         return self.decode(self.box_label_encoder(features, boxes), levels, images.shape[-2:])
+
+
+def _check_labels(labels: str, label_weights: str, outputs: int) -> None:
+    for name, value, known in (
+        ("labels", labels, get_args(Labels)),
+        ("label_weights", label_weights, get_args(LabelWeights)),
+    ):
+        if value not in known:
+            raise InputError(f"{name}: {value}, should be {' or '.join(known)}")
+    if labels == "mask" and outputs != 1:
+        raise InputError(f"outputs: {outputs}, should be 1 with mask labels")
+    if labels == "mask" and label_weights != "one":
+        raise InputError(f"label_weights: {label_weights}, should be one with mask labels")

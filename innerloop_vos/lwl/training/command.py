@@ -2,13 +2,13 @@
 
 import argparse
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from innerloop.errors import InputError
 from innerloop_vos.backbones.resnet_files import read_resnet50
-from innerloop_vos.configuration.arguments import add_options, described, read_fields
+from innerloop_vos.configuration.arguments import add_options, described, option, read_fields
 from innerloop_vos.lwl.builders import lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
@@ -21,7 +21,9 @@ from innerloop_vos.training.options import (
     read_settings,
     run_from_arguments,
 )
+from innerloop_vos.training.settings import require
 from innerloop_vos.weight_files import fit
+from innerloop_vos.weight_files.sizes import WIDTH
 
 _URL = "https://download.pytorch.org/models/maskrcnn/e2e_mask_rcnn_R_50_FPN_1x.pth"
 """maskrcnn-benchmark's, which the paper starts from."""
@@ -29,7 +31,11 @@ _URL = "https://download.pytorch.org/models/maskrcnn/e2e_mask_rcnn_R_50_FPN_1x.p
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """Options that say which network a training starts from."""
+    """Options that say which network a training starts from.
+
+    Raises:
+        InputError: the number of outputs is out of its range.
+    """
 
     init: str | None = described(None, "weights of LWL to start from", metavar="FILE")
     backbone_weights: str | None = described(
@@ -44,6 +50,29 @@ class NetworkOptions:
         "how that of a ResNet-50 alone is run: with the stride in the first 1x1 convolution, on "
         "BGR in 0..255, or with the stride in the 3x3 convolution, on normalised RGB",
     )
+    labels: Literal["learned", "mask"] | None = described(
+        None,
+        "what the target model is told to predict: an encoding of the mask that is learned (the "
+        "default), or the mask itself, at the features' stride; this and the next two are those of "
+        "--init, where it is given",
+    )
+    label_weights: Literal["learned", "one"] | None = described(
+        None,
+        "what the errors of its predictions weigh: what is learned (the default), or all the same; "
+        "with --labels mask always one",
+    )
+    outputs: int | None = described(
+        None, "channels that it predicts (default: 16; with --labels mask always 1)"
+    )
+
+    def __post_init__(self) -> None:
+        require(self, "outputs", "from 1 to 16384", lambda count: count is None or WIDTH(count))
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Those of the network's sizes that are given."""
+        given = {name: getattr(self, name) for name in ("labels", "label_weights", "outputs")}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 def add_lwl_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +131,7 @@ def _network(options: NetworkOptions) -> LWL:
     if options.init is not None and options.backbone_weights is not None:
         raise InputError("--backbone-weights: the file of --init has a backbone; give one of both")
     if options.init is not None:
-        return load_lwl(options.init)
+        return _started(options.init, options.sizes)
     if options.backbone_weights is None:
         raise InputError(
             "--backbone-weights: stage 1 trains on a backbone that it does not change; give the "
@@ -118,7 +147,17 @@ def _network(options: NetworkOptions) -> LWL:
             f"--backbone-style: {path} is of a ResNet-50 alone, whose names do not say how it is "
             "run; give caffe or, for torchvision's files, torchvision"
         )
-    network = lwl_resnet50(backbone=style)
+    implied = {"label_weights": "one", "outputs": 1} if options.labels == "mask" else {}
+    network = lwl_resnet50(backbone=style, **implied | options.sizes)
     backbone = network.feature_extractor
     fit(backbone, state, path, backbone.unused)
+    return network
+
+
+def _started(path: str, sizes: dict[str, Any]) -> LWL:
+    """The network in a file, which should have these sizes."""
+    network = load_lwl(path)
+    for name, value in sizes.items():
+        if value != (there := network.sizes[name]):
+            raise InputError(f"{option(name)}: {value}, but the network in {path} has {there}")
     return network

@@ -13,12 +13,12 @@ from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.segmenter import LWLSegmenter
+from innerloop_vos.lwl.training.losses import LOSSES
 from innerloop_vos.lwl.training.pictures import box_pictures, target_pictures
-from innerloop_vos.lwl.training.stages import LWLTrainingSettings, parameter_groups
+from innerloop_vos.lwl.training.stages import ADJOINTS, LWLTrainingSettings, parameter_groups
 from innerloop_vos.lwl.weights import save_lwl
 from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.loop import Figures, Stateful, Training
-from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.validation import Validation
 
@@ -41,7 +41,7 @@ class LWLTraining(Training):
         device: where to train. Default: the CPU.
 
     Raises:
-        InputError: the network lacks a part that is to be trained.
+        InputError: a part that is to be trained is missing, or no gradient reaches it.
 
     Source:
         Bhat et al., Learning What to Learn, ECCV 2020, section 3.6, and 3.7 for boxes; eq. 5 is
@@ -77,10 +77,13 @@ class LWLTraining(Training):
         decay = _DECAY ** sum(iteration >= step for step in settings.decay_at)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * decay
-        images, masks = (part.to(self.device) for part in self.crops.batch(settings.batch_size))
-        loss = self._loss(images, masks)
+        batch = (each.chunk(settings.accumulate) for each in self.crops.batch(settings.batch_size))
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        total = 0.0
+        for images, masks in zip(*batch, strict=True):
+            loss = self._loss(images.to(self.device), masks.to(self.device)) / settings.accumulate
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.item()
         parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
         average_gradients(parameters)
         # The unrolled solver divides by norms that may vanish; one such step would spoil all.
@@ -88,7 +91,7 @@ class LWLTraining(Training):
         finite = bool(torch.nn.utils.get_total_norm(gradients).isfinite())
         if finite:
             self.optimizer.step()
-        return {"train/loss": loss.item(), "left out/share": float(not finite)}
+        return {"train/loss": total, "left out/share": float(not finite)}
 
     def _loss(self, images: Tensor, masks: Tensor) -> Tensor:
         """Loss of images (S, F, 3, H, W) with their masks (S, F, H, W)."""
@@ -103,18 +106,14 @@ class LWLTraining(Training):
                 images[:, 1:],
                 steps=settings.init_steps,
                 update_steps=settings.update_steps,
+                adjoint=ADJOINTS[settings.adjoint],
             )
             masks = masks[:, 1:]
-        pairs = [(logits, masks)]
-        if settings.loss == "frames":
-            pairs = list(zip(logits.flatten(0, -3), masks.flatten(0, -3), strict=True))
-        losses = [lovasz_sigmoid(found, wanted) for found, wanted in pairs]
-        return settings.loss_weight * torch.stack(losses).mean()
+        return settings.loss_weight * LOSSES[settings.loss](logits, masks)
 
     def rates(self) -> Figures:
         """Return the learning rates of the parts in the last step."""
-        parts = zip(self.settings.trained_parts, self.optimizer.param_groups, strict=True)
-        return {f"rate/{part}": group["lr"] for part, group in parts}
+        return {f"rate/{group['part']}": group["lr"] for group in self.optimizer.param_groups}
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips."""

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Any
 
+import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import described
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.lwl.model.network import LWL
+from innerloop_vos.lwl.training.losses import LOSSES
 from innerloop_vos.training.data import described_ratio
 from innerloop_vos.training.settings import (
     require,
@@ -26,7 +28,11 @@ _PARTS = {
 }
 """The parts that have a learning rate of their own, by how the names of their parameters begin."""
 
-LOSSES = ("joint", "frames")
+ADJOINTS: dict[str, il.Adjoint] = {"unroll": il.Unroll(), "detach": il.Detach()}
+"""How gradients come back through the inner solver, by name."""
+
+_WITHIN_SOLVER = ("regularization", "label_encoder")
+"""The parts that gradients reach through the inner solver alone."""
 
 _ALWAYS_FROZEN = tuple(f"feature_extractor.{layer}." for layer in ("conv1", "bn1", "layer1"))
 """What of the backbone is never trained: all up to its finest level."""
@@ -46,6 +52,11 @@ class LWLTrainingSettings:
 
     iterations: int = described(70_000, "Optimizer steps.")
     batch_size: int = described(20, "Mini-sequences per step.")
+    accumulate: int = described(
+        1,
+        "Parts that the mini-sequences of a step are taken in, one after the other, to need less "
+        "memory; their gradients are averaged. A joint loss has one sort a part.",
+    )
     height: int = described(480, "Of the crops in pixels.")
     width: int = described(832, "Of the crops in pixels.")
     test_frames: int = described(
@@ -68,10 +79,16 @@ class LWLTrainingSettings:
     )
     loss: str = described(
         "joint",
-        "Lovász loss: of all frames of a batch in one sort (joint), or the mean of those of its "
-        "frames, as in the paper (frames).",
+        "Lovász loss of all frames of a batch in one sort (joint), or the mean of those of its "
+        "frames, as in the paper (frames); or the binary cross-entropy of its Table 7 "
+        "(cross-entropy).",
     )
-    loss_weight: float = described(100.0, "What the Lovász loss is multiplied by.")
+    loss_weight: float = described(100.0, "What the loss is multiplied by.")
+    adjoint: str = described(
+        "unroll",
+        "How gradients come back through the inner solver: step by step (unroll), or not at all, "
+        "as in the baseline of the paper's Table 1 (detach).",
+    )
     regularization_rate: float = described(
         1e-4, "Learning rate of the target model's regularization; 0 freezes a part."
     )
@@ -88,9 +105,12 @@ class LWLTrainingSettings:
     seed: int = described(0, "Of the first weights, the mini-sequences and their augmentation.")
 
     def __post_init__(self) -> None:
-        require_positive(self, "iterations batch_size window init_steps loss_weight")
+        require_positive(self, "iterations batch_size accumulate window init_steps loss_weight")
+        should = f"a divisor of batch_size, {self.batch_size}"
+        require(self, "accumulate", should, lambda parts: self.batch_size % parts == 0)
         require_sides(self, "height width")
         require(self, "loss", f"one of {', '.join(LOSSES)}", LOSSES.__contains__)
+        require(self, "adjoint", f"one of {', '.join(ADJOINTS)}", ADJOINTS.__contains__)
         require(self, "decay_at", "steps", lambda steps: all(0 <= step <= MOST for step in steps))
         least = 0 if self.box_encoder_rate > 0 else 1
         should = "positive, or 0 for the box encoder"
@@ -103,7 +123,7 @@ class LWLTrainingSettings:
 
     @property
     def trained_parts(self) -> list[str]:
-        """The names of the parts that are trained, in the order of `parameter_groups`."""
+        """The names of the parts that have a learning rate."""
         return [part for part in _PARTS if getattr(self, _rate_name(part))]
 
 
@@ -138,17 +158,21 @@ STAGES = {
 def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[str, Any]]:
     """Freeze what the settings do not train, and group the rest by learning rate.
 
+    Labels that are the mask itself have nothing to train; their rate is left out.
+
     Args:
         network: its parameters' `requires_grad` is set.
         settings: with the learning rates.
 
     Returns:
-        Groups for an optimizer, each with the rate under `lr` and again under `base`.
+        Groups for an optimizer, each with the name of its `part`, and with the rate under `lr` and
+        again under `base`.
 
     Raises:
-        InputError: the network lacks a part that is to be trained.
+        InputError: a part that is to be trained is missing, or no gradient reaches it.
     """
-    groups = []
+    groups: list[dict[str, Any]] = []
+    modules = dict(network.named_modules())
     network.requires_grad_(False)
     for part in settings.trained_parts:
         rate = getattr(settings, _rate_name(part))
@@ -157,9 +181,21 @@ def parameter_groups(network: LWL, settings: LWLTrainingSettings) -> list[dict[s
             for name, parameter in network.named_parameters()
             if name.startswith(_PARTS[part]) and not name.startswith(_ALWAYS_FROZEN)
         ]
-        if not parameters:
+        if _PARTS[part].removesuffix(".") not in modules:
             raise InputError(f"{_rate_name(part)} is {rate}, but the network has no such part")
+        if not parameters:
+            continue
+        if settings.adjoint == "detach" and part in _WITHIN_SOLVER:
+            raise InputError(
+                f"{_rate_name(part)} is {rate}, should be 0 with adjoint detach, which sends this "
+                "part no gradient"
+            )
         for parameter in parameters:
             parameter.requires_grad_(True)
-        groups.append({"params": parameters, "lr": rate, "base": rate})
+        groups.append({"params": parameters, "lr": rate, "base": rate, "part": part})
+    if not groups:
+        raise InputError(
+            f"learning rates: {', '.join(settings.trained_parts)} has nothing to train in this "
+            "network, and all others are 0"
+        )
     return groups
