@@ -8,8 +8,10 @@ from lwl_goldens import GOLDENS, load, seeded_state, state_shapes
 from lwl_tiny import tiny_lwl
 from shared import needs_shared
 
-from innerloop_vos.lwl import lwl_resnet50
+from innerloop.errors import InputError
+from innerloop_vos.lwl import load_lwl, lwl_efficientnet_lite0, lwl_resnet50, save_lwl
 from innerloop_vos.training.losses import lovasz_sigmoid
+from innerloop_vos.weight_files import write_network
 
 
 def relative(value, golden):
@@ -143,3 +145,19 @@ def test_boxes_need_a_box_encoder():
     assert tiny_lwl(box=True).segment_box(images, boxes).shape == (2, 50, 70)
     with pytest.raises(ValueError, match="no box encoder"):
         tiny_lwl().segment_box(images, boxes)
+
+
+def test_the_network_on_efficientnet_lite0_is_written_and_read(tmp_path):
+    torch.manual_seed(0)
+    network = lwl_efficientnet_lite0(outputs=3)
+    images, masks = torch.rand(1, 2, 3, 64, 96), (torch.rand(1, 1, 64, 96) > 0.5).float()
+    save_lwl(network, tmp_path / "lwl.safetensors")
+    again = load_lwl(tmp_path / "lwl.safetensors")
+    with torch.no_grad():
+        found, expected = (net(images[:, :1], masks, images[:, 1:]) for net in (again, network))
+    assert torch.equal(found, expected)
+    assert again.builder == "lwl_efficientnet_lite0"
+    recipe = {"builder": again.builder, "sizes": {**network.sizes, "backbone": "caffe"}}
+    write_network(tmp_path / "bad.safetensors", network.state_dict(), recipe)
+    with pytest.raises(InputError, match="does not say which LWL network it holds"):
+        load_lwl(tmp_path / "bad.safetensors")

@@ -441,3 +441,15 @@ def test_each_process_has_rounds_of_its_own(davis, tmp_path):
     places = read_state(tmp_path / "out" / "checkpoint.pt")["places"]
     assert places.shape == (2, 2)
     assert places[0, 0] != places[1, 0]
+
+
+def test_a_small_network_has_its_own_weights(davis, tmp_path, capsys):
+    words = f"--davis {davis} --year 2016 --iterations 1 --batch-size 1 --height 48 --width 64"
+    words = ["train", "lwl", "--stage", "1", "--network", "efficientnet_lite0", *words.split()]
+    assert main([*words, "--backbone-weights", "x.pth", "--out", str(tmp_path / "no")]) == 2
+    assert "are of resnet50, not of --network efficientnet_lite0" in capsys.readouterr().err
+    assert main([*words, "--device", "cpu", "--out", str(tmp_path / "out")]) == 0
+    network = load_lwl(tmp_path / "out" / "lwl.safetensors")
+    released, _ = released_weights()
+    trained = network.feature_extractor.state_dict()
+    assert all(torch.equal(trained[name], value) for name, value in released.items())

@@ -1,6 +1,6 @@
 """Learning What to Learn as released: its network, and the segmenter that runs it on video."""
 
-from innerloop_vos.lwl.builders import lwl_resnet50
+from innerloop_vos.lwl.builders import lwl_efficientnet_lite0, lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl.segmenter import LWLSegmenter
@@ -12,6 +12,7 @@ __all__ = [
     "LWLSegmenter",
     "load_lwl",
     "load_released",
+    "lwl_efficientnet_lite0",
     "lwl_resnet50",
     "save_lwl",
 ]

@@ -5,11 +5,10 @@ from typing import get_args
 
 from innerloop.errors import InputError
 from innerloop_vos import weight_files as files
-from innerloop_vos.lwl.builders import lwl_resnet50
+from innerloop_vos.lwl.builders import BUILDERS, lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL, Labels, LabelWeights
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several
 
-_BUILDER = "lwl_resnet50"
 _GONE = dict.fromkeys(
     ("lwl_small", "lwl_mobilenet_v2"), "lwl-lite (--method lwl-lite, without --weights)"
 )
@@ -35,7 +34,8 @@ def save_lwl(network: LWL, path: str | Path) -> None:
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    files.write_network(path, network.state_dict(), {"builder": _BUILDER, "sizes": network.sizes})
+    recipe = {"builder": network.builder, "sizes": network.sizes}
+    files.write_network(path, network.state_dict(), recipe)
 
 
 def load_lwl(path: str | Path) -> LWL:
@@ -55,7 +55,7 @@ def load_lwl(path: str | Path) -> LWL:
 
 
 def _build(recipe: files.Recipe) -> LWL:
-    return files.builder_in(recipe, {_BUILDER: lwl_resnet50})(**recipe["sizes"])
+    return files.builder_in(recipe, BUILDERS)(**recipe["sizes"])
 
 
 def load_released(path: str | Path) -> tuple[LWL, list[str]]:

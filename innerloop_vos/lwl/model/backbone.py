@@ -1,8 +1,9 @@
-"""The backbone of the released LWL system: a ResNet-50 in the style of Caffe."""
+"""Backbones of LWL: the ResNet-50 of the released system, in the style of Caffe, and a small one."""
 
 import torch
 from torch import Tensor
 
+from innerloop_vos.backbones.efficientnet_lite0 import EfficientNetLite0
 from innerloop_vos.backbones.pretrained import ResNet50
 
 _BGR_MEAN = (102.9801, 115.9465, 122.7717)
@@ -27,3 +28,17 @@ class CaffeResNet50(ResNet50):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the features of images, RGB in 0..1, shape `(N, 3, H, W)`."""
         return super().forward(255 * images.flip(-3))
+
+
+class LiteLevels(EfficientNetLite0):
+    """EfficientNet-Lite0 with its levels under the names of a ResNet-50's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names = {name: f"layer{at}" for at, name in enumerate(self.levels, start=1)}
+        self.levels = {self._names[name]: level for name, level in self.levels.items()}
+        self.target_levels = tuple(self._names[name] for name in self.target_levels)
+
+    def extract(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the features of normalised images, by level."""
+        return {self._names[name]: level for name, level in super().extract(images).items()}

@@ -46,6 +46,7 @@ class LWL(nn.Module):
 
     Attributes:
         box_label_encoder: finds the mask in a box; None without `box`.
+        builder: the name of the function that built it. Default "lwl_resnet50".
         style: of the backbone, as its builder names it. Default "caffe".
         autocast: precision of the backbone, the projection and the decoder, `torch.bfloat16` or
             `torch.float16`; None for that of the weights, which the solver always has.
@@ -93,6 +94,7 @@ class LWL(nn.Module):
         if box:
             self.add_box_encoder()
         self.autocast: torch.dtype | None = None
+        self.builder = "lwl_resnet50"
         self.style: Style = "caffe"
 
     @property

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import torch
 
 from innerloop.errors import InputError
+from innerloop_vos.backbones.efficientnet_weights import released_weights
 from innerloop_vos.backbones.resnet_files import read_resnet50
 from innerloop_vos.configuration.arguments import add_options, described, option, read_fields
-from innerloop_vos.lwl.builders import lwl_resnet50
+from innerloop_vos.lwl.builders import lwl_efficientnet_lite0, lwl_resnet50
 from innerloop_vos.lwl.model.network import LWL
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
 from innerloop_vos.lwl.training.stages import STAGES
@@ -37,7 +38,14 @@ class NetworkOptions:
         InputError: the number of outputs is out of its range.
     """
 
-    init: str | None = described(None, "weights of LWL to start from", metavar="FILE")
+    init: str | None = described(
+        None, "weights of LWL to start from, instead of what follows", metavar="FILE"
+    )
+    network: Literal["resnet50", "efficientnet_lite0"] = described(
+        "resnet50",
+        "backbone of a network that is new: the paper's, or a small one whose weights come with "
+        "the extra vos",
+    )
     backbone_weights: str | None = described(
         None,
         "weights of a ResNet-50 to start from in place of --init: of torchvision's or "
@@ -132,6 +140,10 @@ def _network(options: NetworkOptions) -> LWL:
         raise InputError("--backbone-weights: the file of --init has a backbone; give one of both")
     if options.init is not None:
         return _started(options.init, options.sizes)
+    implied = {"label_weights": "one", "outputs": 1} if options.labels == "mask" else {}
+    sizes = implied | options.sizes
+    if options.network == "efficientnet_lite0":
+        return _lite(options, sizes)
     if options.backbone_weights is None:
         raise InputError(
             "--backbone-weights: stage 1 trains on a backbone that it does not change; give the "
@@ -147,10 +159,20 @@ def _network(options: NetworkOptions) -> LWL:
             f"--backbone-style: {path} is of a ResNet-50 alone, whose names do not say how it is "
             "run; give caffe or, for torchvision's files, torchvision"
         )
-    implied = {"label_weights": "one", "outputs": 1} if options.labels == "mask" else {}
-    network = lwl_resnet50(backbone=style, **implied | options.sizes)
+    network = lwl_resnet50(backbone=style, **sizes)
     backbone = network.feature_extractor
     fit(backbone, state, path, backbone.unused)
+    return network
+
+
+def _lite(options: NetworkOptions, sizes: dict[str, Any]) -> LWL:
+    if options.backbone_weights or options.backbone_style:
+        raise InputError(
+            "--backbone-weights, --backbone-style: are of resnet50, not of --network "
+            "efficientnet_lite0"
+        )
+    network = lwl_efficientnet_lite0(**sizes)
+    fit(network.feature_extractor, *released_weights())
     return network
 
 

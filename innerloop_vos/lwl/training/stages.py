@@ -34,7 +34,10 @@ ADJOINTS: dict[str, il.Adjoint] = {"unroll": il.Unroll(), "detach": il.Detach()}
 _WITHIN_SOLVER = ("regularization", "label_encoder")
 """The parts that gradients reach through the inner solver alone."""
 
-_ALWAYS_FROZEN = tuple(f"feature_extractor.{layer}." for layer in ("conv1", "bn1", "layer1"))
+_ALWAYS_FROZEN = tuple(
+    f"feature_extractor.{layer}."
+    for layer in ("conv1", "bn1", "layer1", "stem", "stages.0", "stages.1")
+)
 """What of the backbone is never trained: all up to its finest level."""
 
 
