@@ -22,6 +22,8 @@ from torchrun import torchrun
 
 import innerloop as il
 from innerloop.errors import InputError
+from innerloop_vos.backbones.efficientnet_weights import released_weights
+from innerloop_vos.cli import main
 from innerloop_vos.data import DavisDataset, Sequence, synthetic_clip
 from innerloop_vos.data.sampling import ClipSampler
 from innerloop_vos.lwl import load_lwl, lwl_resnet50, save_lwl

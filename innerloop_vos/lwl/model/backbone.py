@@ -1,4 +1,4 @@
-"""Backbones of LWL: the ResNet-50 of the released system, in the style of Caffe, and a small one."""
+"""Backbones of LWL: the released ResNet-50, in the style of Caffe, and a small one."""
 
 import torch
 from torch import Tensor
