@@ -121,6 +121,6 @@ def test_the_command_line_segments_with_lwl(tmp_path, capsys):
     whole_frame = ["--option", "search_factor=None", "--option", "capacity=4"]
     assert main([*arguments, *weights, "--mask", str(mask), *whole_frame]) == 0
     assert main([*arguments, *weights, "--mask", str(mask), "--option", "capacity=0"]) == 2
-    assert "option: capacity: 0, should be from 2 to 10000" in capsys.readouterr().err
+    assert "option: capacity: 0, should be from 1 to 10000" in capsys.readouterr().err
     assert main([*arguments, "--mask", str(mask), "--backbone", "resnet50"]) == 2
     assert "that of lwl comes with its weights" in capsys.readouterr().err
