@@ -86,11 +86,12 @@ def test_the_maps_have_right_derivatives_of_two_orders(maps, frames):
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 5])
-@pytest.mark.parametrize("size", [(3, 4), (1, 4), (2, 1)])
-def test_the_gram_matrix_is_that_of_the_patches(kernel, size):
-    x, _, _, _ = problem_tensors(batch=(2,), size=size)
-    patches = F.unfold(x.flatten(0, 1), kernel, padding=kernel // 2).reshape(2, 2, -1, *size)
-    patches = patches.flatten(-2).movedim(1, 2).flatten(-2)
+@pytest.mark.parametrize("frames", [1, 2])
+@pytest.mark.parametrize("size", [(3, 4), (1, 4), (2, 1), (9, 2)])
+def test_the_gram_matrix_is_that_of_the_patches(kernel, frames, size):
+    x, _, _, _ = problem_tensors(batch=(2,), frames=frames, size=size)
+    patches = F.unfold(x.flatten(0, 1), kernel, padding=kernel // 2)
+    patches = patches.reshape(2, frames, -1, *size).flatten(-2).movedim(1, 2).flatten(-2)
     torch.testing.assert_close(patch_gram(x, kernel), patches.mT @ patches)
 
 

@@ -8,7 +8,10 @@ memory is measured in one process per case. Prints tables and writes steepest_de
 matplotlib, steepest_descent.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.core.steepest_descent \\
-        [--rounds N] [--output FOLDER]
+        [--rounds N] [--output FOLDER] [--parts]
+
+With --parts it prints what the parts of a solve cost on one thread instead, beside the fastest
+matrix product, and writes nothing.
 """
 
 import argparse
@@ -27,6 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import innerloop as il
+from innerloop.maps.convolution import channels_last
+from innerloop.maps.gram import patch_gram
 
 CHANNELS, OUTPUTS, KERNEL, SIZE = 512, 16, 3, (30, 52)
 REGULARIZATION = 1e-4
@@ -153,16 +158,20 @@ def memory_of(case: str, frames: int, steps: int) -> float:
     return float(subprocess.run(command, check=True, env=environment, capture_output=True).stdout)
 
 
-def take_turns(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def take_turns(
+    runs: dict[str, Callable[[], object]],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of every round of every case."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()  # the first call sets up what later ones find
     for _ in range(rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = clock()
             run()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return times
 
 
@@ -193,17 +202,55 @@ def compare(setting: str, threads: int, times: dict[str, list[float]]) -> list[d
     return rows
 
 
+def parts() -> dict[str, tuple[Callable[[], object], float]]:
+    """What both solves of inference are made of, with its billions of operations."""
+    features, labels, _, _, init = make_data(32)
+    last = channels_last(features)
+    problem = il.ConvLeastSquares(last, labels)
+    frame, pixels = features[:1], SIZE[0] * SIZE[1]
+    gram = patch_gram(frame, KERNEL)
+    rows, square = torch.rand(pixels, OUTPUTS), torch.rand(2048, 2048)
+    convolution = 2e-9 * last.numel() * OUTPUTS * KERNEL**2
+    return {
+        "matrix product, 2048": (lambda: square @ square, 2e-9 * 2048**3),
+        "32 frames: clone": (features.clone, 0),
+        "32 frames: channels last": (lambda: channels_last(features), 0),
+        "32 frames: prediction": (lambda: problem.predict(init), convolution),
+        "32 frames: gradient": (lambda: problem.transpose(labels, init), convolution),
+        "1 frame: Gram matrix": (lambda: patch_gram(frame, KERNEL), 1e-9 * pixels**2 * CHANNELS),
+        "1 frame: a product with it": (lambda: gram @ rows, 2e-9 * pixels**2 * OUTPUTS),
+    }
+
+
+def print_parts(rounds: int) -> None:
+    """Print the parts of a solve, timed on the clock of this thread."""
+    torch.set_num_threads(1)
+    cases = parts()
+    times = take_turns({name: run for name, (run, _) in cases.items()}, rounds, time.thread_time)
+    print(f"{'':30}{'ms':>9}{'min':>9}{'GFLOP':>9}{'GFLOP/s':>9}")
+    for name, seconds in times.items():
+        middle, operations = statistics.median(seconds), cases[name][1]
+        print(
+            f"{name:30}{1e3 * middle:9.2f}{1e3 * min(seconds):9.2f}"
+            f"{operations:9.2f}{operations / middle:9.0f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument(
         "--output", type=Path, default=Path(__file__).parent / "results" / "steepest_descent"
     )
+    parser.add_argument("--parts", action="store_true", help="what the parts of a solve cost")
     parser.add_argument("--memory", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.memory:
         case, frames, steps = arguments.memory
         print(measure_memory(case, int(frames), int(steps)))
+        return
+    if arguments.parts:
+        print_parts(arguments.rounds)
         return
 
     settings: dict[str, Callable[[], dict[str, Callable[[], object]]]] = {

@@ -1,6 +1,7 @@
 """The Gram matrix of the patches of frames, without making the patches."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from innerloop._primitive import Primitive
 
-_BLOCKS = 10
+_BLOCKS = 8
 """Number of parts in which a matrix is processed."""
 
 
@@ -39,17 +40,22 @@ class _PatchGram(Primitive):
         pixels = features.reshape(math.prod(batch), channels, sides.numel())
         gram = pixels.new_empty(len(pixels), sides.numel(), sides.numel())
         pairs = gram.reshape(len(pixels), frames * height, width, frames * height, width)
-        # Only the upper half of the blocks of pixel rows is computed, and then mirrored.
-        edges = [frames * height * block // _BLOCKS for block in range(_BLOCKS + 1)]
-        for first, last in pairwise(edges):
-            start, end = first * width, last * width
+        # Only the upper half is computed, and then mirrored.
+        edges = [frames * height * block // _BLOCKS * width for block in range(_BLOCKS + 1)]
+        for start, end in pairwise(edges):
+            first, last = start // width, end // width
             # In place: the products are too large to be copied.
             gram[:, start:end, start:].baddbmm_(
                 pixels[..., start:end].mT, pixels[..., start:], beta=0
             )
             _add_shifts(pairs[:, first:last, :, first:], -3, -1, kernel)
-            gram[:, end:, start:end] = gram[:, start:end, end:].mT
-        _add_vertical_shifts(gram.reshape(len(gram), *sides, *sides), kernel)
+        if frames == 1:
+            _add_vertical_shifts_to_upper_half(pairs, kernel)
+            _mirror(gram, range(0, sides.numel() + 1, width))
+        else:
+            # Between two frames, no half can do without the other.
+            _mirror(gram, edges)
+            _add_vertical_shifts(gram.reshape(len(gram), *sides, *sides), kernel)
         return gram.reshape(*batch, sides.numel(), sides.numel())
 
     @staticmethod
@@ -91,6 +97,29 @@ def _add_vertical_shifts(pairs: Tensor, kernel: int) -> None:
     # Part by part, so that the copies stay in the fastest cache.
     for part in pairs.chunk(_BLOCKS, -4):
         _add_shifts(part, -5, -2, kernel)
+
+
+def _add_vertical_shifts_to_upper_half(pairs: Tensor, kernel: int) -> None:
+    """The same for pairs (batch, H, W, H, W) whose first pixel is not in a lower row."""
+    height = pairs.shape[1]
+    reach = min(kernel // 2, height - 1)
+    if reach == 0:
+        return
+    above: list[Tensor] = []  # the previous rows as they were, nearest first
+    for row in range(height):
+        here = pairs[:, row, :, row:]
+        unchanged = here.clone()
+        for copy in above:
+            here += copy[:, :, : height - row]
+        for below in range(row + 1, min(row + reach + 1, height)):
+            here[:, :, : height - below] += pairs[:, below, :, below:]
+        above = [unchanged, *above][:reach]
+
+
+def _mirror(gram: Tensor, edges: Sequence[int]) -> None:
+    """Copy the blocks above the diagonal of a matrix, cut at the edges, to below it."""
+    for start, end in pairwise(edges):
+        gram[:, end:, start:end] = gram[:, start:end, end:].mT
 
 
 def _add_shifts(pairs: Tensor, axis: int, other: int, kernel: int) -> None:
