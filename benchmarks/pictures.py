@@ -24,6 +24,7 @@ from benchmarks.core import (
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
 from benchmarks.lwl import front, speed
+from benchmarks.reproduce import loss_curves, paper_scale
 from innerloop_vos.training.curve import CURVE, Curve
 
 HERE = Path(__file__).parent
@@ -78,6 +79,8 @@ PICTURES: dict[str, Draw] = {
     "lwl/results/lite/*.json": draw_curve,
     "lwl/results/ridge/*/*.json": front.draw,
     "lwl/results/speed/*.json": speed.draw,
+    "reproduce/results/loss_curves/*.json": loss_curves.draw,
+    "reproduce/results/paper_scale/*.json": paper_scale.draw,
 }
 """By the files that each draws."""
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 from lwl_tiny import tiny_lwl
+from test_eosvos_training import training as tiny_eosvos_training
 
 from benchmarks.reproduce import paper_scale
 from benchmarks.reproduce.loss_curves import changes, losses, parting, read, training
@@ -13,6 +14,7 @@ from benchmarks.reproduce.parts.clips import write_davis
 from innerloop_vos.commands import train
 from innerloop_vos.configs import config_names
 from innerloop_vos.data.sampling import ClipSampler
+from innerloop_vos.eosvos.phases import PHASES
 from innerloop_vos.eosvos.training import EOSVOSTraining
 from innerloop_vos.lwl import save_lwl
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
@@ -126,6 +128,19 @@ def test_without_replacement_every_clip_comes_once_a_round(davis, monkeypatch):
         rounds[replacement] = [sorted(drawn[at : at + 4]) for at in (0, 4, 8)]
     assert rounds[False] == [[0, 1, 2, 3]] * 3
     assert rounds[True] != rounds[False]
+
+
+def test_the_decay_of_the_released_e_osvos_is_rounded_away(davis):
+    # Each step scales the weights by 1 - 1e-5 * 1e-3, which is 1 in float32.
+    settings = replace(PHASES["meta"], batch_size=1, inner_steps=1)
+    found = []
+    for decay in (1e-3, 0.0):
+        task = tiny_eosvos_training(davis, replace(settings, init_decay=decay))
+        curve = [task.step(iteration)["train/loss"] for iteration in range(3)]
+        found.append((curve, task.network.state_dict()))
+    (curve, weights), (plain, same) = found
+    assert curve == plain
+    assert all(torch.equal(value, same[name]) for name, value in weights.items())
 
 
 @pytest.mark.parametrize("name", config_names())
