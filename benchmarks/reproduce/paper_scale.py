@@ -8,6 +8,7 @@ draws paper_scale.png.
 
     OMP_WAIT_POLICY=PASSIVE python -m benchmarks.reproduce.paper_scale [--configs lwl-paper-stage1]
     ... --configs lwl-paper-stage2 --batch 4 --part 4 --iterations 1  # what a larger part takes
+    ... --configs eosvos-meta --batch 1 --iterations 1 --crowded  # with all boxes on the object
 """
 
 import argparse
@@ -81,9 +82,11 @@ def paper_batch(name: str) -> int:
     return batch
 
 
-def at_once(name: str, batch: int) -> int:
-    """The smallest part that a batch can be divided into."""
-    return batch if name == "eosvos-parent" else 1
+def part_of(name: str, batch: int, wanted: int) -> int:
+    """How much of a batch goes through the network at once: only LWL leaves a choice."""
+    if name.startswith("lwl"):
+        return wanted
+    return batch if name == "eosvos-parent" else 1  # the other phases go task by task
 
 
 class Watch:
@@ -146,7 +149,7 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--configs", nargs="+", default=config_names(), choices=config_names())
     parser.add_argument("--batch", type=int, help="default: that of the configuration")
-    parser.add_argument("--part", type=int, help="of the batch; LWL only; default: one sequence")
+    parser.add_argument("--part", type=int, default=1, help="sequences at once, LWL only")
     parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument(
         "--crowded",
@@ -165,7 +168,9 @@ def main(words: list[str] | None = None) -> None:
         write_inputs(Path(folder))
         for name in arguments.configs:
             batch = arguments.batch or paper_batch(name)
-            part = arguments.part or at_once(name, batch)
+            part = part_of(name, batch, arguments.part)
+            if batch % part:
+                parser.error(f"--part: {part} does not divide the batch of {batch}")
             case = {"config": name, "batch": batch, "of": paper_batch(name), "at once": part}
             if not name.startswith("lwl"):
                 case["crowded"] = arguments.crowded
