@@ -149,13 +149,15 @@ def test_the_commands_at_paper_scale_keep_all_else(name, tmp_path):
     kind = train._NETWORKS[words[1]]
     parser = TrainingParser()
     kind.declare(parser)
+    parser.add_argument("--device")
     found, as_written = (
         asdict(read_settings(arguments, kind.preset(arguments)))
         for each in (words[2:], ["--config", name])
         for arguments in [parser.parse_args([*each, "--out", "x"])]
     )
     changed = {key for key in found if found[key] != as_written[key]}
-    assert changed <= {"iterations", "accumulate"}
+    parts = {"accumulate"} if name.startswith("lwl") else set()
+    assert changed == {"iterations"} | parts
 
 
 @pytest.mark.usefixtures("tiny_backbone")
