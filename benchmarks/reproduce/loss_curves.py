@@ -129,15 +129,18 @@ def _line(name: str, curve: list[float], released: list[float]) -> str:
 
 def draw(content: dict[str, Any], picture: Path) -> None:
     """Draw the curves, a panel for each stage; `content` is as written."""
-    figure = Figure(figsize=(10, 3.5), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     panels = figure.subplots(1, len(content), squeeze=False)[0]
+    kinds = list(dict.fromkeys(name for found in content.values() for name in found))
+    looks = {name: {"color": f"C{index}", "lw": 1} for index, name in enumerate(kinds)}
+    looks |= {"released": {"color": "black", "lw": 2.5}, "paper": {"color": "red", "lw": 2.5}}
+    lines = {}
     for axes, (stage, found) in zip(panels, content.items(), strict=True):
         for name, curve in found.items():
-            ends = name in ("paper", "released")
-            axes.plot(range(1, len(curve) + 1), curve, label=name, lw=2 if ends else 1)
+            (lines[name],) = axes.plot(range(1, len(curve) + 1), curve, **looks[name])
         axes.set(title=stage, xlabel="iteration")
-        axes.legend(fontsize="x-small")
-    figure.axes[0].set_ylabel("loss without its factor")
+    panels[0].set_ylabel("loss without its factor")
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
     with atomic_path(picture) as path:
         figure.savefig(path, dpi=120)
 
