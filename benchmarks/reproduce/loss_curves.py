@@ -140,7 +140,7 @@ def draw(content: dict[str, Any], picture: Path) -> None:
             (lines[name],) = axes.plot(range(1, len(curve) + 1), curve, **looks[name])
         axes.set(title=stage, xlabel="iteration")
     panels[0].set_ylabel("loss without its factor")
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines))
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=5, fontsize="small")
     with atomic_path(picture) as path:
         figure.savefig(path, dpi=120)
 
