@@ -22,6 +22,9 @@ _STAGES = (
 BLOCKS = [f"stages.{i}.{j}" for i, stage in enumerate(_STAGES) for j in range(stage[-1])]
 """The names of all blocks, in their order."""
 
+COLOURS = (127 / 255,) * 3, (128 / 255,) * 3
+"""Mean and standard deviation of the colours that it expects."""
+
 _LEVELS = (1, 2, 4, 6)
 """The stages whose outputs are levels."""
 
@@ -117,7 +120,7 @@ class EfficientNetLite0(Backbone):
             f"context{stride}": Level(320, stride),
         }
         targets = ("stage8", "stage16", f"context{stride}")
-        super().__init__(levels, targets, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+        super().__init__(levels, targets, *COLOURS)
         self.stem = _active(SameConv2d(3, _STEM, 3, 2))
         self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in _stages(stride))
 

@@ -12,7 +12,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_
 from torchvision.ops import FrozenBatchNorm2d
 
 from innerloop.errors import InputError
-from innerloop_vos.backbones.efficientnet_lite0 import EfficientNetLite0
+from innerloop_vos.backbones.efficientnet_lite0 import COLOURS, EfficientNetLite0
 from innerloop_vos.backbones.efficientnet_weights import released_weights
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.resnet_files import read_resnet50, with_epsilon
@@ -132,8 +132,8 @@ def eosvos_lite(*, weights: str | Path | None = None, channels: int = 96, **size
         fit(imagenet, *released_weights())
     fold_norms(imagenet)
     for module in imagenet.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1:
-            module.requires_grad_(False)
+        if isinstance(module, nn.Conv2d):  # whose biases are frozen when they come from folding
+            module.requires_grad_(module.groups == 1)
     layers = nn.Sequential(imagenet.stem, *imagenet.stages)
     # The last layers of strides 4, 8, 16 and 32.
     names = {layer: str(level) for level, layer in enumerate("2357")}
@@ -142,7 +142,7 @@ def eosvos_lite(*, weights: str | Path | None = None, channels: int = 96, **size
     network = EOSVOS(
         backbone,
         mask_norm=_group_norm,
-        colours=(imagenet.mean.flatten().tolist(), imagenet.std.flatten().tolist()),
+        colours=COLOURS,
         builder="eosvos_lite",
         **{**_LITE, **sizes},
     )
