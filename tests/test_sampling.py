@@ -108,6 +108,7 @@ def test_objects_must_be_visible_long_enough():
     assert all(t >= 9 for _ in range(20) for t in times(sampler.sample()))
     with pytest.raises(InputError, match="no object is visible in more than 8 frames"):
         ClipSampler([clip(range(8))], length=2).sample()
+    assert times(ClipSampler([image(7)], length=2).sample()) == [7, 7]
 
 
 def test_ten_pixels_are_not_visible():
