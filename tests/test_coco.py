@@ -120,7 +120,7 @@ def test_compressed_run_lengths(tmp_path):
 
 def test_an_image_becomes_a_mini_sequence(root):
     torch.manual_seed(0)
-    sampler = ClipSampler(CocoDataset(root), length=3, least=1)
+    sampler = ClipSampler(CocoDataset(root), length=3)
     drawn = [sampler.sample() for _ in range(40)]
     assert {int(sample.masks[0].sum()) for sample in drawn} == {600 - 40, 40, 96, 200}
     assert all(torch.equal(s.masks[0], m) for s in drawn for m in s.masks)

@@ -70,6 +70,19 @@ def test_its_levels_are_the_released_networks(released, size, first):
         torch.testing.assert_close(ours[name], theirs[block], rtol=1e-5, atol=1e-5)
 
 
+def test_at_output_stride_32_it_is_the_released_network(released):
+    images = torch.rand(1, 3, 65, 96, dtype=torch.float64)
+    network = EfficientNetLite0(stride=32).eval()
+    network.load_state_dict(efficientnet_weights.released_weights()[0])
+    with torch.inference_mode():
+        ours = network.double()(images)
+        theirs = released_features(released, images)
+    for name, block in {"stage4": 2, "stage8": 4, "stage16": 10, "context32": 15}.items():
+        torch.testing.assert_close(ours[name], theirs[block], rtol=1e-5, atol=1e-5)
+        level = network.levels[name]
+        assert ours[name].shape[1:] == (level.channels, -(-65 // level.stride), 96 // level.stride)
+
+
 def test_it_has_the_parameters_of_the_release(released):
     classifier = ("_conv_head", "_bn1", "_fc")
     count = sum(

@@ -296,7 +296,7 @@ def test_layers_stay_frozen_when_a_network_is_loaded_again(tmp_path):
         ("--phase davis", "--init: phase davis needs the weights of phase meta"),
         ("--davis nowhere", "nowhere is not laid out as DAVIS"),
         ("--init nowhere.safetensors", "nowhere.safetensors is not a file"),
-        ("--backbone-weights nowhere.pth", "nowhere.pth is not a file"),
+        ("--network mobilenet_v2 --backbone-weights nowhere.pth", "nowhere.pth is not a file"),
     ],
 )
 def test_bad_settings_are_named(davis, tmp_path, more, message):

@@ -26,6 +26,13 @@ def clip(visible, length=40, name="clip", unannotated=()):
     return Sequence(name, frames, [None if t in unannotated else m for t, m in enumerate(masks)])
 
 
+def image(colour):
+    """A clip of one frame, with an object."""
+    still = clip([0], length=1, name=str(colour))
+    still.frames[0].fill_(colour)
+    return still
+
+
 def times(sample):
     return [int(frame[0, 0, 0]) for frame in sample.frames]
 
@@ -61,22 +68,22 @@ def test_frames_are_visible_sorted_and_from_one_window():
 
 def test_without_replacement_each_clip_is_drawn_once_a_round():
     torch.manual_seed(0)
-    clips = [clip([t], name=str(t)) for t in range(7)]
-    sampler = ClipSampler(clips, length=1, least=1, replacement=False)
+    clips = [image(t) for t in range(7)]
+    sampler = ClipSampler(clips, length=1, replacement=False)
     rounds = [[times(sampler.sample())[0] for _ in clips] for _ in range(20)]
     assert all(sorted(drawn) == list(range(7)) for drawn in rounds)
     assert len(set(map(tuple, rounds))) > 15
-    again = ClipSampler(clips, length=1, least=1)
+    again = ClipSampler(clips, length=1)
     assert any(len({times(again.sample())[0] for _ in clips}) < 7 for _ in range(20))
 
 
 def test_rounds_go_on_from_a_place_and_the_generator():
     torch.manual_seed(0)
-    clips = [clip([t], name=str(t)) for t in range(7)]
+    clips = [image(t) for t in range(7)]
 
     def make():
-        parts = [ClipSampler(clips[:3], 1, least=1, replacement=False)]
-        parts += [ClipSampler(clips[3:], 1, least=1, replacement=end) for end in (True, False)]
+        parts = [ClipSampler(clips[:3], 1, replacement=False)]
+        parts += [ClipSampler(clips[3:], 1, replacement=end) for end in (True, False)]
         return PastingSampler(MixedSampler(parts, (1, 1, 1)), 0.5)
 
     sampler = make()
@@ -101,6 +108,7 @@ def test_objects_must_be_visible_long_enough():
     assert all(t >= 9 for _ in range(20) for t in times(sampler.sample()))
     with pytest.raises(InputError, match="no object is visible in more than 8 frames"):
         ClipSampler([clip(range(8))], length=2).sample()
+    assert times(ClipSampler([image(7)], length=2).sample()) == [7, 7]
 
 
 def test_ten_pixels_are_not_visible():

@@ -1,6 +1,7 @@
 """EfficientNet-Lite0 as a backbone."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,20 +10,23 @@ from innerloop_vos.backbones.base import Backbone, Level
 
 _STEM = 32
 _STAGES = (
-    # kernel, stride, dilation, expansion, channels, blocks
-    (3, 1, 1, 1, 16, 1),
-    (3, 2, 1, 6, 24, 2),
-    (5, 2, 1, 6, 40, 2),
-    (3, 2, 1, 6, 80, 3),
-    (5, 1, 1, 6, 112, 3),
-    (5, 1, 2, 6, 192, 4),  # the released network has a stride of 2 here
-    (3, 1, 2, 6, 320, 1),
+    # kernel, stride, expansion, channels, blocks
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
 )
 BLOCKS = [f"stages.{i}.{j}" for i, stage in enumerate(_STAGES) for j in range(stage[-1])]
 """The names of all blocks, in their order."""
 
-_LEVELS = {"stage4": 1, "stage8": 2, "stage16": 4, "context16": 6}
-"""The stage whose output a level is."""
+COLOURS = (127 / 255,) * 3, (128 / 255,) * 3
+"""Mean and standard deviation of the colours that it expects."""
+
+_LEVELS = (1, 2, 4, 6)
+"""The stages whose outputs are levels."""
 
 
 class SameConv2d(nn.Conv2d):
@@ -94,27 +98,31 @@ class InvertedBlock(nn.Module):
 
 
 class EfficientNetLite0(Backbone):
-    """EfficientNet-Lite0 without its classifier, at output stride 16.
+    """EfficientNet-Lite0 without its classifier.
 
-    The last stride is removed and what follows it is dilated by 2: every second pixel of
-    `context16` is what the released network computes at stride 32.
+    At output stride 16 the last stride is removed and what follows it is dilated by 2: every second
+    pixel of `context16` is what the released network computes at stride 32.
+
+    Args:
+        stride: of the last level, `context16` or `context32`; 32 is the released network's.
+            Default 16.
 
     Source:
         Tan and Le, EfficientNet, ICML 2019; "Lite" leaves out squeeze-and-excitation, and has
         ReLU6 for swish.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stride: Literal[16, 32] = 16) -> None:
         levels = {
             "stage4": Level(24, 4),
             "stage8": Level(40, 8),
             "stage16": Level(112, 16),
-            "context16": Level(320, 16),
+            f"context{stride}": Level(320, stride),
         }
-        targets = ("stage8", "stage16", "context16")
-        super().__init__(levels, targets, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+        targets = ("stage8", "stage16", f"context{stride}")
+        super().__init__(levels, targets, *COLOURS)
         self.stem = _active(SameConv2d(3, _STEM, 3, 2))
-        self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in _stages())
+        self.stages = nn.ModuleList(nn.Sequential(*blocks) for blocks in _stages(stride))
 
     def extract(self, images: Tensor) -> dict[str, Tensor]:
         """Return the features of normalised images, by level."""
@@ -123,17 +131,23 @@ class EfficientNetLite0(Backbone):
         for stage in self.stages:
             x = stage(x)
             outputs.append(x)
-        return {name: outputs[index] for name, index in _LEVELS.items()}
+        return {name: outputs[at] for name, at in zip(self.levels, _LEVELS, strict=True)}
 
 
-def _stages() -> Iterator[list[InvertedBlock]]:
-    inputs, reached = _STEM, 1
-    for kernel, stride, dilation, expansion, outputs, count in _STAGES:
-        blocks = []
-        for _ in range(count):
-            # The block that had the stride still sees its input at the stride before.
-            blocks.append(InvertedBlock(inputs, outputs, kernel, stride, reached, expansion))
-            inputs, stride, reached = outputs, 1, dilation
+def _stages(output_stride: int) -> Iterator[list[InvertedBlock]]:
+    inputs, reached, dilation = _STEM, 2, 1
+    for kernel, stride, expansion, outputs, count in _STAGES:
+        # The block that loses its stride still sees its input at the dilation before.
+        before = dilation
+        if reached * stride > output_stride:
+            stride, dilation = 1, dilation * stride
+        reached *= stride
+        blocks = [InvertedBlock(inputs, outputs, kernel, stride, before, expansion)]
+        blocks += [
+            InvertedBlock(outputs, outputs, kernel, 1, dilation, expansion)
+            for _ in range(count - 1)
+        ]
+        inputs = outputs
         yield blocks
 
 

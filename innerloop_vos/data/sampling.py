@@ -17,6 +17,9 @@ from innerloop_vos.data.sequence import Sequence as Clip
 MIN_AREA = 10
 """An object is visible if it covers more pixels than this."""
 
+_LEAST = 9
+"""Min number of frames of a clip that show an object which is drawn."""
+
 _TRIES = 100
 
 T = TypeVar("T")
@@ -89,15 +92,14 @@ class Rounds:
 class ClipSampler(Sampler):
     """Draws the mini-sequences of annotated clips.
 
-    A clip and one of its objects that is visible in enough frames are drawn uniformly, then frames
-    that show it, with replacement, from a window around one of them. A mini-sequence of an image, a
-    clip of one frame, has copies of it, which augmentation makes different.
+    A clip and one of its objects that is visible in at least nine frames are drawn uniformly, then
+    frames that show it, with replacement, from a window around one of them. A mini-sequence of an
+    image, a clip of one frame, has copies of it, which augmentation makes different.
 
     Args:
         clips: the clips. One is opened, and all its masks read, when it is first drawn.
         length: frames of a mini-sequence.
         window: length of the part of the clip that they come from, in frames. Default 100.
-        least: min number of frames that show an object; 1 for images. Default 9.
         replacement: whether a clip may be drawn again before all others were. Default True.
 
     Source:
@@ -110,10 +112,9 @@ class ClipSampler(Sampler):
         clips: Sequence[Clip],
         length: int,
         window: int = 100,
-        least: int = 9,
         replacement: bool = True,
     ) -> None:
-        self.clips, self.length, self.window, self.least = clips, length, window, least
+        self.clips, self.length, self.window = clips, length, window
         self._rounds = None if replacement else Rounds(len(clips))
         self._seen: dict[int, tuple[Clip, list[tuple[int, list[int]]]]] = {}
 
@@ -131,7 +132,7 @@ class ClipSampler(Sampler):
                 break
         else:
             raise InputError(
-                f"clips: no object is visible in more than {self.least - 1} frames of any of the "
+                f"clips: no object is visible in more than {_LEAST - 1} frames of any of the "
                 f"{_TRIES} that were drawn"
             )
         id_, visible = choice(objects)
@@ -157,7 +158,8 @@ class ClipSampler(Sampler):
                     areas = labels.flatten().bincount()[1:]
                     for id_ in (areas > MIN_AREA).nonzero().flatten().tolist():
                         seen.setdefault(id_ + 1, []).append(t)
-            enough = [(id_, seen[id_]) for id_ in sorted(seen) if len(seen[id_]) >= self.least]
+            least = 1 if len(clip.frames) == 1 else _LEAST
+            enough = [(id_, seen[id_]) for id_ in sorted(seen) if len(seen[id_]) >= least]
             self._seen[index] = clip, enough
         return self._seen[index]
 

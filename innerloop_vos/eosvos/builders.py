@@ -12,6 +12,9 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN, resnet_
 from torchvision.ops import FrozenBatchNorm2d
 
 from innerloop.errors import InputError
+from innerloop_vos.backbones.efficientnet_lite0 import COLOURS, EfficientNetLite0
+from innerloop_vos.backbones.efficientnet_weights import released_weights
+from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.backbones.resnet_files import read_resnet50, with_epsilon
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
@@ -91,6 +94,60 @@ def eosvos_mobilenet_v2(
     network = EOSVOS(backbone, builder="eosvos_mobilenet_v2", **{**_SMALL, **sizes})
     network.sizes |= {"channels": channels, "norm": norm}
     return _load(network, weights)
+
+
+_LITE: dict[str, Any] = {
+    "image_size": (288, 512),
+    "anchors": (16, 32, 64, 128, 256),
+    "box_features": 256,
+    "mask_features": 96,
+    "mask_levels": 2,
+    "sampled_boxes": 32,
+    "proposals": (300, 300),
+}
+
+
+def eosvos_lite(*, weights: str | Path | None = None, channels: int = 96, **sizes: Any) -> EOSVOS:
+    """Build a network for one CPU core, on EfficientNet-Lite0.
+
+    The normalisation of the backbone is folded into its convolutions; the feature pyramid and the
+    mask head have group normalisation. Depthwise convolutions are frozen: they hold few weights,
+    and their derivatives are slow on CPUs.
+
+    Args:
+        weights: "imagenet": random heads on a backbone with weights of ImageNet; or a file with
+            the tensors of a whole network. Default: random weights.
+        channels: width of the feature pyramid. Default 96.
+        sizes: of `EOSVOS`, smaller by default: images of 288x512 pixels.
+
+    Returns:
+        The network, float32, on the CPU. All other parameters are trainable.
+
+    Raises:
+        InputError: the file, or the package with the backbone's weights, is missing, unreadable or
+            does not fit.
+    """
+    imagenet = EfficientNetLite0(stride=32)
+    if weights == "imagenet":
+        fit(imagenet, *released_weights())
+    fold_norms(imagenet)
+    for module in imagenet.modules():
+        if isinstance(module, nn.Conv2d):  # whose biases are frozen when they come from folding
+            module.requires_grad_(module.groups == 1)
+    layers = nn.Sequential(imagenet.stem, *imagenet.stages)
+    # The last layers of strides 4, 8, 16 and 32.
+    names = {layer: str(level) for level, layer in enumerate("2357")}
+    widths = [level.channels for level in imagenet.levels.values()]
+    backbone = BackboneWithFPN(layers, names, widths, channels, norm_layer=_group_norm)
+    network = EOSVOS(
+        backbone,
+        mask_norm=_group_norm,
+        colours=COLOURS,
+        builder="eosvos_lite",
+        **{**_LITE, **sizes},
+    )
+    network.sizes["channels"] = channels
+    return network if weights == "imagenet" else _load(network, weights)
 
 
 def _group_norm(channels: int) -> nn.GroupNorm:

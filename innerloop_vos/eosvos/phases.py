@@ -63,6 +63,9 @@ class EOSVOSTrainingSettings:
     scale: tuple[float, ...] = described(
         (0.75, 1.25), "Min and max factor that frames are scaled by."
     )
+    bfloat16: bool = described(
+        False, "Compute the layers in it: faster on CPUs and GPUs that have it."
+    )
     clip: float = described(math.inf, "Max norm of the gradient, which is scaled down to it.")
     seed: int = described(0, "Of the first weights, the tasks and their augmentation.")
 

@@ -12,7 +12,12 @@ import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import add_options, described, option, read_fields
 from innerloop_vos.configuration.options import MOST
-from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50, load_backbone
+from innerloop_vos.eosvos.builders import (
+    eosvos_lite,
+    eosvos_mobilenet_v2,
+    eosvos_resnet50,
+    load_backbone,
+)
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.eosvos.network import EOSVOS
 from innerloop_vos.eosvos.options import EOSVOSOptions
@@ -40,20 +45,21 @@ class NetworkOptions:
         "unless --per or --rate is given",
         metavar="FILE",
     )
-    network: Literal["mobilenet_v2", "resnet50"] = described(
-        "mobilenet_v2", "the small one, or that of the paper"
+    network: Literal["lite", "mobilenet_v2", "resnet50"] = described(
+        "lite", "on EfficientNet-Lite0, made for one CPU core; another small one; or the paper's"
     )
     backbone_weights: str = described(
         _DOWNLOAD,
         "of the classification network, in torchvision's names, or of torchvision's Mask R-CNN; "
         "'default': torchvision's own, which it downloads: of MobileNetV2, or of the whole Mask "
-        "R-CNN on ResNet-50",
+        "R-CNN on ResNet-50; lite has those of ImageNet that come with the extra vos",
         metavar="FILE",
     )
     norm: Literal["group", "frozen"] | None = described(
         None,
         "normalisation in the backbone: the paper's, which needs long training, or that of the "
-        "pretrained weights, frozen (default: group for resnet50, frozen for mobilenet_v2)",
+        "pretrained weights, frozen (default: group for resnet50, frozen for mobilenet_v2; lite "
+        "has frozen ones)",
     )
     mask_loss: Literal["lovasz", "cross-entropy"] = described("lovasz", "loss of the masks")
     frozen_layers: int = described(0, "first layers of the backbone that never learn")
@@ -134,6 +140,13 @@ def _network(options: NetworkOptions) -> EOSVOS:
         "mask_loss": options.mask_loss,
         "frozen_layers": options.frozen_layers,
     }
+    if options.network == "lite":
+        if file or options.norm == "group":
+            raise InputError(
+                "--network: lite has weights of ImageNet and frozen norms; leave out "
+                "--backbone-weights and --norm"
+            )
+        return eosvos_lite(weights="imagenet", **sizes)
     if options.network == "resnet50":
         coco = None if file else MaskRCNN_ResNet50_FPN_Weights.DEFAULT
         network = eosvos_resnet50(weights=coco, norm=options.norm or "group", **sizes)

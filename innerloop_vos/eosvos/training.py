@@ -1,7 +1,6 @@
 """The training of e-OSVOS: a step of each phase, and how it measures itself."""
 
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +64,7 @@ class EOSVOSTraining(Training):
         self.settings, self.validation, self.device = settings, validation, torch.device(device)
         self.options = options or EOSVOSOptions(online_interval=None)
         self.network, self.inner_rates = network.to(self.device), rates.to(self.device)
+        self.network.autocast = torch.bfloat16 if settings.bfloat16 else None
         short, long = network.sizes["image_size"]
         self.tasks = TaskSampler(sampler, (short, long), settings)
         self.optimizer = torch.optim.RAdam(self._groups(), decoupled_weight_decay=True)
@@ -87,13 +87,12 @@ class EOSVOSTraining(Training):
             group["lr"] = group["base"] * factor
         self.optimizer.zero_grad()
         tasks = [self._moved(self.tasks.sample()) for _ in range(settings.batch_size)]
-        # The gradients of tasks are added one by one, at the memory of one task.
-        groups = [[task] for task in tasks] if settings.inner_steps else [tasks]
-        losses = [loss for group in groups if (loss := self._backward(group)) is not None]
+        # The gradients of tasks are added one by one, at the memory of one task; and images of
+        # different shapes are not padded to one.
+        losses = [loss for task in tasks if (loss := self._backward(task)) is not None]
         if not losses:
             raise InputError(
-                f"all {len(groups)} tasks of step {iteration + 1} diverged; try lower learning "
-                "rates"
+                f"all {len(tasks)} tasks of step {iteration + 1} diverged; try lower learning rates"
             )
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         for parameter in parameters:
@@ -104,13 +103,13 @@ class EOSVOSTraining(Training):
         if finite:
             self.optimizer.step()
             self.inner_rates.clamp_()
-        left_out = 1 - len(losses) / len(groups) if finite else 1.0
+        left_out = 1 - len(losses) / len(tasks) if finite else 1.0
         return {"train/loss": sum(losses) / len(losses), "left out/share": left_out}
 
-    def _backward(self, tasks: list[Batch]) -> float | None:
+    def _backward(self, task: Batch) -> float | None:
         """Add the gradient of a loss and return its value; None if the fine-tuning diverged."""
         try:
-            loss = self._meta_loss(*tasks) if self.settings.inner_steps else self._loss(tasks)
+            loss = self._meta_loss(task) if self.settings.inner_steps else self._loss(task)
         except il.SolveError:
             return None
         if not loss.isfinite():
@@ -118,9 +117,8 @@ class EOSVOSTraining(Training):
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def _loss(self, tasks: list[Batch]) -> Tensor:
-        images, masks = (list(chain.from_iterable(parts)) for parts in zip(*tasks, strict=True))
-        return training_loss(self.network, Batch(images, masks))
+    def _loss(self, task: Batch) -> Tensor:
+        return training_loss(self.network, task)
 
     def _meta_loss(self, task: Batch) -> Tensor:
         train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))

@@ -9,18 +9,21 @@ from torch import Tensor, nn
 import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos import weight_files as files
-from innerloop_vos.eosvos.builders import eosvos_mobilenet_v2, eosvos_resnet50
+from innerloop_vos.eosvos.builders import eosvos_lite, eosvos_mobilenet_v2, eosvos_resnet50
 from innerloop_vos.eosvos.names import current_names
 from innerloop_vos.eosvos.network import EOSVOS
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several, whole
 
-_BUILDERS = {builder.__name__: builder for builder in (eosvos_resnet50, eosvos_mobilenet_v2)}
+_BUILDERS = {
+    builder.__name__: builder for builder in (eosvos_resnet50, eosvos_mobilenet_v2, eosvos_lite)
+}
 _SIZES: dict[str, Check] = {
     "image_size": several(2, whole(16, 2**12)),
     "anchors": several(5, whole(1, 2**12)),
     "box_features": WIDTH,
     "mask_features": WIDTH,
     "mask_pooling": whole(1, 2**7),
+    "mask_levels": whole(1, 4),
     "sampled_anchors": WIDTH,
     "sampled_boxes": WIDTH,
     "proposals": several(2, WIDTH),

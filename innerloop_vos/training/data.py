@@ -107,7 +107,6 @@ def open_data(
     sampler, validation = _mixed(
         options if ratio is None else replace(options, ratio=ratio),
         lambda clips: ClipSampler(clips, length, window, replacement=replacement),
-        lambda images: ClipSampler(images, length, least=1, replacement=replacement),
     )
     return PastingSampler(sampler, paste), validation
 
@@ -133,19 +132,17 @@ def open_tracks(
     def draw(clips: Sequence[Clip]) -> Sampler:
         return TrackSampler(clips, length, fastest)
 
-    sampler, validation = _mixed(read_fields(arguments, DataOptions), draw, draw)
+    sampler, validation = _mixed(read_fields(arguments, DataOptions), draw)
     return PastingSampler(sampler, paste, hide=True), validation
 
 
 def _mixed(
-    options: DataOptions,
-    of_clips: Callable[[Sequence[Clip]], Sampler],
-    of_images: Callable[[Sequence[Clip]], Sampler],
+    options: DataOptions, draw: Callable[[Sequence[Clip]], Sampler]
 ) -> tuple[MixedSampler, Validation]:
     given, validation = _open(options)
-    samplers = [(of_clips(dataset), share) for dataset, share in given]
+    samplers = [(draw(dataset), share) for dataset, share in given]
     if options.coco:
-        samplers.append((of_images(CocoDataset(options.coco)), _ratio(options)[3]))
+        samplers.append((draw(CocoDataset(options.coco)), _ratio(options)[3]))
     if not samplers:
         raise InputError("--held-out: no sequence is left to train on")
     return MixedSampler(*zip(*samplers, strict=True)), validation
