@@ -82,13 +82,6 @@ def paper_batch(name: str) -> int:
     return batch
 
 
-def part_of(name: str, batch: int, wanted: int) -> int:
-    """How much of a batch goes through the network at once: only LWL leaves a choice."""
-    if name.startswith("lwl"):
-        return wanted
-    return batch if name == "eosvos-parent" else 1  # the other phases go task by task
-
-
 class Watch:
     """Measures the steps of a training, in the process that takes them."""
 
@@ -168,7 +161,7 @@ def main(words: list[str] | None = None) -> None:
         write_inputs(Path(folder))
         for name in arguments.configs:
             batch = arguments.batch or paper_batch(name)
-            part = part_of(name, batch, arguments.part)
+            part = arguments.part if name.startswith("lwl") else 1  # e-OSVOS goes task by task
             if batch % part:
                 parser.error(f"--part: {part} does not divide the batch of {batch}")
             case = {"config": name, "batch": batch, "of": paper_batch(name), "at once": part}
