@@ -17,7 +17,7 @@ from innerloop_vos.lwl import load_lwl
 from innerloop_vos.lwl.training.pictures import label_pictures
 from innerloop_vos.methods.registry import add_device_argument, parse_device
 from innerloop_vos.reproduce.pictures import draw_masks
-from innerloop_vos.reproduce.plan import Choices, Plan, Words
+from innerloop_vos.reproduce.plan import Choices, Measured, Plan, Words
 from innerloop_vos.reproduce.results import Results, read_results, show_results
 from innerloop_vos.reproduce.tables import Table, read_table, table_names
 from innerloop_vos.training import processes
@@ -103,7 +103,8 @@ def run(arguments: argparse.Namespace) -> None:
     choices = _choices(arguments)
     plan = Plan(table, choices)
     if arguments.print_commands:
-        for words in _all_words(plan):
+        trained = [training.words for training in plan.trained.values()]
+        for words in (*trained, *(each.words for each in _measurements(table, plan))):
             print("innerloop-vos", shlex.join(words))
         return
     _check_places(arguments, choices)
@@ -111,9 +112,8 @@ def run(arguments: argparse.Namespace) -> None:
         for training in plan.trained.values():
             resume = ("--resume",) if (training.out / CHECKPOINT).exists() else ()
             _call((*training.words, *resume))
-        for (_, measure), several in plan.measured.items():
-            for each in several if table.columns[measure] else ():
-                _call(each.words)
+        for measured in _measurements(table, plan):
+            _call(measured.words)
         if processes.rank() == 0:
             results = read_results(table, plan, _opened)
             if table.pictures:
@@ -161,10 +161,10 @@ def _check_places(arguments: argparse.Namespace, choices: Choices) -> None:
     prepare_output(out)
 
 
-def _all_words(plan: Plan) -> list[Words]:
-    trained = [training.words for training in plan.trained.values()]
-    measured = [each.words for several in plan.measured.values() for each in several]
-    return list(dict.fromkeys((*trained, *measured)))
+def _measurements(table: Table, plan: Plan) -> list[Measured]:
+    """Those that something is read from, each once, for rows may share them."""
+    wanted = [each for at, each in plan.measured.items() if table.columns[at[1]]]
+    return list(dict.fromkeys(measured for several in wanted for measured in several))
 
 
 def _call(words: Words) -> None:
