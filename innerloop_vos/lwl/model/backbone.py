@@ -35,10 +35,6 @@ class LiteLevels(EfficientNetLite0):
 
     def __init__(self) -> None:
         super().__init__()
-        self._names = {name: f"layer{at}" for at, name in enumerate(self.levels, start=1)}
-        self.levels = {self._names[name]: level for name, level in self.levels.items()}
-        self.target_levels = tuple(self._names[name] for name in self.target_levels)
-
-    def extract(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the features of normalised images, by level."""
-        return {self._names[name]: level for name, level in super().extract(images).items()}
+        names = {name: f"layer{at}" for at, name in enumerate(self.levels, start=1)}
+        self.levels = {names[name]: level for name, level in self.levels.items()}
+        self.target_levels = tuple(names[name] for name in self.target_levels)
