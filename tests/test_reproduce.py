@@ -181,6 +181,33 @@ def test_wrong_words_are_refused_before_anything_runs(tmp_path, capsys, words, m
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--coco", "nowhere"], "--coco: there is no nowhere"),
+        (["--use", "lwl=nowhere.safetensors"], "--use lwl: there is no nowhere.safetensors"),
+        (["--evaluate-with", "--sequences zebra"], "sequence 'zebra' is missing"),
+        (["--evaluate-with", "--split nosuch"], "nosuch"),
+        (["--out", "DATA/DAVIS/JPEGImages/new"], "which is read as --davis"),
+    ],
+)
+def test_what_is_read_last_is_checked_before_anything_runs(
+    data, tiny_networks, tmp_path, capsys, more, message
+):
+    more = [word.replace("DATA", str(data["davis"].parent)) for word in more]
+    out = tmp_path / "out"
+    assert reproduce("lwl-table3", out, data, tiny_networks, "", *more) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_an_option_that_is_unknown_stops_before_anything_runs(data, tiny_networks, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        reproduce("lwl-table3", tmp_path / "out", data, tiny_networks, "", "--train-with", "--no")
+    assert stopped.value.code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_figure_is_taken_from_the_scores(data, out, tiny_networks):
     assert reproduce("lwl-table9", out, data, tiny_networks, LWL_VALID) == 0
     row, _ = json.loads((out / "lwl-table9.json").read_text())["rows"]

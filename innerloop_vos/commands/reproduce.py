@@ -24,6 +24,9 @@ from innerloop_vos.training import processes
 from innerloop_vos.training.loop import CHECKPOINT
 
 _CHANNELS = 6
+"""How many labels a picture of them shows."""
+
+_DOWNLOAD = "default"
 VARIANTS = ("released", "paper")
 
 _DATA = {
@@ -54,7 +57,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", metavar="DIR", required=True, help="folder of all that is made")
     group = parser.add_argument_group("data and weights")
     for name, what in (_DATA | _FILES).items():
-        default = "default" if name == "detector" else None
+        default = _DOWNLOAD if name == "detector" else None
         kind = "ROOT" if name in _DATA else "FILE"
         group.add_argument(f"--{name}", metavar=kind, default=default, help=what)
     group.add_argument(
@@ -108,6 +111,8 @@ def run(arguments: argparse.Namespace) -> None:
             print("innerloop-vos", shlex.join(words))
         return
     _check_places(arguments, choices)
+    _check_commands(plan)
+    prepare_output(choices.out)
     with processes.connected(parse_device(arguments.device)):
         for training in plan.trained.values():
             resume = ("--resume",) if (training.out / CHECKPOINT).exists() else ()
@@ -158,7 +163,20 @@ def _check_places(arguments: argparse.Namespace, choices: Choices) -> None:
         files | {"--use": list(choices.weights.values())},
         {f"--{name}": data_folders(choices.given[name]) for name in _DATA},
     )
-    prepare_output(out)
+
+
+def _check_commands(plan: Plan) -> None:
+    """Check what the last command reads before the first one trains for days."""
+    given = {f"--{name}": path for name, path in plan.choices.given.items() if path != _DOWNLOAD}
+    used = {f"--use {name}": path for name, path in plan.choices.weights.items()}
+    for option, path in (given | used).items():
+        if path is not None and not Path(path).exists():
+            raise InputError(f"{option}: there is no {path}")
+    for training in plan.trained.values():
+        parse(training.words)
+    for several in plan.measured.values():
+        for measured in several:
+            _opened(measured.words)
 
 
 def _measurements(table: Table, plan: Plan) -> list[Measured]:
