@@ -23,7 +23,8 @@ from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import read_fields
 from innerloop_vos.data import DavisDataset
 from innerloop_vos.data.sampling import ClipSampler, MiniSequence
-from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
+from innerloop_vos.eosvos import EOSVOSOptions, eosvos_mobilenet_v2, load_eosvos, save_eosvos
+from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.builders import load_backbone
 from innerloop_vos.eosvos.finetuning import (
     Batch,
@@ -138,6 +139,39 @@ def test_fine_tuned_networks_learn_over_training(davis):
     losses = [task.step(iteration)["train/loss"] for iteration in range(30)]
     # Which boxes a loss is of is drawn in each step.
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+
+
+def test_inner_steps_learn_from_augmented_copies(davis):
+    settings = replace(TINY, inner_steps=3, copies=2)
+    task = training(davis, settings)
+    options = EOSVOSOptions(copies=2, online_interval=None)
+    network, rates = copy.deepcopy((task.network, task.inner_rates))
+    drawn = task.tasks.sample()
+    torch.manual_seed(5)
+    found = task._task_loss(drawn)
+    torch.manual_seed(5)
+    one = drawn.images[0], drawn.masks[0]
+
+    def copies():
+        return Batch(*map(list, zip(*(augmented(*one, options) for _ in range(2)), strict=True)))
+
+    tuned = fine_tune(network, rates(), copies, 3)
+    test = Batch(*(part[1:] for part in drawn))
+    torch.testing.assert_close(found, training_loss(tuned, test))
+
+
+@pytest.mark.parametrize("inner_steps", [0, 2])
+def test_the_held_out_loss_is_of_the_same_tasks_each_time(davis, inner_steps):
+    task = training(davis, replace(TINY, inner_steps=inner_steps), held_out=["dog"])
+    state = torch.get_rng_state()
+    loss = task.evaluate()["held out/loss"]
+    assert torch.get_rng_state().equal(state)
+    torch.manual_seed(1234)
+    assert task.evaluate()["held out/loss"] == loss
+    with torch.no_grad():
+        for parameter in task.network.roi_heads.mask_predictor.parameters():
+            parameter.add_(1)
+    assert task.evaluate()["held out/loss"] != loss
 
 
 def test_a_task_that_diverges_is_left_out(davis):

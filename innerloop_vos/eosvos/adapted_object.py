@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 import innerloop as il
-from innerloop_vos.eosvos.augmentation import augmented
+from innerloop_vos.eosvos.augmentation import augmented_copies
 from innerloop_vos.eosvos.boxes import jittered_boxes
 from innerloop_vos.eosvos.finetuning import Batch, encode_batch, fine_tune
 from innerloop_vos.eosvos.network import EOSVOS, Encoded
@@ -130,8 +130,7 @@ class AdaptedObject:
             return start
 
     def _copies(self) -> Batch:
-        copies = [augmented(*self._first, self.options) for _ in range(self.options.copies)]
-        return Batch(*map(list, zip(*copies, strict=True)))
+        return augmented_copies(*self._first, self.options)
 
     def _lagged(self) -> list[tuple[Tensor, Tensor]]:
         """The past frames to learn from, those in which the object was found."""

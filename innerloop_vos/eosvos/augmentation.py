@@ -4,7 +4,14 @@ import torch
 from torch import Tensor
 
 from innerloop_vos.data.augment import affine_matrix, warp_image
+from innerloop_vos.eosvos.finetuning import Batch
 from innerloop_vos.eosvos.options import EOSVOSOptions
+
+
+def augmented_copies(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> Batch:
+    """Make the copies that one fine-tuning step learns from; see `augmented`."""
+    copies = [augmented(image, mask, options) for _ in range(options.copies)]
+    return Batch(*map(list, zip(*copies, strict=True)))
 
 
 def augmented(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,11 @@ class EOSVOSTrainingSettings:
     inner_steps: int = described(
         5, "T, fine-tuning steps of a task; 0 trains the plain network, without tasks."
     )
+    copies: int = described(
+        0,
+        "Augmented copies of a task's first frame that an inner step learns from, as at test "
+        "time; 0: the frame itself.",
+    )
     init_rate: float = described(1e-5, "Outer learning rate of the initialisation.")
     init_decay: float = described(1e-3, "Decoupled weight decay of the initialisation.")
     rates_rate: float = described(
@@ -73,7 +78,7 @@ class EOSVOSTrainingSettings:
         require_positive(self, "iterations batch_size init_rate rate window")
         require(self, "clip", "positive", lambda clip: clip > 0)
         require_not_negative(
-            self, "inner_steps init_decay rates_rate backbone_factor rotation seed"
+            self, "inner_steps copies init_decay rates_rate backbone_factor rotation seed"
         )
         require_share(self, "paste jitter")
         for name, known in (("schedule", SCHEDULES), ("per", PER)):

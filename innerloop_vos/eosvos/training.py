@@ -1,7 +1,11 @@
 """The training of e-OSVOS: a step of each phase, and how it measures itself."""
 
-from dataclasses import asdict
+import contextlib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -9,7 +13,9 @@ from torch import Tensor, nn
 
 import innerloop as il
 from innerloop.errors import InputError
-from innerloop_vos.data.sampling import Sampler
+from innerloop_vos.data.pasting import PastingSampler
+from innerloop_vos.data.sampling import ClipSampler, Sampler
+from innerloop_vos.eosvos.augmentation import augmented_copies
 from innerloop_vos.eosvos.finetuning import (
     Batch,
     encode_batch,
@@ -17,7 +23,7 @@ from innerloop_vos.eosvos.finetuning import (
     rates_by_name,
     training_loss,
 )
-from innerloop_vos.eosvos.network import EOSVOS
+from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
 from innerloop_vos.eosvos.phases import EOSVOSTrainingSettings
 from innerloop_vos.eosvos.segmenter import EOSVOSSegmenter
@@ -30,6 +36,7 @@ from innerloop_vos.training.validation import Validation
 WEIGHTS = "e-osvos.safetensors"
 _BODY = "backbone.body."
 _WARMUP = 100  # steps
+_HELD_OUT_TASKS = 20
 
 
 class EOSVOSTraining(Training):
@@ -67,6 +74,13 @@ class EOSVOSTraining(Training):
         self.network.autocast = torch.bfloat16 if settings.bfloat16 else None
         short, long = network.sizes["image_size"]
         self.tasks = TaskSampler(sampler, (short, long), settings)
+        self.held_out = None
+        if validation.clips:
+            length = 2 if settings.inner_steps else 1
+            drawn = PastingSampler(
+                ClipSampler(validation.clips, length, settings.window), settings.paste
+            )
+            self.held_out = TaskSampler(drawn, (short, long), settings)
         self.optimizer = torch.optim.RAdam(self._groups(), decoupled_weight_decay=True)
 
     def step(self, iteration: int) -> Figures:
@@ -109,7 +123,7 @@ class EOSVOSTraining(Training):
     def _backward(self, task: Batch) -> float | None:
         """Add the gradient of a loss and return its value; None if the fine-tuning diverged."""
         try:
-            loss = self._meta_loss(task) if self.settings.inner_steps else self._loss(task)
+            loss = self._task_loss(task)
         except il.SolveError:
             return None
         if not loss.isfinite():
@@ -117,16 +131,23 @@ class EOSVOSTraining(Training):
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()
 
-    def _loss(self, task: Batch) -> Tensor:
-        return training_loss(self.network, task)
-
-    def _meta_loss(self, task: Batch) -> Tensor:
+    def _task_loss(self, task: Batch) -> Tensor:
+        if not self.settings.inner_steps:
+            return training_loss(self.network, task)
         train, test = (Batch(*(part[at] for part in task)) for at in (slice(1), slice(1, None)))
         rates = rates_by_name(self.network, self.inner_rates)
+        tuned = fine_tune(self.network, rates, self._inner(train, rates), self.settings.inner_steps)
+        return training_loss(tuned, test)
+
+    def _inner(self, train: Batch, rates: Mapping[str, Tensor]) -> Callable[[], Batch | Encoded]:
+        """What the inner steps learn from."""
+        if self.settings.copies:
+            (image,), (mask,) = train
+            options = replace(self.options, copies=self.settings.copies)
+            return lambda: augmented_copies(image, mask, options)
         # Frozen layers give the same output in all steps.
         encoded = encode_batch(self.network, train, self.network.common_depth(rates))
-        tuned = fine_tune(self.network, rates, lambda: encoded, self.settings.inner_steps)
-        return training_loss(tuned, test)
+        return lambda: encoded
 
     def _moved(self, task: Batch) -> Batch:
         return Batch(*([part.to(self.device) for part in parts] for parts in task))
@@ -155,14 +176,29 @@ class EOSVOSTraining(Training):
         return {"rate/initialisation": self.optimizer.param_groups[0]["lr"]}
 
     def evaluate(self) -> Figures:
-        """Return J and F of the held-out clips, and the mean and the frozen share of the rates."""
+        """Return loss, J and F of held-out clips, mean and frozen share of the rates."""
         rates = torch.cat([rate.detach().flatten() for rate in self.inner_rates.parameters()])
         figures = {
             "rates/mean": rates.mean().item(),
             "frozen/share": (rates == 0).double().mean().item(),
         }
+        if self.held_out:
+            figures["held out/loss"] = self._held_out_loss(self.held_out)
         segmenter = EOSVOSSegmenter(self.network, self.inner_rates, self.options, self.device)
         return self.validation.figures(segmenter) | figures
+
+    @torch.no_grad()
+    def _held_out_loss(self, tasks: TaskSampler) -> float:
+        """The mean loss of tasks that are the same each time; of those that do not diverge."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        losses = []
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(self.settings.seed)
+            for _ in range(_HELD_OUT_TASKS):
+                task = self._moved(tasks.sample())
+                with contextlib.suppress(il.SolveError):
+                    losses.append(self._task_loss(task).item())
+        return fmean(losses) if losses else math.inf
 
     def export(self, folder: Path) -> None:
         """Write the network with its rates, as `load_eosvos` reads them."""
