@@ -11,11 +11,13 @@ from shared import needs_shared
 import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.cli import main
-from innerloop_vos.data import synthetic_clip
+from innerloop_vos.data import photo_clip, synthetic_clip
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, eosvos_resnet50, load_eosvos, save_eosvos
+from innerloop_vos.eosvos.boxes import mask_boxes
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.io.masks import read_mask, write_mask
 from innerloop_vos.io.video import write_video
+from innerloop_vos.scoring import region_similarity
 
 TINY = {"channels": 8, "image_size": (48, 64), "box_features": 8, "mask_features": 8}
 
@@ -121,9 +123,31 @@ def test_the_command_line_segments_with_e_osvos(tmp_path, capsys):
     assert main([*arguments, *weights, "--steps", "1", "--no-online-adaptation"]) == 0
     assert torch.equal(read_mask(out / "00000.png"), masks[0])
     for wrong, message in [
-        ([], "e-osvos needs a file of weights"),
         ([*weights, "--steps", "-1"], "steps: -1, should be at least 0"),
         ([*weights, "--solver", "exact"], "e-osvos has its own, gradient descent"),
     ]:
         assert main([*arguments, *wrong]) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def clip():
+    frames, masks = photo_clip()
+    return frames[:3], (masks[:3] == 1).byte()
+
+
+@pytest.mark.parametrize("start", ["mask", "box"])
+def test_the_weights_that_ship_follow_an_object(tmp_path, clip, start):
+    frames, masks = clip
+    write_video(tmp_path / "clip.mp4", frames, rate=12)
+    write_mask(tmp_path / "mask.png", masks[0])
+    left, top, right, bottom = mask_boxes(masks[:1])[0].int().tolist()
+    box = f"{left},{top},{right - left},{bottom - top}"
+    given = ["--mask", str(tmp_path / "mask.png")] if start == "mask" else ["--box", box]
+    out = tmp_path / "out"
+    arguments = ["segment", str(tmp_path / "clip.mp4"), *given, "--out", str(out)]
+    quick = ["--steps", "3", "--option", "copies=1"]
+    assert main([*arguments, "--method", "e-osvos", *quick]) == 0
+    for t, mask in enumerate(masks):
+        found = read_mask(out / f"{t:05d}.png")
+        assert region_similarity(found == 1, mask == 1) > 0.7

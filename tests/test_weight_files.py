@@ -20,6 +20,7 @@ from innerloop_vos.weight_files import (
     Kind,
     fit_known,
     fit_same,
+    halved,
     load_network,
     read_network,
     read_weights,
@@ -99,6 +100,22 @@ def test_networks_of_an_earlier_version_are_named(tmp_path: Path) -> None:
     kind = replace(LINEAR, gone={"cubic": "linear"})
     with pytest.raises(InputError, match=r"holds cubic, .* earlier version .*; linear takes"):
         load_network(path, kind)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype"),
+    [
+        ([1.0, -3e-9, 0.1], torch.float16),
+        ([0.0, 0.0], torch.float16),
+        ([7e4, 1.0], torch.float32),  # beyond the largest
+        ([1e-6, -3e-6], torch.float32),  # so small that few digits are left
+    ],
+)
+def test_half_precision_is_for_tensors_that_it_holds(values: Any, dtype: torch.dtype) -> None:
+    tensor = torch.tensor(values)
+    found = halved(tensor)
+    assert found.dtype == dtype
+    assert (found - tensor).abs().max() <= 1e-3 * tensor.abs().max()
 
 
 def test_files_without_a_version_are_of_the_first(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from innerloop_vos.training.settings import (
     require_share,
     require_sides,
 )
-from innerloop_vos.weight_files import write_network
+from innerloop_vos.weight_files import halved, write_network
 
 WEIGHTS = "small.safetensors"
 HELD_OUT = ("bear", "bmx-bumps", "soccerball")
@@ -157,7 +157,8 @@ class Distillation(Training):
         student = copy.deepcopy(self.averaged.module)
         fold_norms(student)
         recipe = {"builder": "small", "sizes": {}}
-        write_network(folder / WEIGHTS, student.half().state_dict(), recipe)
+        state = {name: halved(tensor) for name, tensor in student.state_dict().items()}
+        write_network(folder / WEIGHTS, state, recipe)
 
     def configuration(self) -> dict[str, dict[str, Any]]:
         """Return the settings."""

@@ -1,6 +1,7 @@
 """Weight files of e-OSVOS: our own, which describe their network, and the released system's."""
 
 from collections.abc import Iterator, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -45,26 +46,33 @@ class _Learner(nn.Module):
         self.model, self.rates = model, rates
 
 
-def save_eosvos(network: EOSVOS, rates: il.LearningRates, path: str | Path) -> None:
+def save_eosvos(
+    network: EOSVOS, rates: il.LearningRates, path: str | Path, *, half: bool = False
+) -> None:
     """Write a network and its learning rates, with what is needed to build them again.
 
     Args:
         network: as one of the builders made it.
         rates: of its parameters, the same in all steps.
         path: a file that ends in `.safetensors`.
+        half: whether the network is written in half precision; rates, few and small, never are.
+            Default: no.
 
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
     recipe = {"builder": network.builder, "sizes": network.sizes, "rates": rates.per}
-    files.write_network(path, _Learner(network, rates).state_dict(), recipe)
+    state = _Learner(network, rates).state_dict()
+    if half:
+        state |= {name: files.halved(x) for name, x in state.items() if name.startswith("model.")}
+    files.write_network(path, state, recipe)
 
 
 def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
     """Build the network and the rates that a file of `save_eosvos` holds.
 
     Args:
-        path: the file.
+        path: the file; "default": the one that ships with the package.
 
     Returns:
         Both, float32, on the CPU.
@@ -72,6 +80,9 @@ def load_eosvos(path: str | Path) -> tuple[EOSVOS, il.LearningRates]:
     Raises:
         InputError: the file is missing, unreadable, or was not written by `save_eosvos`.
     """
+    if path == "default":
+        with resources.as_file(resources.files(__package__) / "lite.safetensors") as shipped:
+            return load_eosvos(shipped)
     kind = files.Kind("e-OSVOS", _build, _SIZES, "innerloop-vos convert e-osvos")
     learner = files.load_network(path, kind)
     return learner.model, learner.rates

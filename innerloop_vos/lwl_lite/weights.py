@@ -29,9 +29,9 @@ def save_lwl_lite(network: LWLLite, path: str | Path) -> None:
     state = network.state_dict()
     released = _released()
     own = any(not torch.equal(state[name].cpu(), tensor) for name, tensor in released.items())
-    halved = {name: x.half() for name, x in state.items() if own or name not in released}
+    kept = {name: files.halved(x) for name, x in state.items() if own or name not in released}
     recipe = {"builder": _BUILDER, "sizes": network.sizes, "own_backbone": own}
-    files.write_network(path, halved, recipe)
+    files.write_network(path, kept, recipe)
 
 
 def load_lwl_lite(path: str | Path) -> LWLLite:

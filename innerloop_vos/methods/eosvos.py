@@ -11,15 +11,10 @@ from innerloop_vos.methods.interface import MethodOptions
 
 
 def build(options: MethodOptions, weights: str | None, device: torch.device) -> EOSVOSSegmenter:
-    """See `innerloop_vos.methods.interface.Builder`; weights are needed."""
+    """See `innerloop_vos.methods.interface.Builder`; without weights, those that ship are taken."""
     options.refuse_backbone("e-osvos")
     options.refuse_speed("e-osvos")
-    if not weights:
-        raise InputError(
-            "weights: e-osvos needs a file of weights; 'innerloop-vos train e-osvos' makes one, "
-            "and 'innerloop-vos convert e-osvos' does from a released checkpoint"
-        )
-    network, rates = load_eosvos(weights)
+    network, rates = load_eosvos(weights or "default")
     if options.solver:
         raise InputError(f"solver: {options.solver!r}; e-osvos has its own, gradient descent")
     if not 0 <= options.steps <= MOST:

@@ -48,7 +48,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="the file of lwl-lite (default: that which ships), or of lwl or e-osvos, which need "
+        help="the file of lwl-lite or e-osvos (default: that which ships), or of lwl, which needs "
         "it (train, convert); weights of ridge's backbone from a .safetensors or .pth file instead",
     )
     group.add_argument(

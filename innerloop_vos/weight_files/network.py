@@ -23,6 +23,8 @@ VERSION = 1
 """Of the files that are written; those without a version are of the first."""
 
 _HEADER = "network"
+_HALF_ERROR = 2**-10
+"""Of a tensor in half precision, as a share of its largest number."""
 
 Network = TypeVar("Network", bound=nn.Module)
 Builder = TypeVar("Builder", bound=Callable[..., Any])
@@ -69,6 +71,16 @@ def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Recipe)
     with atomic_path(path) as temporary:
         # Not `save_file`, which reports a full disk or a missing folder in an error of its own.
         temporary.write_bytes(save(tensors, {_HEADER: header}))
+
+
+def halved(tensor: Tensor) -> Tensor:
+    """Round a tensor to half precision, or return it as it is where that would change it much.
+
+    Half precision holds no number above 65504, and few digits of those below 6e-5.
+    """
+    half = tensor.half()
+    error = (half.to(tensor) - tensor).abs().max()
+    return half if error <= _HALF_ERROR * tensor.abs().max() else tensor
 
 
 def read_network(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
