@@ -1,6 +1,7 @@
 """The measurements of e-OSVOS run to their end on a small data set."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,9 +9,14 @@ from davis_layout import write_davis
 
 import innerloop as il
 from benchmarks.eosvos import iterations, table1
+from benchmarks.eosvos.parts.measure import measure
+from benchmarks.eosvos.parts.together import measure_together
+from benchmarks.eosvos.parts.two_objects import two_object_clips
 from innerloop.errors import InputError
-from innerloop_vos.eosvos import eosvos_lite, save_eosvos
+from innerloop_vos.data import DavisDataset
+from innerloop_vos.eosvos import EOSVOSOptions, eosvos_lite, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.training import WEIGHTS
+from innerloop_vos.training.validation import Validation
 
 SIZES = {
     "channels": 16,
@@ -68,7 +74,7 @@ def test_table1_compares_components(davis, tmp_path, capsys, monkeypatch):
     assert "2 objects" in capsys.readouterr().out
 
     # All that it needs is there already.
-    monkeypatch.setattr(table1, "measure", None)
+    monkeypatch.setattr(table1, "measure_together", None)
     table1.main(f"{words} --steps 1 --objects 2".split())
     again = json.loads((tmp_path / "table1.json").read_text())
     assert again == {"about": written["about"], "cases": cases[1:]}
@@ -90,6 +96,26 @@ def test_table1_takes_weights_that_are_there(davis, tmp_path):
     arguments = table1.parse(f"--parent nowhere --work {tmp_path / 'work'} --davis {davis}".split())
     _, rates = table1.meta_trained(arguments.parent, table1.SETTINGS, None, trained)
     assert rates.per == "model"
+
+
+def test_options_are_measured_together_as_one_by_one(davis, tmp_path):
+    network, rates = load_eosvos(weights(tmp_path / "weights.safetensors"))
+    with torch.no_grad():
+        next(rates.parameters()).fill_(0.01)
+    clips = two_object_clips(list(DavisDataset(davis, split="train"))[:2], 3)
+    validation = Validation(clips, 3)
+    options = EOSVOSOptions(min_score=0.0, online_interval=2, online_steps=1, seed=1)
+    plain = replace(options, propagated=0, online_interval=None)
+    variants = {
+        "2": replace(options, steps=2),
+        "1": replace(plain, steps=1),
+        "0": replace(plain, steps=0),
+    }
+    together = measure_together(network, rates, variants, validation)
+    assert len({figures["J&F"] for figures in together.values()}) == 3
+    for name, each in variants.items():
+        alone = measure(network, rates, each, validation)
+        assert {measured: alone[measured] for measured in together[name]} == together[name]
 
 
 def test_iterations_compare_parent_and_meta_learned(davis, tmp_path, capsys):

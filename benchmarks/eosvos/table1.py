@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 import torch
 
 import innerloop as il
-from benchmarks.eosvos.parts.measure import Figures, Summary, measure, over_seeds, summary
+from benchmarks.eosvos.parts.measure import Figures, Summary, over_seeds, summary
+from benchmarks.eosvos.parts.together import measure_together
 from benchmarks.eosvos.parts.two_objects import two_object_clips
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.eosvos import EOSVOS, EOSVOSOptions, load_eosvos
@@ -168,17 +169,24 @@ class Experiment:
         return max(self.arguments.grid, key=lambda rate: self.of_parent(rate, case, 0)["J&F"])
 
     def of_parent(self, rate: float, case: Case, seed: int) -> Figures:
-        """Fine-tune the parent with a single rate."""
+        """Fine-tune the parent with a single rate; for the first seed, which is searched, all T."""
+        name = f"{PARENT} {rate:g}"
 
         def start() -> tuple[EOSVOS, il.LearningRates]:
             network, _ = load_eosvos(self.arguments.parent)
             return network, il.LearningRates(network, per="model", init=rate)
 
-        return self._measured(f"{PARENT} {rate:g}", start, FINE_TUNED, case, seed)
+        steps = [case.steps] if seed else self.arguments.steps
+        return self._measured(name, start, {name: FINE_TUNED}, steps, case, seed)
 
     def of_row(self, name: str, case: Case, seed: int) -> Figures:
-        """Meta-train and fine-tune the network of a row."""
+        """Meta-train and fine-tune the network of a row, for all T and all rows that share it."""
         row = self.rows[name]
+        sharing = {
+            other: found.options
+            for other, found in self.rows.items()
+            if (found.per, found.plain) == (row.per, row.plain)
+        }
 
         def start() -> tuple[EOSVOS, il.LearningRates]:
             parent = self.arguments.plain_parent if row.plain else self.arguments.parent
@@ -186,25 +194,36 @@ class Experiment:
             folder = f"{'plain-' if row.plain else ''}{row.per}-{seed}"
             return meta_trained(parent, settings, self.sampler, self.arguments.work / folder)
 
-        return self._measured(name.strip(), start, row.options, case, seed)
+        return self._measured(name, start, sharing, self.arguments.steps, case, seed)
 
     def _measured(
         self,
         name: str,
         start: Callable[[], tuple[EOSVOS, il.LearningRates]],
-        options: EOSVOSOptions,
+        sharing: dict[str, EOSVOSOptions],
+        steps: list[int],
         case: Case,
         seed: int,
     ) -> Figures:
-        key = f"{name}, {case}, seed {seed}"
-        if key not in self.figures:
+        def key(name: str, steps: int) -> str:
+            return f"{name.strip()}, {case._replace(steps=steps)}, seed {seed}"
+
+        wanted = key(name, case.steps)
+        if wanted not in self.figures:
             network, rates = start()
             network.autocast = torch.bfloat16 if self.settings.bfloat16 else None
-            options = replace(options, steps=case.steps, seed=seed)
-            self.figures[key] = measure(network, rates, options, self.clips[case.objects])
+            variants = {
+                key(each, count): replace(options, steps=count, seed=seed)
+                for each, options in sharing.items()
+                for count in steps
+                if key(each, count) not in self.figures
+            }
+            found = measure_together(network, rates, variants, self.clips[case.objects])
+            self.figures |= found
             write({"about": self.about, "figures": self.figures}, self.path)
-            print(f"  {key}: J&F {self.figures[key]['J&F']:.1f}", flush=True)
-        return self.figures[key]
+            for each, figures in found.items():
+                print(f"  {each}: J&F {figures['J&F']:.1f}", flush=True)
+        return self.figures[wanted]
 
     def _about(self) -> dict[str, Any]:
         """What the figures depend on, besides the case and the seed."""
