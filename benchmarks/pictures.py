@@ -39,16 +39,6 @@ def draw_curve(history: list[dict[str, float]], picture: Path) -> None:
         shutil.copyfile(Path(folder, CURVE[1]), picture)
 
 
-def draw_components(content: dict[str, Any], picture: Path) -> None:
-    """The components of e-OSVOS."""
-    rows = {name: row["seeds"] for name, row in content.items() if _is_row(row)}
-    table1.plot(rows, picture)
-
-
-def _is_row(value: object) -> bool:
-    return isinstance(value, dict) and "seeds" in value
-
-
 def draw_speed(content: dict[str, Any], picture: Path) -> None:
     """Time and memory of a meta-step."""
     found = {name: maml_speed.Measurement(**row) for name, row in content["results"].items()}
@@ -69,10 +59,10 @@ PICTURES: dict[str, Draw] = {
     "core/results/sufficient_statistics/*.json": sufficient_statistics.plot,
     "eosvos/results/finetune/*.json": finetune.plot,
     "eosvos/results/iterations/*.json": lambda content, picture: iterations.plot(
-        {int(steps): row for steps, row in content["steps"].items()}, picture
+        content["networks"], picture
     ),
     "eosvos/results/rates/*.json": lambda content, picture: rates.plot(content["layers"], picture),
-    "eosvos/results/table1/*/*.json": draw_components,
+    "eosvos/results/table1/*.json": lambda content, picture: table1.plot(content["cases"], picture),
     "lwl/results/ablation/*.json": front.draw,
     "lwl/results/backbone/*.json": draw_curve,
     "lwl/results/front/*.json": front.draw,

@@ -79,6 +79,16 @@ def test_all_but_depthwise_convolutions_learn():
         assert parameter.grad is None or parameter.grad.isfinite().all()
 
 
+def test_the_norm_is_in_pyramid_and_mask_head():
+    for norm, parts in (("group", {"backbone.fpn", "roi_heads.mask_head"}), ("none", set())):
+        network = tiny(norm=norm)
+        assert network.sizes["norm"] == norm
+        names = [
+            name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm)
+        ]
+        assert {".".join(name.split(".")[:2]) for name in names} == parts
+
+
 def test_detections_are_masks_of_the_frame():
     (image,), (mask,) = batch()
     box = torch.tensor([[20.0, 10, 80, 50]])
@@ -102,7 +112,7 @@ def test_features_are_those_of_imagenet_with_frozen_statistics():
 
 
 def test_a_file_describes_its_network(tmp_path):
-    for network in (tiny(mask_levels=3, frozen_layers=3), eosvos_lite()):
+    for network in (tiny(norm="none", mask_levels=3, frozen_layers=3), eosvos_lite()):
         rates = initial_rates(network)
         save_eosvos(network, rates, tmp_path / "whole.safetensors")
         again, its_rates = load_eosvos(tmp_path / "whole.safetensors")
@@ -127,9 +137,12 @@ def test_a_file_in_half_precision_is_small_and_keeps_small_rates(tmp_path):
 
 
 def test_boxes_and_losses_keep_their_precision_in_bfloat16():
+    torch.manual_seed(0)
     network, task = eosvos_lite(weights="imagenet", **SIZES), batch()
+    torch.manual_seed(0)  # the same anchors and boxes in both
     whole = training_loss(network, task)
     network.autocast = torch.bfloat16
+    torch.manual_seed(0)
     half = training_loss(network, task)
     assert half.dtype == torch.float32
     assert half.item() != whole.item()
@@ -162,6 +175,20 @@ def test_the_command_starts_from_imagenet():
     assert network.builder == "eosvos_lite"
     assert network.sizes["frozen_layers"] == 3
     torch.testing.assert_close(network.backbone.body.state_dict(), expected, rtol=0, atol=0)
-    for more in ("--backbone-weights FILE", "--norm group"):
-        with pytest.raises(InputError, match=r"--network: lite has weights of ImageNet"):
-            _network(read_fields(parse(f"{words} {more}"), NetworkOptions))
+    plain = "--norm none --mask-loss cross-entropy"
+    network = _network(read_fields(parse(f"{words} {plain}"), NetworkOptions))
+    assert (network.sizes["norm"], network.sizes["mask_loss"]) == ("none", "cross-entropy")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--backbone-weights FILE", "--backbone-weights: lite has those of ImageNet"),
+        ("--norm frozen", "--norm: lite has group or none, not frozen"),
+        ("--network resnet50 --norm none", "--norm: resnet50 has group or frozen, not none"),
+    ],
+)
+def test_networks_refuse_what_they_do_not_have(more, message):
+    words = f"--phase parent --davis DAVIS --out OUT {more}"
+    with pytest.raises(InputError, match=message):
+        _network(read_fields(parse(words), NetworkOptions))

@@ -57,15 +57,18 @@ def add_options(
         _add(parser, each, hints[each.name], shown, given)
 
 
-def add_preset_options(parser: Parser, *presets: Any) -> None:
+def add_preset_options(parser: Parser, *presets: Any, without: Sequence[str] = ()) -> None:
     """Declare an option for each field of a dataclass that has several instances to choose from.
 
     Args:
         parser: receives the options; what is not given is None.
         presets: instances of one dataclass, whose values the help shows.
+        without: fields that get no option.
     """
     hints = get_type_hints(type(presets[0]))
     for each in fields(presets[0]):
+        if each.name in without:
+            continue
         values = [text(getattr(preset, each.name)) for preset in presets]
         shown = " | ".join(values if len(set(values)) > 1 else values[:1])
         _add(parser, each, hints[each.name], f" ({shown})", {"default": None})

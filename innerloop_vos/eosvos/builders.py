@@ -107,17 +107,23 @@ _LITE: dict[str, Any] = {
 }
 
 
-def eosvos_lite(*, weights: str | Path | None = None, channels: int = 96, **sizes: Any) -> EOSVOS:
+def eosvos_lite(
+    *,
+    weights: str | Path | None = None,
+    channels: int = 96,
+    norm: Literal["group", "none"] = "group",
+    **sizes: Any,
+) -> EOSVOS:
     """Build a network for one CPU core, on EfficientNet-Lite0.
 
-    The normalisation of the backbone is folded into its convolutions; the feature pyramid and the
-    mask head have group normalisation. Depthwise convolutions are frozen: they hold few weights,
-    and their derivatives are slow on CPUs.
+    The normalisation of the backbone is folded into its convolutions. Depthwise convolutions are
+    frozen: they hold few weights, and their derivatives are slow on CPUs.
 
     Args:
         weights: "imagenet": random heads on a backbone with weights of ImageNet; or a file with
             the tensors of a whole network. Default: random weights.
         channels: width of the feature pyramid. Default 96.
+        norm: normalisation in the feature pyramid and the mask head. Default "group".
         sizes: of `EOSVOS`, smaller by default: images of 288x512 pixels.
 
     Returns:
@@ -138,15 +144,16 @@ def eosvos_lite(*, weights: str | Path | None = None, channels: int = 96, **size
     # The last layers of strides 4, 8, 16 and 32.
     names = {layer: str(level) for level, layer in enumerate("2357")}
     widths = [level.channels for level in imagenet.levels.values()]
-    backbone = BackboneWithFPN(layers, names, widths, channels, norm_layer=_group_norm)
+    norm_layer = {"group": _group_norm, "none": None}[norm]
+    backbone = BackboneWithFPN(layers, names, widths, channels, norm_layer=norm_layer)
     network = EOSVOS(
         backbone,
-        mask_norm=_group_norm,
+        mask_norm=norm_layer,
         colours=COLOURS,
         builder="eosvos_lite",
         **{**_LITE, **sizes},
     )
-    network.sizes["channels"] = channels
+    network.sizes |= {"channels": channels, "norm": norm}
     return network if weights == "imagenet" else _load(network, weights)
 
 

@@ -33,6 +33,12 @@ from innerloop_vos.training.options import (
 )
 
 _DOWNLOAD = "default"
+_NORMS = {
+    "lite": ("group", "none"),
+    "mobilenet_v2": ("frozen", "group"),
+    "resnet50": ("group", "frozen"),
+}
+"""By network, the default first."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +61,11 @@ class NetworkOptions:
         "R-CNN on ResNet-50; lite has those of ImageNet that come with the extra vos",
         metavar="FILE",
     )
-    norm: Literal["group", "frozen"] | None = described(
+    norm: Literal["group", "frozen", "none"] | None = described(
         None,
         "normalisation in the backbone: the paper's, which needs long training, or that of the "
-        "pretrained weights, frozen (default: group for resnet50, frozen for mobilenet_v2; lite "
-        "has frozen ones)",
+        "pretrained weights, frozen (default: group for resnet50, frozen for mobilenet_v2); of "
+        "lite, that in the feature pyramid and the mask head: group (default) or none",
     )
     mask_loss: Literal["lovasz", "cross-entropy"] = described("lovasz", "loss of the masks")
     frozen_layers: int = described(0, "first layers of the backbone that never learn")
@@ -136,23 +142,24 @@ def _start(
 
 def _network(options: NetworkOptions) -> EOSVOS:
     file = None if options.backbone_weights == _DOWNLOAD else options.backbone_weights
+    default, other = _NORMS[options.network]
     sizes: dict[str, Any] = {
+        "norm": options.norm or default,
         "mask_loss": options.mask_loss,
         "frozen_layers": options.frozen_layers,
     }
+    if sizes["norm"] not in (default, other):
+        raise InputError(f"--norm: {options.network} has {default} or {other}, not {options.norm}")
     if options.network == "lite":
-        if file or options.norm == "group":
-            raise InputError(
-                "--network: lite has weights of ImageNet and frozen norms; leave out "
-                "--backbone-weights and --norm"
-            )
+        if file:
+            raise InputError("--backbone-weights: lite has those of ImageNet; leave it out")
         return eosvos_lite(weights="imagenet", **sizes)
     if options.network == "resnet50":
         coco = None if file else MaskRCNN_ResNet50_FPN_Weights.DEFAULT
-        network = eosvos_resnet50(weights=coco, norm=options.norm or "group", **sizes)
+        network = eosvos_resnet50(weights=coco, **sizes)
     else:
         imagenet = None if file else MobileNet_V2_Weights.DEFAULT
-        network = eosvos_mobilenet_v2(weights=imagenet, norm=options.norm or "frozen", **sizes)
+        network = eosvos_mobilenet_v2(weights=imagenet, **sizes)
     if file:
         load_backbone(network, file)
     return network

@@ -31,7 +31,7 @@ _SIZES: dict[str, Check] = {
     "mask_loss": one_of("lovasz", "cross-entropy"),
     "frozen_layers": whole(0, 100),
     "channels": WIDTH,
-    "norm": one_of("group", "frozen"),
+    "norm": one_of("group", "frozen", "none"),
 }
 """What `save_eosvos` writes; widths are those of tensors in the file, the others are not."""
 

@@ -131,18 +131,21 @@ def run_from_arguments(training: Training, iterations: int, arguments: argparse.
     return run(training, iterations=iterations, record=describe(arguments), **asdict(options))
 
 
-def add_settings_arguments(parser: argparse.ArgumentParser, *presets: Any, names: str = "") -> None:
+def add_settings_arguments(
+    parser: argparse.ArgumentParser, *presets: Any, names: str = "", without: Sequence[str] = ()
+) -> None:
     """Declare an option for each of the settings of a training.
 
     Args:
         parser: receives the options; `read_settings` takes what it parses.
         presets: settings of one dataclass, whose values are the defaults.
         names: what the presets are called in the help, where they are several.
+        without: settings that are not given on the command line.
     """
     group = parser.add_argument_group(
         "settings", "In brackets: the default" + (f", or those of {names}." if names else ".")
     )
-    add_preset_options(group, *presets)
+    add_preset_options(group, *presets, without=without)
 
 
 def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
@@ -156,7 +159,7 @@ def read_settings(arguments: argparse.Namespace, preset: Settings) -> Settings:
         InputError: A value is out of its range.
     """
     names = [field.name for field in fields(preset)]  # type: ignore[arg-type]
-    given = {name: getattr(arguments, name) for name in names}
+    given = {name: getattr(arguments, name, None) for name in names}
     return replace(preset, **{n: v for n, v in given.items() if v is not None})  # type: ignore[type-var]
 
 

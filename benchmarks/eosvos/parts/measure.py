@@ -1,25 +1,17 @@
 """Accuracy and speed of e-OSVOS on annotated clips, which its benchmarks share."""
 
+import statistics
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import innerloop as il
 from innerloop_vos.eosvos import EOSVOS, EOSVOSOptions, EOSVOSSegmenter
 from innerloop_vos.training.validation import Validation
 
 Figures = dict[str, float]
-
-
-def plain_options(steps: int) -> EOSVOSOptions:
-    """Settings of plain fine-tuning, without any further component."""
-    return EOSVOSOptions(
-        steps=steps,
-        copies=1,
-        flip=False,
-        rotation=0.0,
-        scale=(1.0, 1.0),
-        online_interval=None,
-        propagated=0,
-    )
+Summary = dict[str, Any]
+"""Values seed by seed, their mean and their standard deviation."""
 
 
 def measure(
@@ -42,3 +34,14 @@ def measure(
         "J&F": (region + contour) / 2,
         "frames/s": frames / seconds,
     }
+
+
+def summary(values: Sequence[float]) -> Summary:
+    """Summarise the values of several seeds; the deviation of a single one counts as 0."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return {"seeds": list(values), "mean": statistics.fmean(values), "spread": spread}
+
+
+def over_seeds(measured: Sequence[Figures]) -> dict[str, Summary]:
+    """Summarise each of the figures that were measured for several seeds."""
+    return {name: summary([figures[name] for figures in measured]) for name in measured[0]}
