@@ -1,7 +1,7 @@
 """The streaming interface that every segmentation method shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,6 +45,23 @@ class Observation:
     logits: Tensor
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far work that takes long within one frame has come.
+
+    Attributes:
+        what: the work, such as "fine-tuning object 1".
+        done: steps done.
+        total: steps in all.
+        loss: of the last of these steps.
+    """
+
+    what: str
+    done: int
+    total: int
+    loss: float
+
+
 class Segmenter(ABC):
     """Segments a video frame by frame, from the masks of its objects where they first appear.
 
@@ -60,6 +77,8 @@ class Segmenter(ABC):
         observation: what the method found there, before the objects were merged; None in the first
             frame.
         from_boxes: whether the video's first masks were found in boxes.
+        on_progress: called after every step of work that takes long within one frame, such as
+            fine-tuning. Default: None, nothing is called.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
@@ -68,6 +87,7 @@ class Segmenter(ABC):
         self.probabilities = torch.empty(0)
         self.observation: Observation | None = None
         self.from_boxes = False
+        self.on_progress: Callable[[Progress], None] | None = None
         self._size: tuple[int, int] | None = None
 
     @torch.no_grad()

@@ -1,6 +1,7 @@
 """e-OSVOS on video: tiny frames with flat squares, and a tiny network that was trained on them."""
 
 import copy
+import time
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,9 @@ from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilene
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.boxes import jittered_boxes
 from innerloop_vos.eosvos.finetuning import Batch, training_loss
+from innerloop_vos.runs.progress import WorkBar
 from innerloop_vos.scoring import region_similarity
+from innerloop_vos.segmenter import Progress
 
 SIZE = (48, 64)
 QUICK = EOSVOSOptions(steps=3, copies=2, online_steps=2, proposals=50, propagated=20)
@@ -186,6 +189,30 @@ def test_a_fine_tuning_that_diverges_is_left_out_with_a_warning(network):
     assert all(one.equal(other) for one, other in zip(found, as_it_was, strict=True))
 
 
+def test_every_step_of_fine_tuning_is_reported(network, rates):
+    options = EOSVOSOptions(steps=3, online_interval=2, online_steps=2)
+    segmenter = EOSVOSSegmenter(network, rates, options)
+    told = []
+    segmenter.on_progress = told.append
+    run(segmenter, [scene((4, 10, 14, 12), (40, 20, 14, 12), seed=t) for t in range(2)])
+    steps = [(p.what, p.done, p.total) for p in told]
+    first = [(f"fine-tuning object {i}", t, 3) for i in (1, 2) for t in (1, 2, 3)]
+    assert steps == first + [(f"fine-tuning object {i}", t, 2) for i in (1, 2) for t in (1, 2)]
+    assert all(p.loss > 0 for p in told)
+
+
+def test_a_bar_shows_the_work_within_a_frame(capsys):
+    with WorkBar() as bar:
+        for done in (1, 2):
+            time.sleep(0.11)  # bars are drawn ten times a second at most
+            bar(Progress("fine-tuning object 1", done, 10, 0.5))
+        bar(Progress("fine-tuning object 2", 1, 10, 0.25))  # the first one was given up
+    shown = capsys.readouterr().err
+    assert "fine-tuning object 1" in shown
+    assert "fine-tuning object 2" in shown
+    assert "loss=0.500" in shown
+
+
 def test_an_object_that_appears_later(network, rates):
     early, late = (4, 4, 16, 14), (40, 28, 16, 14)
     segmenter = EOSVOSSegmenter(network, rates, QUICK)
@@ -206,10 +233,10 @@ def test_the_online_adaptation_starts_again_from_the_first_frame(network, rates)
         starts, batches = [], []
         fit = target._fit
 
-        def recording(start, next_batch, steps, fit=fit, starts=starts, batches=batches):
+        def recording(start, next_batch, *others, fit=fit, starts=starts, batches=batches):
             starts.append(start)
             batches.append(next_batch())
-            return fit(start, next_batch, steps)
+            return fit(start, next_batch, *others)
 
         target._fit = recording
         states = []

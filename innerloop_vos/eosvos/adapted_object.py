@@ -5,6 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,6 +18,8 @@ from innerloop_vos.eosvos.finetuning import Batch, encode_batch, fine_tune
 from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
 
+OnLoss = Callable[[int, int, Tensor], None]
+
 
 class AdaptedObject:
     """Learns an object from its first frame, finds it in later ones and learns from those.
@@ -28,6 +31,8 @@ class AdaptedObject:
         options: settings.
         first: the first frame with the object, through the layers that no object changes.
         mask: where the object is, shape (H, W), bool.
+        on_loss: called with the number of each step of the fine-tuning, from 1, the number of all,
+            and the loss. Default: nothing is called.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class AdaptedObject:
         options: EOSVOSOptions,
         first: Encoded,
         mask: Tensor,
+        on_loss: OnLoss | None = None,
     ) -> None:
         self.options = options
         self._network, self._rates = network, rates
@@ -46,7 +52,7 @@ class AdaptedObject:
         self._past = _past(options)
         self._frames = 1
         self._mask = self._block_mask = mask
-        self._tuned = self._adapted = self._fit(start, self._copies, options.steps)
+        self._tuned = self._adapted = self._fit(start, self._copies, options.steps, on_loss)
 
     @classmethod
     def from_state(
@@ -102,8 +108,12 @@ class AdaptedObject:
         self._past.append((image, self._mask))
         return probability
 
-    def learn(self) -> None:
-        """Adapt to what was found, where the frame that was tracked last ends a block."""
+    def learn(self, on_loss: OnLoss | None = None) -> None:
+        """Adapt to what was found, where the frame that was tracked last ends a block.
+
+        Args:
+            on_loss: see the class.
+        """
         self._frames += 1
         interval = self.options.online_interval
         if interval is None or self._frames % interval:
@@ -112,15 +122,27 @@ class AdaptedObject:
         start = self._tuned if self.options.reset else self._adapted
         with torch.no_grad():
             encoded = encode_batch(self._network, batch, self._depth)
-        self._adapted = self._fit(start, lambda: encoded, self.options.online_steps)
+        self._adapted = self._fit(start, lambda: encoded, self.options.online_steps, on_loss)
         self._block_mask = self._mask
 
     def _fit(
-        self, start: il.Adapted, next_batch: Callable[[], Batch | Encoded], steps: int
+        self,
+        start: il.Adapted,
+        next_batch: Callable[[], Batch | Encoded],
+        steps: int,
+        on_loss: OnLoss | None,
     ) -> il.Adapted:
+        numbers = count(1)
+
+        def numbered(loss: Tensor) -> None:
+            if on_loss:
+                on_loss(next(numbers), steps, loss)
+
         try:
             with self._random():
-                return fine_tune(start, self._rates, next_batch, steps, adjoint=il.Detach())
+                return fine_tune(
+                    start, self._rates, next_batch, steps, adjoint=il.Detach(), on_loss=numbered
+                )
         except il.SolveError as error:
             warnings.warn(
                 f"fine-tuning diverged and is skipped, in frame {self._frames} of an object; "

@@ -96,6 +96,7 @@ def fine_tune(
     *,
     init: Mapping[str, Tensor] | None = None,
     adjoint: il.Adjoint | None = None,
+    on_loss: Callable[[Tensor], None] | None = None,
 ) -> il.Adapted:
     """Fit a network to an object by gradient descent, a new batch at every step.
 
@@ -108,6 +109,7 @@ def fine_tune(
         init: tensors that replace the network's parameters at the start, by name. Default: none.
         adjoint: how gradients come back through the steps. Default `il.FirstOrder()`, as in the
             paper.
+        on_loss: called with the loss of every step. Default: nothing is called.
 
     Returns:
         The adapted network.
@@ -121,8 +123,15 @@ def fine_tune(
     """
     if not isinstance(model, il.Adapted):
         model = il.Adapted(model, list(rates))
+
+    def objective(adapting: Callable[..., Any]) -> Tensor:
+        loss = training_loss(adapting, next_batch())
+        if on_loss:
+            on_loss(loss.detach())
+        return loss
+
     return model.adapt(
-        lambda adapting: training_loss(adapting, next_batch()),
+        objective,
         il.GradientDescent(dict(rates)),
         init=init,
         steps=steps,

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 import innerloop as il
-from innerloop_vos.eosvos.adapted_object import AdaptedObject
+from innerloop_vos.eosvos.adapted_object import AdaptedObject, OnLoss
 from innerloop_vos.eosvos.finetuning import learning
 from innerloop_vos.eosvos.network import EOSVOS, Encoded
 from innerloop_vos.eosvos.options import EOSVOSOptions
-from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
+from innerloop_vos.segmenter import Observation, Progress, Segmenter, mask_of_box
 
 
 class EOSVOSSegmenter(Segmenter):
@@ -70,10 +70,10 @@ class EOSVOSSegmenter(Segmenter):
         return self._frozen.encode([frame.float() / 255], depth=self._depth)
 
     def add(self, encoded: Encoded, masks: Tensor) -> None:
-        self._targets += [
-            AdaptedObject(self._frozen, self.network, self.rates, self.options, encoded, mask)
-            for mask in masks
-        ]
+        made = (self._frozen, self.network, self.rates, self.options)
+        for mask in masks:
+            on_loss = self._reporter(len(self._targets))
+            self._targets.append(AdaptedObject(*made, encoded, mask, on_loss))
 
     def track(self, encoded: Encoded) -> Observation:
         found = torch.stack([target.track(encoded) for target in self._targets])
@@ -85,8 +85,16 @@ class EOSVOSSegmenter(Segmenter):
 
     def update(self, observation: Observation, merged: Tensor) -> None:
         # Objects learn from what they found themselves, not from the merged result.
-        for target in self._targets:
-            target.learn()
+        for place, target in enumerate(self._targets):
+            target.learn(self._reporter(place))
+
+    def _reporter(self, place: int) -> OnLoss | None:
+        """What tells `on_progress` of the fine-tuning of an object."""
+        listener, what = self.on_progress, f"fine-tuning object {self.ids[place]}"
+        if listener is None:
+            return None
+        # Only then is the loss read, which makes a GPU wait.
+        return lambda done, total, loss: listener(Progress(what, done, total, loss.item()))
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:

@@ -17,6 +17,7 @@ from innerloop_vos.io.frames import Frames
 from innerloop_vos.io.masks import write_mask
 from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import Record, check_same, digest, sweep
+from innerloop_vos.runs.progress import WorkBar
 from innerloop_vos.runs.segmentation import frame_order, segment_next
 from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.segmenter import Segmenter
@@ -108,7 +109,8 @@ def _segment(
     """Write the masks that are not done yet, and add their digests to those that are."""
     saved, cost = time.monotonic(), 1 / _OFTEN
     bar = tqdm(total=len(frames), initial=len(digests), desc="segmenting", unit="frame")
-    with bar:
+    segmenter.on_progress = WorkBar()
+    with bar, segmenter.on_progress:
         for name, find in frames[len(digests) :]:
             path = folder / f"{name}.png"
             write_mask(path, find())
