@@ -1,6 +1,7 @@
 """eosvos_lite: its layers, what of it is frozen, its files, half precision, and its training."""
 
 import argparse
+from dataclasses import replace
 
 import pytest
 import torch
@@ -22,6 +23,8 @@ from innerloop_vos.eosvos.train_command import (
     train_eosvos_from_arguments,
 )
 from innerloop_vos.eosvos.training import WEIGHTS
+from innerloop_vos.methods import eosvos
+from innerloop_vos.methods.interface import MethodOptions
 
 SIZES = {
     "channels": 16,
@@ -192,3 +195,15 @@ def test_networks_refuse_what_they_do_not_have(more, message):
     words = f"--phase parent --davis DAVIS --out OUT {more}"
     with pytest.raises(InputError, match=message):
         _network(read_fields(parse(words), NetworkOptions))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_method_computes_in_half_precision_where_that_is_fast(monkeypatch, fast):
+    monkeypatch.setattr(eosvos, "fast_bfloat16", lambda device: fast)
+    options = MethodOptions(
+        solver=None, backbone=None, speed=None, steps=1, online=False, settings=()
+    )
+    cpu = torch.device("cpu")
+    assert eosvos.build(options, None, cpu).options.half == fast
+    other = replace(options, settings=(f"half={not fast}",))
+    assert eosvos.build(other, None, cpu).options.half != fast

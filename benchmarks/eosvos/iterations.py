@@ -61,9 +61,8 @@ def main(words: Sequence[str] | None = None) -> None:
             networks.items(), (arguments.parent, arguments.meta), strict=True
         ):
             network, rates = load_eosvos(file)
-            network.autocast = torch.bfloat16 if arguments.bfloat16 else None
             options = [
-                EOSVOSOptions(steps=steps, online_interval=None, seed=seed)
+                EOSVOSOptions(steps=steps, online_interval=None, half=arguments.bfloat16, seed=seed)
                 for seed in range(arguments.seeds)
             ]
             row = over_seeds([measure(network, rates, each, validation) for each in options])

@@ -211,9 +211,10 @@ class Experiment:
         wanted = key(name, case.steps)
         if wanted not in self.figures:
             network, rates = start()
-            network.autocast = torch.bfloat16 if self.settings.bfloat16 else None
             variants = {
-                key(each, count): replace(options, steps=count, seed=seed)
+                key(each, count): replace(
+                    options, steps=count, half=self.settings.bfloat16, seed=seed
+                )
                 for each, options in sharing.items()
                 for count in steps
                 if key(each, count) not in self.figures

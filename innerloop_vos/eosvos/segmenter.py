@@ -48,6 +48,7 @@ class EOSVOSSegmenter(Segmenter):
         self.rates = {name: factor * rate.to(self.device) for name, rate in chosen.items()}
         # Parameters without a rate need no gradient.
         frozen: EOSVOS = copy.deepcopy(network).requires_grad_(False).to(self.device)
+        frozen.autocast = torch.bfloat16 if self.options.half else None
         self.network = il.Adapted(frozen, list(self.rates))
         self._frozen = frozen
         self._depth = frozen.common_depth(self.rates)

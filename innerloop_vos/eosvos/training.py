@@ -184,7 +184,8 @@ class EOSVOSTraining(Training):
         }
         if self.held_out:
             figures["held out/loss"] = self._held_out_loss(self.held_out)
-        segmenter = EOSVOSSegmenter(self.network, self.inner_rates, self.options, self.device)
+        options = replace(self.options, half=self.settings.bfloat16)
+        segmenter = EOSVOSSegmenter(self.network, self.inner_rates, options, self.device)
         return self.validation.figures(segmenter) | figures
 
     @torch.no_grad()
