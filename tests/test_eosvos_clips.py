@@ -45,3 +45,13 @@ def test_the_same_seed_gives_the_same_clips(clips):
 def test_one_clip_has_no_neighbour(clips):
     with pytest.raises(InputError, match=r"1 clip\(s\), should be two or more"):
         two_object_clips(clips[:1], 3)
+
+
+def test_a_neighbour_whose_object_leaves_is_passed_over(clips):
+    one, two, three = clips
+    gone = Sequence("gone", two.frames, [*two.masks[:2], *map(torch.zeros_like, two.masks[2:])])
+    names = [clip.name for clip in two_object_clips([one, gone, three], 2)]
+    assert names == ["c0+gone", "gone+c2", "c2+c0"]
+    with pytest.raises(InputError, match="sequence gone: in its first 4 frames, no object"):
+        two_object_clips([one, gone, three], 4)
+    assert [clip.name for clip in two_object_clips([one, three, two], 4)][0] == "c0+c2"

@@ -39,7 +39,7 @@ class MemoryFrames(Frames):
 
 
 def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[Clip]:
-    """Move the object of each clip's neighbour over it.
+    """Move the object of each clip's neighbour over it, the next clip with which that works.
 
     Args:
         clips: clips of one object each, at least two, annotated in all frames.
@@ -50,17 +50,27 @@ def two_object_clips(clips: Sequence[Clip], frames: int, seed: int = 0) -> list[
         One clip per given one: object 1 is the clip's own, object 2 the neighbour's, in front.
 
     Raises:
-        InputError: there are fewer than two clips, or two of them do not go together.
+        InputError: there are fewer than two clips, or one of them goes with no other.
     """
     if len(clips) < 2:
         raise InputError(f"--held-out: {len(clips)} clip(s), should be two or more to be joined")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        neighbours = [*clips[1:], clips[0]]
-        return [_joined(*pair, frames) for pair in zip(clips, neighbours, strict=True)]
+        turned = [[*clips[index:], *clips[:index]] for index in range(len(clips))]
+        return [_joined_to_any(clip, others, frames) for clip, *others in turned]
 
 
-def _joined(clip: Clip, other: Clip, frames: int) -> Clip:
+def _joined_to_any(clip: Clip, others: Sequence[Clip], frames: int) -> Clip:
+    for other in others:
+        if joined := _joined(clip, other, frames):
+            return joined
+    raise InputError(
+        f"sequence {clip.name}: in its first {frames} frames, no object of another sequence can be "
+        "shown beside its own"
+    )
+
+
+def _joined(clip: Clip, other: Clip, frames: int) -> Clip | None:
     count = min(frames, len(clip.frames), len(other.frames))
     scene, cutout = (_beginning(each, count) for each in (clip, other))
     for _ in range(_TRIES):
@@ -78,7 +88,7 @@ def _joined(clip: Clip, other: Clip, frames: int) -> Clip:
             names = clip.frames.names[:count]
             shown = MemoryFrames(torch.stack(own.frames), names)
             return Clip(f"{clip.name}+{other.name}", shown, labels)
-    raise InputError(f"sequences {clip.name} and {other.name}: no path shows both objects")
+    return None
 
 
 def _beginning(clip: Clip, count: int) -> MiniSequence:
