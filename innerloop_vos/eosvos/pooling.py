@@ -59,10 +59,11 @@ class _RoIAlign(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, rois: Tensor, size: int, scale: float) -> Tensor:
         ctx.save_for_backward(rois)
         ctx.shape, ctx.size, ctx.scale = features.shape, size, scale
-        return roi_align(features, rois, size, scale, _SAMPLES)
+        pooled: Tensor = roi_align(features, rois, size, scale, _SAMPLES)
+        return pooled
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc, untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (rois,) = ctx.saved_tensors
         result = torch.zeros(ctx.shape)
@@ -84,7 +85,7 @@ def _weights(ends: Tensor, size: int, length: int, scale: float) -> Tensor:
     inside = (at >= -1) & (at <= length)
     distance = (at.clamp(0, length - 1)[..., None] - torch.arange(length)).abs()
     weights = (1 - distance).clamp(min=0) * inside[..., None]
-    return weights.unflatten(1, (size, _SAMPLES)).mean(2)
+    return weights.reshape(len(ends), size, _SAMPLES, length).mean(2)
 
 
 def _spans(weights: Tensor) -> list[slice]:

@@ -69,9 +69,12 @@ class MaskPredictor(MaskRCNNPredictor):  # type: ignore[misc]
         weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C', C)
         fine = F.linear(features.permute(0, 2, 3, 1), weight, up.bias.repeat(4)).relu()
         last = self.mask_fcn_logits
-        logits = F.linear(fine.unflatten(-1, (2, 2, up.out_channels)), last.weight[..., 0, 0])
+        logits = F.linear(
+            fine.reshape(count, height, width, 2, 2, up.out_channels), last.weight[..., 0, 0]
+        )
         logits = (logits + last.bias).permute(0, 5, 1, 3, 2, 4)  # (n, classes, h, 2, w, 2)
-        return logits.reshape(count, last.out_channels, 2 * height, 2 * width)
+        result: Tensor = logits.reshape(count, last.out_channels, 2 * height, 2 * width)
+        return result
 
 
 def _mask_loss(
