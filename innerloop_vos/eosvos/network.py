@@ -10,13 +10,13 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, RPNHead, TwoMLPHead
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.models.detection.transform import GeneralizedRCNNTransform, resize_boxes
-from torchvision.ops import MultiScaleRoIAlign
 
-from innerloop_vos.eosvos.roi_heads import LovaszRoIHeads
+from innerloop_vos.eosvos.pooling import BoxPool
+from innerloop_vos.eosvos.roi_heads import LovaszRoIHeads, MaskPredictor
 
 _CLASSES = 2
 _LEVELS = ["0", "1", "2", "3"]
@@ -115,7 +115,7 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             nms_thresh=0.7,
         )
         heads = _HEADS[mask_loss](
-            box_roi_pool=MultiScaleRoIAlign(_LEVELS, 7, sampling_ratio=2),
+            box_roi_pool=BoxPool(_LEVELS, 7),
             box_head=TwoMLPHead(channels * 7**2, box_features),
             box_predictor=FastRCNNPredictor(box_features, _CLASSES),
             fg_iou_thresh=0.5,
@@ -127,9 +127,9 @@ class EOSVOS(GeneralizedRCNN):  # type: ignore[misc]
             score_thresh=0.0,
             nms_thresh=0.5,
             detections_per_img=1,
-            mask_roi_pool=MultiScaleRoIAlign(_LEVELS[:mask_levels], mask_pooling, sampling_ratio=2),
+            mask_roi_pool=BoxPool(_LEVELS[:mask_levels], mask_pooling),
             mask_head=MaskRCNNHeads(channels, (mask_features,) * 4, 1, norm_layer=mask_norm),
-            mask_predictor=MaskRCNNPredictor(mask_features, mask_features, _CLASSES),
+            mask_predictor=MaskPredictor(mask_features, mask_features, _CLASSES),
         )
         transform = GeneralizedRCNNTransform(*image_size, *map(list, colours))
         super().__init__(backbone, rpn, heads, transform)

@@ -2,6 +2,8 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import (
     RoIHeads,
     fastrcnn_loss,
@@ -52,6 +54,27 @@ class LovaszRoIHeads(RoIHeads):  # type: ignore[misc]
             "loss_box_reg": loss_box,
             "loss_mask": _mask_loss(masks, boxes, matches, targets),
         }
+
+
+class MaskPredictor(MaskRCNNPredictor):  # type: ignore[misc]
+    """torchvision's last two layers of the mask head, as products of matrices.
+
+    Its transposed convolution, whose windows do not overlap, and its convolution see every pixel
+    alone; so the maps of twice the size are never put together. On CPUs that halves the time.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features (n, C, h, w) to the logits of every class, (n, classes, 2 h, 2 w)."""
+        (count, _, height, width), up = features.shape, self.conv5_mask
+        weight = up.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (2 * 2 * C', C)
+        fine = F.linear(features.permute(0, 2, 3, 1), weight, up.bias.repeat(4)).relu()
+        last = self.mask_fcn_logits
+        logits = F.linear(
+            fine.reshape(count, height, width, 2, 2, up.out_channels), last.weight[..., 0, 0]
+        )
+        logits = (logits + last.bias).permute(0, 5, 1, 3, 2, 4)  # (n, classes, h, 2, w, 2)
+        result: Tensor = logits.reshape(count, last.out_channels, 2 * height, 2 * width)
+        return result
 
 
 def _mask_loss(
