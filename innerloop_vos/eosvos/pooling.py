@@ -13,7 +13,7 @@ _SAMPLES = 2
 class BoxPool(MultiScaleRoIAlign):  # type: ignore[misc]
     """torchvision's RoIAlign on the levels of a feature pyramid, 2 by 2 samples a cell.
 
-    On CPUs its derivative is computed by products of matrices, ten times as fast on large grids.
+    On CPUs its derivative is computed by products of matrices, which is several times as fast.
 
     Args:
         levels: names of the levels, whose strides begin at 4 and double from each to the next.
@@ -66,12 +66,12 @@ class _RoIAlign(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         (rois,) = ctx.saved_tensors
-        result = torch.zeros(ctx.shape)
+        result = rois.new_zeros(ctx.shape)  # single or double precision
         rows = _weights(rois[:, 2::2], ctx.size, ctx.shape[2], ctx.scale)
         columns = _weights(rois[:, 1::2], ctx.size, ctx.shape[3], ctx.scale)
         parts = rois[:, 0].long().tolist(), _spans(rows), _spans(columns)
         for image, y, x, down, across, part in zip(
-            *parts, rows, columns, gradient.float(), strict=True
+            *parts, rows, columns, gradient.to(rois), strict=True
         ):
             result[image, :, y, x] += down[:, y].T @ (part @ across[:, x])
         return result.to(gradient), None, None, None
@@ -80,7 +80,7 @@ class _RoIAlign(torch.autograd.Function):
 def _weights(ends: Tensor, size: int, length: int, scale: float) -> Tensor:
     """The weights of `length` pixels in each of the `size` cells between ends (n, 2)."""
     start, stop = (scale * ends)[..., None].unbind(1)
-    share = (torch.arange(size * _SAMPLES) + 0.5) / (size * _SAMPLES)
+    share = (torch.arange(size * _SAMPLES, dtype=ends.dtype) + 0.5) / (size * _SAMPLES)
     at = start + (stop - start).clamp(min=1) * share
     inside = (at >= -1) & (at <= length)
     distance = (at.clamp(0, length - 1)[..., None] - torch.arange(length)).abs()
