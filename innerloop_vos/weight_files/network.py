@@ -76,8 +76,11 @@ def write_network(path: str | Path, state: Mapping[str, Tensor], recipe: Recipe)
 def halved(tensor: Tensor) -> Tensor:
     """Round a tensor to half precision, or return it as it is where that would change it much.
 
-    Half precision holds no number above 65504, and few digits of those below 6e-5.
+    Half precision holds no number above 65504, and few digits of those below 6e-5. Whole numbers
+    stay as they are.
     """
+    if not tensor.is_floating_point() or not tensor.numel():
+        return tensor
     half = tensor.half()
     error = (half.to(tensor) - tensor).abs().max()
     return half if error <= _HALF_ERROR * tensor.abs().max() else tensor
