@@ -21,7 +21,7 @@ from torchvision.ops import FrozenBatchNorm2d
 import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.configuration.arguments import read_fields
-from innerloop_vos.data import DavisDataset
+from innerloop_vos.data import DavisDataset, Sequence
 from innerloop_vos.data.sampling import ClipSampler, MiniSequence
 from innerloop_vos.eosvos import EOSVOSOptions, eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.augmentation import augmented
@@ -172,6 +172,16 @@ def test_the_held_out_loss_is_of_the_same_tasks_each_time(davis, inner_steps):
         for parameter in task.network.roi_heads.mask_predictor.parameters():
             parameter.add_(1)
     assert task.evaluate()["held out/loss"] != loss
+
+
+def test_held_out_clips_too_short_for_tasks_are_segmented(davis):
+    task = training(davis, held_out=["dog"])
+    clip = task.validation.clips[0]
+    short = Sequence("dog", clip.frames, [*clip.masks[:3], *[None] * (len(clip.frames) - 3)])
+    task.held_out.sampler.sampler = ClipSampler([short], 2)
+    figures = task.evaluate()
+    assert "held out/J" in figures
+    assert "held out/loss" not in figures
 
 
 def test_a_task_that_diverges_is_left_out(davis):

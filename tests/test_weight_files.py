@@ -109,6 +109,7 @@ def test_networks_of_an_earlier_version_are_named(tmp_path: Path) -> None:
         ([0.0, 0.0], torch.float16),
         ([7e4, 1.0], torch.float32),  # beyond the largest
         ([1e-6, -3e-6], torch.float32),  # so small that few digits are left
+        ([1, 2], torch.int64),
     ],
 )
 def test_half_precision_is_for_tensors_that_it_holds(values: Any, dtype: torch.dtype) -> None:

@@ -183,7 +183,9 @@ class EOSVOSTraining(Training):
             "frozen/share": (rates == 0).double().mean().item(),
         }
         if self.held_out:
-            figures["held out/loss"] = self._held_out_loss(self.held_out)
+            # Clips that are too short to draw tasks from can still be segmented.
+            with contextlib.suppress(InputError):
+                figures["held out/loss"] = self._held_out_loss(self.held_out)
         options = replace(self.options, half=self.settings.bfloat16)
         segmenter = EOSVOSSegmenter(self.network, self.inner_rates, options, self.device)
         return self.validation.figures(segmenter) | figures
