@@ -107,7 +107,7 @@ class Segmenter(ABC):
             InputError: the frame is no such tensor, or the masks are empty or of another size.
         """
         self._size, self.ids = None, []
-        _check_frame(frame, None)
+        check_frame(frame, None)
         _check_tensor(masks, "masks", "(H, W)")
         check_mask(masks, (frame.shape[1], frame.shape[2]))
         self._size = (frame.shape[1], frame.shape[2])
@@ -134,7 +134,7 @@ class Segmenter(ABC):
         """
         if self._size is None:
             raise RuntimeError("step: call start with the first frame and its masks before")
-        _check_frame(frame, self._size)
+        check_frame(frame, self._size)
         if masks is not None:
             _check_tensor(masks, "masks", "(H, W)")
             check_mask(masks, self._size, "masks")
@@ -244,7 +244,7 @@ class Segmenter(ABC):
 
 def mask_of_box(frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     """Check a frame and fill a box in it, for `Segmenter.mask_from_box`; see `box_to_mask`."""
-    _check_frame(frame, None)
+    check_frame(frame, None)
     return box_to_mask(box, (frame.shape[1], frame.shape[2]))
 
 
@@ -256,7 +256,16 @@ def _check_tensor(value: object, name: str, shape: str) -> None:
         )
 
 
-def _check_frame(frame: Tensor, size: tuple[int, int] | None) -> None:
+def check_frame(frame: Tensor, size: tuple[int, int] | None) -> None:
+    """Check a frame of a video.
+
+    Args:
+        frame: RGB, shape (3, H, W), uint8.
+        size: H and W of the video's first frame. None: this is it.
+
+    Raises:
+        InputError: it is no such tensor, or of another size.
+    """
     _check_tensor(frame, "frame", "RGB, (3, H, W)")
     if frame.ndim != 3 or frame.shape[0] != 3 or frame.dtype != torch.uint8:
         raise InputError(
