@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
 from innerloop_vos.lwl_lite.memory import TargetMemory
@@ -21,16 +21,13 @@ from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.lwl_lite.weights import save_lwl_lite
 from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
-from innerloop_vos.training.losses import lovasz_sigmoid
+from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.processes import average_gradients
 from innerloop_vos.training.validation import Validation
 
 WEIGHTS = "lwl_lite.safetensors"
 _FIRST_WINDOWS = 24
 """Mini-sequences whose features the projection starts from."""
-
-_EARLY = 2
-"""First stages of the backbone, up to stride 4, which are not trained."""
 
 _AROUND_BOXES = (1.2, 3.0)
 """Sides of the windows in which masks in boxes are found, in units of the boxes'."""
@@ -88,7 +85,7 @@ class LWLLiteTraining(Training):
         for group in self.optimizer.param_groups:
             group["lr"] = group["base"] * factor
         images, masks = (part.to(self.device) for part in self.windows.batch(settings.batch_size))
-        entropy, lovasz = _losses(*self._tracked(images, masks))
+        entropy, lovasz = mask_losses(*self._tracked(images, masks))
         self.optimizer.zero_grad()
         loss: Tensor = settings.cross_entropy * entropy + lovasz
         loss.backward()  # type: ignore[no-untyped-call]
@@ -141,14 +138,6 @@ class LWLLiteTraining(Training):
         return {"network": self.network, "optimizer": self.optimizer}
 
 
-def _losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy, and the Lovász loss averaged over the images that show the object."""
-    entropy = F.binary_cross_entropy_with_logits(logits, masks)
-    pairs = zip(logits.flatten(0, 1), masks.flatten(0, 1), strict=True)
-    shown = [lovasz_sigmoid(*pair) for pair in pairs if pair[1].any()]
-    return entropy, torch.stack(shown).mean() if shown else entropy.new_zeros(())
-
-
 def _groups(network: LWLLite, settings: LWLLiteSettings) -> Iterator[dict[str, Any]]:
     """Freeze what the settings do not train, and group the rest by learning rate."""
     network.requires_grad_(False)
@@ -160,20 +149,9 @@ def _groups(network: LWLLite, settings: LWLLiteSettings) -> Iterator[dict[str, A
         ([network.decoder, network.label_encoder], settings.rate, {}),
         ([network.target_features], settings.projection_rate, {}),
         ([network.target_model], settings.regularization_rate, {"weight_decay": 0.0}),
-        (_tuned(network.backbone), settings.backbone_rate, {}),
+        (tuned_layers(network.backbone), settings.backbone_rate, {}),
     ]
     for modules, rate, more in parts:
         if rate:
             parameters = [p.requires_grad_(True) for m in modules for p in m.parameters()]
             yield {"params": parameters, "lr": rate, "base": rate, **more}
-
-
-def _tuned(backbone: nn.Module) -> list[nn.Module]:
-    """The pointwise convolutions of a backbone beyond stride 4.
-
-    They hold nearly all the weights. Depthwise ones have slow derivatives on CPUs, and what comes
-    before is hardly peculiar to a task.
-    """
-    deep: list[nn.Module] = list(backbone.get_submodule("stages").children())[_EARLY:]
-    convolutions = [m for stage in deep for m in stage.modules() if isinstance(m, nn.Conv2d)]
-    return [conv for conv in convolutions if conv.groups == 1]
