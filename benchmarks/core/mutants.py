@@ -52,7 +52,7 @@ FILES: dict[str, list[str]] = {
         "module_kinds",
         "changed_modules",
     ],
-    "innerloop/tasks.py": ["tasks"],
+    "innerloop/tasks/gradients.py": ["tasks"],
     "innerloop_vos/lwl/segmenter.py": ["lwl_segmenter", "lwl_released"],
 }
 """The files, each with its tests."""
