@@ -33,7 +33,9 @@ from innerloop.problems import (
 )
 from innerloop.rates import LearningRates, RateReport
 from innerloop.solvers import (
+    BFGS,
     IRLS,
+    LBFGS,
     Adadelta,
     Adagrad,
     Adam,
@@ -52,6 +54,7 @@ from innerloop.solvers import (
     MaximumLikelihood,
     Neumann,
     Newton,
+    NonlinearConjugateGradient,
     RAdam,
     Ridge,
     RMSprop,
@@ -59,6 +62,7 @@ from innerloop.solvers import (
     SteepestDescent,
     StepSize,
     StepStats,
+    StrongWolfe,
 )
 from innerloop.solvers.state import SolverState
 from innerloop.solving import Solution, SolveError, Stats, Status, solve
@@ -68,7 +72,9 @@ from innerloop.trees import Tree
 __version__ = "0.1.0"
 
 __all__ = [
+    "BFGS",
     "IRLS",
+    "LBFGS",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -101,6 +107,7 @@ __all__ = [
     "Moments",
     "Neumann",
     "Newton",
+    "NonlinearConjugateGradient",
     "NormalEquations",
     "Objective",
     "OneStep",
@@ -122,6 +129,7 @@ __all__ = [
     "SteepestDescent",
     "StepSize",
     "StepStats",
+    "StrongWolfe",
     "TaskGradients",
     "Tree",
     "Truncate",

@@ -194,6 +194,9 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     # Signs flip: so small a step ends beside the minimum that it starts from.
     "Lion": lambda: il.Lion(1e-7),
     "LearnedUpdate": lambda: il.LearnedUpdate(_Update()),
+    "LBFGS": lambda: il.LBFGS(2),
+    "BFGS": il.BFGS,
+    "NonlinearConjugateGradient": il.NonlinearConjugateGradient,
     "SteepestDescent": il.SteepestDescent,
     "ConjugateGradient": il.ConjugateGradient,
     "GaussNewton": lambda: il.GaussNewton(0.9),

@@ -25,12 +25,17 @@ from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
 from innerloop.solvers.linear import Exact, Neumann
 from innerloop.solvers.maximum_likelihood import MaximumLikelihood
 from innerloop.solvers.newton import GaussNewton, Newton
+from innerloop.solvers.nonlinear_conjugate import NonlinearConjugateGradient
+from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
 from innerloop.solvers.step_sizes import Armijo, ExactLineSearch, StepSize
+from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
+    "BFGS",
     "IRLS",
+    "LBFGS",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -50,6 +55,7 @@ __all__ = [
     "MaximumLikelihood",
     "Neumann",
     "Newton",
+    "NonlinearConjugateGradient",
     "RAdam",
     "RMSprop",
     "Ridge",
@@ -57,4 +63,5 @@ __all__ = [
     "SteepestDescent",
     "StepSize",
     "StepStats",
+    "StrongWolfe",
 ]
