@@ -1,0 +1,86 @@
+"""Finding the primary objects of a video by COSNet."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop_vos.cosnet.model.network import COSNet, Seen
+from innerloop_vos.cosnet.options import COSNetOptions
+from innerloop_vos.cosnet.selection import SELECTIONS
+from innerloop_vos.postprocessing.guided_filter import guided_upsample
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
+
+
+class COSNetSegmenter(UnsupervisedSegmenter):
+    """Finds the primary objects of every frame, with the help of a few others of the video.
+
+    All of them together are object 1. A reference frame is looked at once, when it first helps;
+    what is kept are the features of the N that help now, however long the video is.
+
+    Args:
+        network: the networks; moved to `device`.
+        options: settings. Default: `COSNetOptions()`.
+        device: where the work is done. Default: the CPU.
+
+    Source:
+        Lu et al., See More, Know More, CVPR 2019; slide "COSNet: Testing".
+    """
+
+    def __init__(
+        self,
+        network: COSNet,
+        options: COSNetOptions | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(device)
+        self.network = network.eval().to(self.device)
+        self.options = options or COSNetOptions()
+        self.network.autocast = torch.bfloat16 if self.options.half else None
+        self.frames: Sequence[Tensor] = ()
+        self.time = 0
+        self._features: dict[int, Tensor] = {}
+        """Of the frames that help, by index."""
+
+    def begin(self, frames: Sequence[Tensor]) -> None:
+        self.frames, self.time, self._features = frames, 0, {}
+
+    def find(self, frame: Tensor) -> Tensor:
+        seen = self._look(frame)
+        logits = self.network.segment(seen, self._references(seen))
+        self.time += 1
+        if logits.shape != frame.shape[1:]:
+            logits = F.interpolate(logits[None, None], frame.shape[1:], mode="bilinear")[0, 0]
+        probability = logits.sigmoid()
+        if self.options.refine:
+            probability = guided_upsample(probability[None], frame.float() / 255)[0]
+        return (probability > self.options.threshold).byte()
+
+    def learned(self) -> dict[str, Any]:
+        return {"time": self.time}
+
+    def relearn(self, state: dict[str, Any]) -> None:
+        self.time = int(state["time"])
+
+    def _references(self, seen: Seen) -> Tensor:
+        """Features (N, C, h, w) of the frames that help with the next one."""
+        options = self.options
+        select = SELECTIONS[options.selection]
+        wanted = select(len(self.frames), options.references, self.time, options.seed)
+        known = self._features
+        self._features = {
+            index: known[index] if index in known else self._look(self.frames[index]).features
+            for index in wanted
+        }
+        return torch.cat([seen.features[:0], *self._features.values()])
+
+    def _look(self, frame: Tensor) -> Seen:
+        image = frame.to(self.device).float()[None] / 255
+        size = image.shape[-2:]
+        scale = self.options.short_side / min(size)
+        if scale < 1:
+            smaller = [round(scale * side) for side in size]
+            image = F.interpolate(image, smaller, mode="bilinear", antialias=True)
+        return self.network.see(image)
