@@ -46,9 +46,8 @@ class SceneSampler:
             Images, RGB in 0..1, shape `(B, T, 3, *output)`, and masks, 0 or 1, float32, shape
             `(B, T, *output)`.
         """
-        images, masks = zip(
-            *(self._scene(self.sampler.sample()) for _ in range(count)), strict=True
-        )
+        scenes = [self._scene(self.sampler.sample()) for _ in range(count)]
+        images, masks = zip(*scenes, strict=True)
         return torch.stack(images), torch.stack(masks)
 
     def _scene(self, sequence: MiniSequence) -> tuple[Tensor, Tensor]:

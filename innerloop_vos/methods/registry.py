@@ -1,6 +1,8 @@
 """The segmentation methods by name, and the options that the commands share."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -8,12 +10,14 @@ from innerloop.errors import InputError
 from innerloop_vos.backbones import BACKBONES
 from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
+from innerloop_vos.cosnet import COSNetOptions
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 METHODS = {
     "lwl-lite": "innerloop_vos.methods.lwl_lite:build",
@@ -21,7 +25,13 @@ METHODS = {
     "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
 }
-"""The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
+"""The methods that come with this package and follow objects from their masks or boxes; see
+`innerloop_vos.methods.interface` for others."""
+
+UNSUPERVISED = {"cosnet": "innerloop_vos.methods.cosnet:build"}
+"""Those that find the objects by themselves."""
+
+_DEFAULT, _DEFAULT_UNSUPERVISED = "lwl-lite", "cosnet"
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +40,9 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     # Names are checked in `build_segmenter`, which other callers use too.
     group.add_argument(
         "--method",
-        default="lwl-lite",
-        help="one of: lwl-lite (default), lwl, ridge, e-osvos; one that an installed package "
-        "brings; or a function or class, as package.module:Object",
+        help=f"one of: {', '.join(METHODS)} (default: {_DEFAULT}); without masks or boxes, one of: "
+        f"{', '.join(UNSUPERVISED)} (default: {_DEFAULT_UNSUPERVISED}); one that an installed "
+        "package brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
         "--solver",
@@ -48,8 +58,9 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="the file of lwl-lite or e-osvos (default: that which ships), or of lwl, which needs "
-        "it (train, convert); weights of ridge's backbone from a .safetensors or .pth file instead",
+        help="the file of lwl-lite, e-osvos or cosnet (default: that which ships), or of lwl, "
+        "which needs it (train, convert); weights of ridge's backbone from a .safetensors or .pth "
+        "file instead",
     )
     group.add_argument(
         "--speed",
@@ -74,10 +85,11 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl-lite, lwl or e-osvos, such as min_area=50; may be given "
-        f"several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
+        help="a further setting of lwl-lite, lwl, e-osvos or cosnet, such as min_area=50; may be "
+        f"given several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
         f"of lwl: {', '.join(names(LWLOptions))}; "
-        f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
+        f"of e-osvos: {', '.join(names(EOSVOSOptions))}; "
+        f"of cosnet: {', '.join(names(COSNetOptions))}",
     )
     add_device_argument(group)
 
@@ -97,8 +109,42 @@ def build_segmenter(arguments: argparse.Namespace, device: torch.device | None =
         device: where to compute. Default: as they say.
 
     Raises:
-        InputError: a name is unknown, the weights do not fit, or the device is not there.
+        InputError: a name is unknown, or of a method that is given no objects; the weights do not
+            fit, or the device is not there.
     """
+    name = arguments.method or _DEFAULT
+    if name in UNSUPERVISED:
+        raise InputError(
+            f"method: {name!r} finds objects by itself, and is given none; those that follow given "
+            f"objects are {', '.join(METHODS)}"
+        )
+    segmenter: Segmenter = _build(name, METHODS, Segmenter, arguments, device)
+    return segmenter
+
+
+def build_unsupervised(
+    arguments: argparse.Namespace, device: torch.device | None = None
+) -> UnsupervisedSegmenter:
+    """Build a segmenter that finds objects by itself; otherwise as `build_segmenter`."""
+    name = arguments.method or _DEFAULT_UNSUPERVISED
+    if name in METHODS:
+        raise InputError(
+            f"method: {name!r} follows objects that it is given; those that find objects by "
+            f"themselves are {', '.join(UNSUPERVISED)}"
+        )
+    segmenter: UnsupervisedSegmenter = _build(
+        name, UNSUPERVISED, UnsupervisedSegmenter, arguments, device
+    )
+    return segmenter
+
+
+def _build(
+    name: str,
+    known: Mapping[str, str],
+    wanted: type,
+    arguments: argparse.Namespace,
+    device: torch.device | None,
+) -> Any:
     options = MethodOptions(
         solver=arguments.solver,
         backbone=arguments.backbone,
@@ -108,10 +154,7 @@ def build_segmenter(arguments: argparse.Namespace, device: torch.device | None =
         settings=tuple(arguments.option),
     )
     device = device or parse_device(arguments.device)
-    segmenter: Segmenter = build(
-        "method", arguments.method, METHODS, Segmenter, options, arguments.weights, device
-    )
-    return segmenter
+    return build("method", name, known, wanted, options, arguments.weights, device)
 
 
 def parse_device(name: str) -> torch.device:

@@ -75,12 +75,10 @@ def score_unsupervised(
         scored.append(frame)
     if not pairs.objects[1:]:
         raise NothingToScoreError(f"sequence {name} has no annotated frame that shows an object")
-    objects = [
-        ObjectScores(
-            object_, scored, *map(list, zip(*pairs.values[object_, proposal], strict=True))
-        )
-        for object_, proposal in pairs.matched()
-    ]
+    objects = []
+    for object_, proposal in pairs.matched():
+        region, contour = map(list, zip(*pairs.values[object_, proposal], strict=True))
+        objects.append(ObjectScores(object_, scored, region, contour))
     return SequenceScores(name, len(frames), objects, seconds)
 
 

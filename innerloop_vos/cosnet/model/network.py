@@ -103,7 +103,7 @@ class COSNet(nn.Module):
             if self.co_attention is not None and images.shape[1] == 2:
                 pair = self.co_attention.pair(seen.features[::2], seen.features[1::2])
                 summary = torch.stack(pair, dim=1).flatten(0, 1)
-            return self._head(seen, summary).unflatten(0, images.shape[:2])
+            return self._head(seen, summary).view(*images.shape[:2], *images.shape[-2:])
 
     def _head(self, seen: Seen, summary: Tensor) -> Tensor:
         logits: Tensor = self.head(summary, seen.features, seen.levels, seen.images)
