@@ -17,8 +17,8 @@ from innerloop_vos.unsupervised import UnsupervisedSegmenter
 class COSNetSegmenter(UnsupervisedSegmenter):
     """Finds the primary objects of every frame, with the help of a few others of the video.
 
-    All of them together are object 1. A reference frame is looked at once, when it first helps;
-    what is kept are the features of the N that help now, however long the video is.
+    All of them together are object 1. A frame that helps is looked at once for that, when it first
+    does; kept are the features of those that help now, however long the video is.
 
     Args:
         network: the networks; moved to `device`.
@@ -42,7 +42,7 @@ class COSNetSegmenter(UnsupervisedSegmenter):
         self.frames: Sequence[Tensor] = ()
         self.time = 0
         self._features: dict[int, Tensor] = {}
-        """Of the frames that help, by index."""
+        """Of the latest frame and those that help it, by index."""
 
     def begin(self, frames: Sequence[Tensor]) -> None:
         self.frames, self.time, self._features = frames, 0, {}
@@ -69,12 +69,13 @@ class COSNetSegmenter(UnsupervisedSegmenter):
         options = self.options
         select = SELECTIONS[options.selection]
         wanted = select(len(self.frames), options.references, self.time, options.seed)
-        known = self._features
-        self._features = {
-            index: known[index] if index in known else self._look(self.frames[index]).features
-            for index in wanted
-        }
-        return torch.cat([seen.features[:0], *self._features.values()])
+        known = self._features | {self.time: seen.features}
+        for index in wanted:
+            if index not in known:
+                known[index] = self._look(self.frames[index]).features
+        # This frame may be one of those around the next.
+        self._features = {index: known[index] for index in (*wanted, self.time)}
+        return torch.cat([seen.features[:0], *(known[index] for index in wanted)])
 
     def _look(self, frame: Tensor) -> Seen:
         image = frame.to(self.device).float()[None] / 255
