@@ -80,8 +80,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Segment the video; every input is checked before the first output is written."""
-    for name in ("backwards", "binary", "threshold"):
-        if arguments.unsupervised and getattr(arguments, name) not in (None, False):
+    of_masks = {
+        "backwards": arguments.backwards,
+        "binary": arguments.binary,
+        "threshold": arguments.threshold is not None,
+    }
+    for name, given in of_masks.items():
+        if given and arguments.unsupervised:
             raise InputError(f"{option(name)}: --unsupervised takes no masks or boxes to go by")
     files = mask_files(arguments.mask or ())
     frames = open_frames(arguments.input, without=files)

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from innerloop_vos.configuration.arguments import described
 from innerloop_vos.training.settings import (
+    require,
     require_not_negative,
     require_positive,
-    require_share,
     require_sides,
 )
 
@@ -44,5 +44,5 @@ class COSNetSettings:
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size rate warmup clip")
         require_not_negative(self, "backbone_rate weight_decay lovasz seed")
-        require_share(self, "balance")
+        require(self, "balance", "in 0..0.5", lambda share: 0 <= share <= 0.5)
         require_sides(self, "height width")
