@@ -136,7 +136,9 @@ def test_a_pair_is_segmented_as_each_frame_with_the_other_as_reference():
     torch.manual_seed(1)
     images = torch.rand(2, 2, 3, 64, 80)
     with torch.no_grad():
-        logits = net(images)
+        logits, coarse = net(images)
+    assert coarse.shape == (2, 2, 4, 5)
+    with torch.no_grad():
         for pair, found in zip(images, logits, strict=True):
             seen = [net.see(image[None]) for image in pair]
             for this, other, mask in zip(seen, seen[::-1], found, strict=True):
@@ -151,16 +153,16 @@ def test_without_references_a_frame_is_as_an_image(form):
     images = torch.rand(1, 1, 3, 64, 80)
     with torch.no_grad():
         seen = net.see(images[:, 0])
-        torch.testing.assert_close(net.segment(seen, seen.features[:0]), net(images)[0, 0])
+        torch.testing.assert_close(net.segment(seen, seen.features[:0]), net(images)[0][0, 0])
         other = net.segment(seen, torch.randn(2, *seen.features.shape[1:]))
-    assert torch.allclose(other, net(images)[0, 0]) == (form == "none")
+    assert torch.allclose(other, net(images)[0][0, 0]) == (form == "none")
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (50, 100)])
 def test_frames_of_any_size_are_segmented(size):
     net = network()
     with torch.no_grad():
-        assert net(torch.rand(1, 2, 3, *size)).shape == (1, 2, *size)
+        assert net(torch.rand(1, 2, 3, *size))[0].shape == (1, 2, *size)
 
 
 def test_files_hold_what_the_package_does_not(tmp_path):

@@ -11,14 +11,13 @@ from davis_layout import write_davis
 from innerloop.errors import InputError
 from innerloop_vos import cli
 from innerloop_vos.cosnet.builders import cosnet
-from innerloop_vos.cosnet.training.losses import balanced_cross_entropy, lovasz
+from innerloop_vos.cosnet.training.losses import balanced_cross_entropy
 from innerloop_vos.cosnet.training.settings import COSNetSettings
 from innerloop_vos.cosnet.training.siamese import WEIGHTS, COSNetTraining
 from innerloop_vos.cosnet.weights import load_cosnet
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.foreground import ForegroundSampler
 from innerloop_vos.training.loop import run
-from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.validation import UnsupervisedValidation
 
 TINY = COSNetSettings(iterations=4, batch_size=1, height=64, width=96, warmup=1)
@@ -99,15 +98,6 @@ def test_the_cross_entropy_weighs_both_classes_as_the_other_is_large():
     assert torch.autograd.gradcheck(lambda x: balanced_cross_entropy(x, masks, 0.1), (logits,))
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, masks)
     torch.testing.assert_close(balanced_cross_entropy(logits, masks, 0.5), plain)
-
-
-def test_the_region_loss_is_that_of_images_that_show_something():
-    torch.manual_seed(0)
-    logits, masks = torch.randn(3, 4, 5), torch.rand(3, 4, 5).round()
-    masks[1] = 0
-    wanted = (lovasz_sigmoid(logits[0], masks[0]) + lovasz_sigmoid(logits[2], masks[2])) / 2
-    torch.testing.assert_close(lovasz(logits, masks), wanted)
-    assert lovasz(logits, torch.zeros_like(masks)) == 0
 
 
 def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):

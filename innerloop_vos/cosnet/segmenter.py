@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from innerloop_vos.cosnet.model.network import COSNet, Seen
 from innerloop_vos.cosnet.options import COSNetOptions
 from innerloop_vos.cosnet.selection import SELECTIONS
+from innerloop_vos.layers.resizing import enlarged, shrunk
 from innerloop_vos.postprocessing.guided_filter import guided_upsample
 from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
@@ -51,9 +51,7 @@ class COSNetSegmenter(UnsupervisedSegmenter):
         seen = self._look(frame)
         logits = self.network.segment(seen, self._references(seen))
         self.time += 1
-        if logits.shape != frame.shape[1:]:
-            logits = F.interpolate(logits[None, None], frame.shape[1:], mode="bilinear")[0, 0]
-        probability = logits.sigmoid()
+        probability = enlarged(logits[None], frame.shape[1:])[0].sigmoid()
         if self.options.refine:
             probability = guided_upsample(probability[None], frame.float() / 255)[0]
         return (probability > self.options.threshold).byte()
@@ -78,10 +76,4 @@ class COSNetSegmenter(UnsupervisedSegmenter):
         return torch.cat([seen.features[:0], *(known[index] for index in wanted)])
 
     def _look(self, frame: Tensor) -> Seen:
-        image = frame.to(self.device).float()[None] / 255
-        size = image.shape[-2:]
-        scale = self.options.short_side / min(size)
-        if scale < 1:
-            smaller = [round(scale * side) for side in size]
-            image = F.interpolate(image, smaller, mode="bilinear", antialias=True)
-        return self.network.see(image)
+        return self.network.see(shrunk(frame.to(self.device), self.options.short_side))

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from innerloop_vos import weight_files as files
-from innerloop_vos.backbones.folded import folded_backbone
+from innerloop_vos.backbones.folded import folded_backbone, released_tensors
 from innerloop_vos.cosnet.model.network import FORMS, COSNet
 from innerloop_vos.weight_files.sizes import Check, one_of, whole
 
@@ -27,7 +26,7 @@ def save_cosnet(network: COSNet, path: str | Path) -> None:
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    released = _released()
+    released = released_tensors()
     kept = {
         name: files.halved(tensor)
         for name, tensor in network.state_dict().items()
@@ -50,7 +49,7 @@ def load_cosnet(path: str | Path) -> COSNet:
             package with the backbone's weights is missing.
     """
     kind = files.Kind(
-        "COSNet", _build, _SIZES, "innerloop-vos train cosnet", lambda recipe: _released()
+        "COSNet", _build, _SIZES, "innerloop-vos train cosnet", lambda recipe: released_tensors()
     )
     return files.load_network(path, kind).eval()
 
@@ -60,9 +59,3 @@ def _build(recipe: files.Recipe) -> COSNet:
         return COSNet(folded_backbone(None), **sizes)
 
     return files.builder_in(recipe, {_BUILDER: build})(**recipe["sizes"])
-
-
-def _released() -> dict[str, Tensor]:
-    """The tensors of the backbone as the package has it."""
-    released = folded_backbone("default").state_dict()
-    return {f"backbone.{name}": tensor for name, tensor in released.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from innerloop.errors import InputError
+from innerloop_vos.agame import AGAMEOptions
 from innerloop_vos.backbones import BACKBONES
 from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
@@ -24,6 +25,7 @@ METHODS = {
     "lwl": "innerloop_vos.methods.lwl:build",
     "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
+    "a-game": "innerloop_vos.methods.agame:build",
 }
 """The methods that come with this package and follow objects from their masks or boxes; see
 `innerloop_vos.methods.interface` for others."""
@@ -32,6 +34,14 @@ UNSUPERVISED = {"cosnet": "innerloop_vos.methods.cosnet:build"}
 """Those that find the objects by themselves."""
 
 _DEFAULT, _DEFAULT_UNSUPERVISED = "lwl-lite", "cosnet"
+
+_OPTIONS = {
+    "lwl-lite": LWLLiteOptions,
+    "lwl": LWLOptions,
+    "e-osvos": EOSVOSOptions,
+    "a-game": AGAMEOptions,
+    "cosnet": COSNetOptions,
+}
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,9 +68,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="the file of lwl-lite, e-osvos or cosnet (default: that which ships), or of lwl, "
-        "which needs it (train, convert); weights of ridge's backbone from a .safetensors or .pth "
-        "file instead",
+        help="the file of the method's networks (default: that which ships); lwl needs it (train, "
+        "convert); weights of ridge's backbone from a .safetensors or .pth file instead",
     )
     group.add_argument(
         "--speed",
@@ -85,11 +94,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl-lite, lwl, e-osvos or cosnet, such as min_area=50; may be "
-        f"given several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
-        f"of lwl: {', '.join(names(LWLOptions))}; "
-        f"of e-osvos: {', '.join(names(EOSVOSOptions))}; "
-        f"of cosnet: {', '.join(names(COSNetOptions))}",
+        help="a further setting of the method, such as min_area=50; may be given several times. "
+        + "; ".join(f"Of {name}: {', '.join(names(kind))}" for name, kind in _OPTIONS.items()),
     )
     add_device_argument(group)
 

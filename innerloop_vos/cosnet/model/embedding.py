@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
-from innerloop_vos.layers.maps import resized, unit_variance
-from innerloop_vos.layers.residual import Residual
+from innerloop_vos.layers.refinement import Residual, resized, unit_variance
 
 
 class Embedding(nn.Module):

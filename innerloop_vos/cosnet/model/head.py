@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
-from innerloop_vos.layers.maps import resized, unit_variance
-from innerloop_vos.layers.residual import Residual
+from innerloop_vos.layers.refinement import Level, Residual, resized, unit_variance
 
 
 class SegmentationHead(nn.Module):
@@ -36,19 +35,20 @@ class SegmentationHead(nn.Module):
         self.joined = nn.Sequential(
             nn.Conv2d(2 * features, widths[0], 1), Residual(widths[0]), Residual(widths[0])
         )
+        self.coarse = nn.Conv2d(widths[0], 1, 1)
         names = {level.stride: name for name, level in backbone.levels.items()}
         self.names = [names[8], names[4]]
         channels = [backbone.levels[name].channels for name in self.names]
         channels[-1] += 3  # the finest sees the image too
         self.levels = nn.ModuleList(
-            _Level(inputs, *pair) for inputs, pair in zip(channels, pairwise(widths), strict=True)
+            Level(inputs, 1, *pair) for inputs, pair in zip(channels, pairwise(widths), strict=True)
         )
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def forward(
         self, summary: Tensor, features: Tensor, levels: Mapping[str, Tensor], images: Tensor
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Segment images.
 
         Args:
@@ -58,37 +58,16 @@ class SegmentationHead(nn.Module):
             images: RGB in 0..1, shape (B, 3, H, W).
 
         Returns:
-            Logits of the primary objects, shape (B, H, W).
+            Logits of the primary objects, shape (B, H, W), and coarse ones, (B, h, w), which the
+            finer ones follow.
         """
         x = self.joined(torch.cat([summary, features], dim=1))
+        coarse = self.coarse(F.relu(x))
         for name, level in zip(self.names, self.levels, strict=True):
             seen = self.dropout(unit_variance(levels[name]))
             if level is self.levels[-1]:
                 image = F.interpolate(images, seen.shape[-2:], mode="area")
                 seen = torch.cat([seen, 2 * image - 1], dim=1)
-            x = level(seen, x)
-        return resized(self.head(F.relu(x)), images.shape[-2:])[:, 0]
-
-
-class _Level(nn.Module):
-    """Joins what the backbone sees and the deeper level.
-
-    Args:
-        inputs: channels of the backbone.
-        deeper: channels of the deeper level.
-        width: channels of the result.
-    """
-
-    def __init__(self, inputs: int, deeper: int, width: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(inputs, width, 1)
-        self.deeper = nn.Conv2d(deeper, width, 1)
-        self.mix = nn.Conv2d(width, width, 3, padding=1)
-        self.blocks = nn.Sequential(Residual(width), Residual(width, dilation=2))
-
-    def forward(self, seen: Tensor, deeper: Tensor) -> Tensor:
-        """Map (B, inputs, h, w) and the deeper level to (B, width, h, w)."""
-        x = self.reduce(seen) + resized(self.deeper(F.relu(deeper)), seen.shape[-2:])
-        # channels_last is faster on CPU for so few channels.
-        x = F.relu(x).contiguous(memory_format=torch.channels_last)
-        return self.blocks(self.mix(x))  # type: ignore[no-any-return]
+            x = level(seen, coarse, x)
+        fine = self.head(F.relu(x))
+        return resized(fine, images.shape[-2:])[:, 0], coarse[:, 0]

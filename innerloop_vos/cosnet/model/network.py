@@ -84,9 +84,9 @@ class COSNet(nn.Module):
             summary = torch.zeros_like(seen.features)
             if self.co_attention is not None and len(references):
                 summary = self.co_attention(seen.features[0], references)[None]
-            return self._head(seen, summary)[0]
+            return self._head(seen, summary)[0][0]
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Segment single images, or pairs of frames with the help of each other.
 
         A single image has an empty summary, as a frame has without references.
@@ -95,7 +95,7 @@ class COSNet(nn.Module):
             images: RGB in 0..1, shape (B, T, 3, H, W), T 1 or 2.
 
         Returns:
-            Logits of the primary objects, shape (B, T, H, W).
+            Logits of the primary objects, shape (B, T, H, W), and coarse ones, (B, T, h, w).
         """
         seen = self.see(images.flatten(0, 1))
         with self._autocast(images):
@@ -103,11 +103,13 @@ class COSNet(nn.Module):
             if self.co_attention is not None and images.shape[1] == 2:
                 pair = self.co_attention.pair(seen.features[::2], seen.features[1::2])
                 summary = torch.stack(pair, dim=1).flatten(0, 1)
-            return self._head(seen, summary).view(*images.shape[:2], *images.shape[-2:])
+            fine, coarse = self._head(seen, summary)
+        pairs = images.shape[:2]
+        return fine.view(*pairs, *fine.shape[1:]), coarse.view(*pairs, *coarse.shape[1:])
 
-    def _head(self, seen: Seen, summary: Tensor) -> Tensor:
-        logits: Tensor = self.head(summary, seen.features, seen.levels, seen.images)
-        return logits.float() if self.autocast else logits
+    def _head(self, seen: Seen, summary: Tensor) -> tuple[Tensor, Tensor]:
+        fine, coarse = self.head(summary, seen.features, seen.levels, seen.images)
+        return (fine.float(), coarse.float()) if self.autocast else (fine, coarse)
 
     def _autocast(self, like: Tensor) -> torch.autocast:
         return torch.autocast(

@@ -37,12 +37,13 @@ class COSNetSettings:
         "share of the other in the image: 0.5 weighs both alike.",
     )
     lovasz: float = described(1.0, "Weight of the Lovász loss beside the cross-entropy.")
+    coarse: float = described(0.5, "Weight of the cross-entropy of the coarse masks.")
     bfloat16: bool = described(False, "Compute in it: twice as fast on CPUs that have it.")
     clip: float = described(1.0, "Max norm of the gradient, which is scaled down to it.")
     seed: int = described(0, "Of the first weights and the frames.")
 
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size rate warmup clip")
-        require_not_negative(self, "backbone_rate weight_decay lovasz seed")
+        require_not_negative(self, "backbone_rate weight_decay lovasz coarse seed")
         require(self, "balance", "in 0..0.5", lambda share: 0 <= share <= 0.5)
         require_sides(self, "height width")

@@ -1,30 +1,29 @@
 """COSNet trained on pairs of frames and on single images, in turns."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from innerloop_vos.backbones.folded import tuned_convolutions
+from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.cosnet.model.network import COSNet
 from innerloop_vos.cosnet.options import COSNetOptions
 from innerloop_vos.cosnet.segmenter import COSNetSegmenter
-from innerloop_vos.cosnet.training.losses import balanced_cross_entropy, lovasz
+from innerloop_vos.cosnet.training.losses import balanced_cross_entropy
 from innerloop_vos.cosnet.training.settings import COSNetSettings
 from innerloop_vos.cosnet.weights import save_cosnet
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.scenes import SceneSampler
-from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
-from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.descent import DescentTraining, Group
+from innerloop_vos.training.loop import Figures
+from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.validation import UnsupervisedValidation
 
 WEIGHTS = "cosnet.safetensors"
 
 
-class COSNetTraining(Training):
+class COSNetTraining(DescentTraining):
     """Trains COSNet to find the primary objects: steps on pairs and on images take turns.
 
     An image step trains all but the co-attention, as the summary of an image is empty.
@@ -51,50 +50,31 @@ class COSNetTraining(Training):
         settings: COSNetSettings,
         device: torch.device | str = "cpu",
     ) -> None:
-        torch.manual_seed(settings.seed)
-        self.settings, self.validation, self.device = settings, validation, torch.device(device)
-        self.network = network.to(self.device)
-        self.network.autocast = torch.bfloat16 if settings.bfloat16 else None
+        super().__init__(network, _groups(network, settings), settings, device)
+        self.settings, self.validation, self.network = settings, validation, network
+        network.autocast = torch.bfloat16 if settings.bfloat16 else None
         size = settings.height, settings.width
         turns = ((videos, settings.batch_size), (images, 2 * settings.batch_size))
         self.turns = [(SceneSampler(kind, size), count) for kind, count in turns if kind]
-        self.optimizer = torch.optim.AdamW(
-            list(_groups(network, settings)), weight_decay=settings.weight_decay
-        )
+        self._turn = 0
 
     def step(self, iteration: int) -> Figures:
-        """Take one optimizer step.
+        """Take one optimizer step, on what has its turn."""
+        self._turn = iteration % len(self.turns)
+        return super().step(iteration)
 
-        Returns:
-            The cross-entropy and the Lovász loss.
-        """
+    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the losses of a batch."""
         settings = self.settings
-        self.network.train()
-        factor = cosine_rate(iteration, settings.iterations, warmup=settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * factor
-        scenes, count = self.turns[iteration % len(self.turns)]
+        scenes, count = self.turns[self._turn]
         images, masks = (part.to(self.device) for part in scenes.batch(count))
-        logits, masks = self.network(images).flatten(0, 1), masks.flatten(0, 1)
+        logits, coarse = self.network(images)
         entropy = balanced_cross_entropy(logits, masks, settings.balance)
-        region = lovasz(logits, masks)
-        self.optimizer.zero_grad()
-        loss: Tensor = entropy + settings.lovasz * region
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        if norm.isfinite():
-            self.optimizer.step()
-        return {
-            "train/cross-entropy": entropy.item(),
-            "train/lovasz": region.item(),
-            "left out/share": float(not norm.isfinite()),
-        }
-
-    def rates(self) -> Figures:
-        """Return the learning rate of the last step."""
-        return {"rate/head": self.optimizer.param_groups[0]["lr"]}
+        _, lovasz = mask_losses(logits, masks)
+        shares = F.interpolate(masks, coarse.shape[-2:], mode="area")
+        rough = balanced_cross_entropy(coarse, shares, settings.balance)
+        loss = entropy + settings.lovasz * lovasz + settings.coarse * rough
+        return loss, {"cross-entropy": entropy, "lovasz": lovasz, "coarse": rough}
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips."""
@@ -105,21 +85,12 @@ class COSNetTraining(Training):
         """Write the network with all it needs, as `load_cosnet` reads it."""
         save_cosnet(self.network, folder / WEIGHTS)
 
-    def configuration(self) -> dict[str, dict[str, Any]]:
-        """Return the settings and the sizes of the network."""
-        return {"settings": asdict(self.settings), "sizes": self.network.sizes}
 
-    def parts(self) -> dict[str, Stateful]:
-        """Return network and optimizer."""
-        return {"network": self.network, "optimizer": self.optimizer}
-
-
-def _groups(network: COSNet, settings: COSNetSettings) -> Iterator[dict[str, Any]]:
-    """Freeze what the settings do not train, and group the rest by learning rate."""
-    network.backbone.requires_grad_(False)
-    own = [p for name, p in network.named_parameters() if not name.startswith("backbone.")]
-    yield {"params": own, "lr": settings.rate, "base": settings.rate}
-    if settings.backbone_rate:
-        tuned: list[nn.Module] = tuned_convolutions(network.backbone)
-        parameters = [p.requires_grad_(True) for module in tuned for p in module.parameters()]
-        yield {"params": parameters, "lr": settings.backbone_rate, "base": settings.backbone_rate}
+def _groups(network: COSNet, settings: COSNetSettings) -> list[Group]:
+    own: list[nn.Module] = [network.embedding, network.head]
+    if network.co_attention is not None:
+        own.append(network.co_attention)
+    return [
+        Group(own, settings.rate),
+        Group(tuned_layers(network.backbone), settings.backbone_rate),
+    ]

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
-from innerloop_vos.layers.maps import resized, unit_variance
-from innerloop_vos.layers.residual import Residual
+from innerloop_vos.layers.refinement import Level, resized, unit_variance
 from innerloop_vos.postprocessing.calibration import calibrate
 
 _SHARPNESS = 6.0
@@ -107,33 +106,3 @@ class Decoder(nn.Module):
                 there = torch.rand(len(known), 1, 1, 1, device=known.device) >= self.dropout.p
                 known = known * there
         return torch.cat([calibrate(raw), scores[:, 1:-1], raw, known.to(raw), anchor], dim=1)
-
-
-class Level(nn.Module):
-    """Joins what the backbone sees, the scores and the deeper level.
-
-    Args:
-        inputs: channels of the backbone.
-        scores: number of scores.
-        deeper: channels of the deeper level, None if there is none.
-        width: channels of the result.
-    """
-
-    def __init__(self, inputs: int, scores: int, deeper: int | None, width: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(inputs, width, 1)
-        self.deeper = None if deeper is None else nn.Conv2d(deeper, width, 1)
-        self.mix = nn.Conv2d(width + scores, width, 3, padding=1)
-        self.blocks = nn.Sequential(Residual(width), Residual(width, dilation=2))
-
-    def forward(self, seen: Tensor, scores: Tensor, deeper: Tensor | None) -> Tensor:
-        """Map (B or 1, inputs, h, w), scores (B, D, any, any) and the deeper level to
-        (B, width, h, w)."""
-        size = seen.shape[-2:]
-        x = F.relu(self.reduce(seen)).expand(len(scores), -1, -1, -1)
-        if self.deeper is not None and deeper is not None:
-            x = x + resized(self.deeper(F.relu(deeper)), size)
-        joined = torch.cat([x, resized(scores, size)], dim=1)
-        # channels_last is faster on CPU for so few channels.
-        mixed: Tensor = self.mix(joined.contiguous(memory_format=torch.channels_last))
-        return self.blocks(mixed)  # type: ignore[no-any-return]
