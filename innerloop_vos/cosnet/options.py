@@ -23,7 +23,7 @@ class COSNetOptions:
 
     references: int = 5
     selection: str = "uniform"
-    short_side: int = 480
+    short_side: int = 384
     half: bool = False
     threshold: float = 0.5
     refine: bool = False

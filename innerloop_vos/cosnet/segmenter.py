@@ -63,7 +63,7 @@ class COSNetSegmenter(UnsupervisedSegmenter):
         self.time = int(state["time"])
 
     def _references(self, seen: Seen) -> Tensor:
-        """Features (N, C, h, w) of the frames that help with the next one."""
+        """Features (N, C, h, w) of the frames that help with this one."""
         options = self.options
         select = SELECTIONS[options.selection]
         wanted = select(len(self.frames), options.references, self.time, options.seed)

@@ -84,9 +84,11 @@ def find_to(out: Path, segmenter: UnsupervisedSegmenter, frames: Frames, record:
         KeyboardInterrupt: A signal came; what is done is kept.
     """
     segmenter.start(frames)
+    # Of a video file, this reads forward wherever the segmenter reads.
+    stream = enumerate(frames)
 
     def find(index: int) -> Tensor:
-        return segmenter.step(frames[index])
+        return segmenter.step(next(frame for place, frame in stream if place == index))
 
     order = range(len(frames))
     _write(out, segmenter, [(frames.names[i], partial(find, i)) for i in order], record)
