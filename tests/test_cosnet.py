@@ -1,5 +1,6 @@
 """COSNet: co-attention against explicit loops, the network, its files, and segmentation."""
 
+import itertools
 import math
 from dataclasses import replace
 from functools import cache
@@ -193,6 +194,14 @@ def test_bad_sizes_are_named(sizes, message):
         cosnet(**sizes)
 
 
+def test_weights_that_do_not_ship_are_missed_by_name(monkeypatch):
+    monkeypatch.setattr("innerloop_vos.cosnet.builders._SHIPPED", "none.safetensors")
+    with pytest.raises(
+        InputError, match=r"none of cosnet ship .* 'innerloop-vos train cosnet' makes"
+    ):
+        cosnet("default")
+
+
 def test_files_of_others_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.safetensors"):
         load_cosnet(tmp_path / "none.safetensors")
@@ -264,6 +273,23 @@ def test_short_clips_are_segmented(selection, length):
         assert found.shape == (64, 80)
         assert found.dtype == torch.uint8
         assert found.max() <= 1
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+def test_blank_clips_and_objects_that_leave_are_segmented(value):
+    frames = list(synthetic_clip(2, (64, 80), objects=1)[0])
+    blank = [torch.full_like(frames[0], value)] * 2
+    network_of_nothing = cosnet(co_attention="symmetric", channels=8)
+    with torch.no_grad():  # what finds nothing marks nothing
+        network_of_nothing.head.head.weight.zero_()
+        network_of_nothing.head.head.bias.fill_(-1.0)
+    for net, clip in itertools.product((network(), network_of_nothing), (blank, frames + blank)):
+        segmenter = COSNetSegmenter(net, SMALL)
+        segmenter.start(clip)
+        found = [segmenter.step(frame) for frame in clip]
+        assert found[-1].equal(found[-2])  # the same frame, with the same references
+        if net is network_of_nothing:
+            assert not any(mask.any() for mask in found)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
