@@ -188,6 +188,11 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "AdamW": lambda: il.AdamW(0.1, eps=0.1, weight_decay=0.0),
     "RMSprop": lambda: il.RMSprop(0.05, eps=0.1, momentum=0.3),
     "Adagrad": lambda: il.Adagrad(0.2, eps=0.1),
+    "RAdam": lambda: il.RAdam(0.1, beta2=0.9, eps=0.1),
+    "Adamax": lambda: il.Adamax(0.1, beta2=0.3, eps=0.1),
+    "Adadelta": lambda: il.Adadelta(eps=0.1),
+    # Signs flip: so small a step ends beside the minimum that it starts from.
+    "Lion": lambda: il.Lion(1e-7),
     "LearnedUpdate": lambda: il.LearnedUpdate(_Update()),
     "SteepestDescent": il.SteepestDescent,
     "ConjugateGradient": il.ConjugateGradient,
