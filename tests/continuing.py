@@ -36,3 +36,20 @@ def check_goes_on(make, frames, masks, folder, from_boxes=False):
             assert labels.equal(found[index][0]), (begin, index)
             assert segmenter.probabilities.equal(found[index][1]), (begin, index)
     return [labels for labels, _ in found]
+
+
+def check_finds_on(make, frames, folder):
+    """The same of a segmenter that finds objects by itself; returns the masks of all frames."""
+    whole, found = make(), []
+    whole.start(frames)
+    for index, frame in enumerate(frames):
+        found.append(whole.step(frame))
+        write_state(folder / f"{index}.pt", whole.state_dict())
+    for begin in range(1, len(frames)):
+        segmenter = make()
+        torch.manual_seed(begin)
+        segmenter.start(frames)
+        segmenter.load_state_dict(read_state(folder / f"{begin - 1}.pt"))
+        for index in range(begin, len(frames)):
+            assert segmenter.step(frames[index]).equal(found[index]), (begin, index)
+    return found

@@ -60,13 +60,16 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(N, inputs, H, W)` to `(N, outputs, ceil(H / stride), ceil(W / stride))`."""
         if self.stride[0] == 1:
-            return super().forward(x)
+            return self.convolve(x, (int(self.padding[0]), int(self.padding[1])))
         # "SAME" pads the start of an even side by one pixel less. Padding it by one more and
         # dropping the first output comes to the same, without a padded copy.
         top, left = (1 - side % 2 for side in x.shape[-2:])
         padding = (int(self.padding[0]) + top, int(self.padding[1]) + left)
-        y = F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-        return y[..., top:, left:]
+        return self.convolve(x, padding)[..., top:, left:]
+
+    def convolve(self, x: Tensor, padding: tuple[int, int]) -> Tensor:
+        """Convolve with another padding."""
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
 
 class InvertedBlock(nn.Module):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop_vos.backbones import Backbone, backbone
+from innerloop_vos.backbones.depthwise import speed_up_depthwise
 from innerloop_vos.backbones.folding import fold_norms
 
 _EARLY = 2
@@ -20,6 +21,7 @@ def folded_backbone(weights: str | None) -> Backbone:
     """
     network = backbone("efficientnet_lite0", weights)
     fold_norms(network)
+    speed_up_depthwise(network)
     return network
 
 
@@ -46,8 +48,8 @@ def without_released(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bo
 def tuned_layers(network: nn.Module) -> list[nn.Module]:
     """The pointwise convolutions of such a backbone beyond stride 4.
 
-    They hold nearly all the weights. Depthwise ones have slow derivatives on CPUs, and what comes
-    before is hardly peculiar to a task.
+    They hold nearly all the weights. The weights of depthwise ones have slow derivatives on CPUs,
+    and what comes before is hardly peculiar to a task.
     """
     deep: list[nn.Module] = list(network.get_submodule("stages").children())[_EARLY:]
     convolutions = [m for stage in deep for m in stage.modules() if isinstance(m, nn.Conv2d)]

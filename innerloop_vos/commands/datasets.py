@@ -26,6 +26,9 @@ DATASETS = {
 }
 """How each is opened, and the split that is taken by default."""
 
+TASKS = ("semi-supervised", "unsupervised")
+"""Whether the objects are given, or found."""
+
 
 def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name a data set and the sequences of it."""
@@ -61,6 +64,23 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         help="only these sequences, in place of the split; @lwl-valid: those that LWL's ablations "
         "are measured on, of --split train; @FILE: those in a text file, one a line",
     )
+
+
+def add_task_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says whether the objects are given."""
+    parser.add_argument(
+        "--task",
+        default=TASKS[0],
+        help=f"one of: {', '.join(TASKS)} (default: %(default)s, where the objects are given where "
+        "they appear)",
+    )
+
+
+def is_unsupervised(arguments: argparse.Namespace) -> bool:
+    """Whether the option of `add_task_argument` says that no objects are given."""
+    if arguments.task not in TASKS:
+        raise InputError(f"task: {arguments.task!r}, should be one of {', '.join(TASKS)}")
+    return bool(arguments.task == TASKS[1])
 
 
 def open_dataset(arguments: argparse.Namespace) -> SequenceFolders:

@@ -13,7 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from innerloop.errors import InputError
-from innerloop_vos.commands.datasets import add_dataset_arguments, open_dataset
+from innerloop_vos.commands.datasets import (
+    add_dataset_arguments,
+    add_task_argument,
+    is_unsupervised,
+    open_dataset,
+)
 from innerloop_vos.commands.outputs import check_outputs, data_folders, prepare_folders
 from innerloop_vos.commands.score import add_report_arguments, report
 from innerloop_vos.data import Sequence, SequenceFolders
@@ -23,6 +28,7 @@ from innerloop_vos.io.masks import mask_to_box
 from innerloop_vos.methods.registry import (
     add_method_arguments,
     build_segmenter,
+    build_unsupervised,
     parse_device,
 )
 from innerloop_vos.runs.folder import (
@@ -36,12 +42,13 @@ from innerloop_vos.runs.folder import (
     sweep,
     text_digest,
 )
-from innerloop_vos.runs.segmentation import segment_frames, write_masks
+from innerloop_vos.runs.segmentation import find_objects, segment_frames, write_masks
 from innerloop_vos.runs.submission import check_archive, write_submission
 from innerloop_vos.scoring import NothingToScoreError, SequenceScores, score_folder, write_json
 from innerloop_vos.scoring import read_json as read_scores
 from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.training import processes
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 SETTINGS = "settings.json"
 SCORES = "scores.json"
@@ -52,14 +59,15 @@ DONE = ".scores"
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.description = (
-        "Segment every sequence, from the frames that show its objects first, into "
-        "DIR/SEQ/00000.png, and print J, F and the speed; of sequences without further "
-        "annotations, the speed alone. Run again with the same DIR, it goes on with the sequences "
-        "that are not done yet. DIR/scores.json has the scores of all. Started by torchrun, the "
-        "processes share the sequences."
+        "Segment every sequence, from the frames that show its objects first, or for --task "
+        "unsupervised from nothing, into DIR/SEQ/00000.png, and print J, F and the speed; of "
+        "sequences without further annotations, the speed alone. Run again with the same DIR, it "
+        "goes on with the sequences that are not done yet. DIR/scores.json has the scores of all. "
+        "Started by torchrun, the processes share the sequences."
     )
     parser.add_argument("--out", metavar="DIR", required=True, help="folder for masks and scores")
     add_dataset_arguments(parser)
+    add_task_argument(parser)
     parser.add_argument(
         "--boxes",
         action="store_true",
@@ -79,14 +87,19 @@ def run(arguments: argparse.Namespace) -> None:
     """Segment and score what is not done yet, then report all."""
     dataset = open_dataset(arguments)
     sequences = list(dataset)
-    if bare := [each.name for each in sequences if not annotated(each.masks)]:
+    unsupervised = is_unsupervised(arguments)
+    if unsupervised and arguments.boxes:
+        raise InputError("--boxes: in the unsupervised task there is nothing to start from")
+    bare = [each.name for each in sequences if not annotated(each.masks)]
+    if bare and not unsupervised:
         raise InputError(f"sequence {bare[0]} has no annotation to start from")
     _check_places(arguments, dataset, sequences)
     if arguments.submission:
         check_archive(arguments.submission)
     prepare_folders([arguments.csv, arguments.json, arguments.submission])
     with processes.connected(parse_device(arguments.device)) as device:
-        segmenter = build_segmenter(arguments, device)
+        build = build_unsupervised if unsupervised else build_segmenter
+        segmenter = build(arguments, device)
         out = prepare_output(arguments.out)
         if processes.rank() > 0:
             processes.wait()  # until the folder is known to be that of this run
@@ -114,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate_all(
-    segmenter: Segmenter,
+    segmenter: Segmenter | UnsupervisedSegmenter,
     sequences: list[Sequence],
     dataset: SequenceFolders,
     out: Path,
@@ -229,17 +242,14 @@ def _masks(folder: Path, sequence: Sequence) -> str | None:
 
 
 def _evaluate(
-    segmenter: Segmenter,
+    segmenter: Segmenter | UnsupervisedSegmenter,
     sequence: Sequence,
     dataset: SequenceFolders,
     folder: Path,
     *,
     boxes: bool,
 ) -> SequenceScores:
-    given = sequence.given()
-    if boxes:
-        given = {t: _from_boxes(segmenter, sequence.frames[t], m) for t, m in given.items()}
-    clock = _Clock(segment_frames(segmenter, sequence.frames, given, from_boxes=boxes))
+    clock = _Clock(_segmented(segmenter, sequence, boxes=boxes))
     quiet = processes.rank() > 0
     labels = tqdm(clock, sequence.name, len(sequence.frames), unit="frame", disable=quiet)
     if folder.is_symlink():
@@ -256,11 +266,24 @@ def _evaluate(
             sequence,
             single_object=dataset.single_object,
             last=dataset.scores_last,
+            unsupervised=isinstance(segmenter, UnsupervisedSegmenter),
             seconds=clock.seconds,
         )
     except NothingToScoreError:
         scores = SequenceScores(sequence.name, len(sequence.frames), [], clock.seconds)
     return replace(scores, masks=_masks(folder, sequence))
+
+
+def _segmented(
+    segmenter: Segmenter | UnsupervisedSegmenter, sequence: Sequence, *, boxes: bool
+) -> Iterator[Tensor]:
+    """The masks of a sequence, which take their time."""
+    if isinstance(segmenter, UnsupervisedSegmenter):
+        return find_objects(segmenter, sequence.frames)
+    given = sequence.given()
+    if boxes:
+        given = {t: _from_boxes(segmenter, sequence.frames[t], m) for t, m in given.items()}
+    return segment_frames(segmenter, sequence.frames, given, from_boxes=boxes)
 
 
 def _from_boxes(segmenter: Segmenter, frame: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 _COMMANDS = {
-    "segment": "segment a video from its first mask or box",
+    "segment": "segment a video from its first mask or box, or without",
     "score": "measure J and F of masks",
     "evaluate": "segment a split of DAVIS and score it",
     "train": "train a network",

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from innerloop.errors import InputError
-from innerloop_vos.commands.datasets import add_dataset_arguments, open_dataset
+from innerloop_vos.commands.datasets import (
+    add_dataset_arguments,
+    add_task_argument,
+    is_unsupervised,
+    open_dataset,
+)
 from innerloop_vos.commands.outputs import check_outputs, data_folders, prepare_folders
 from innerloop_vos.data import SequenceFolders, YouTubeVOSDataset
 from innerloop_vos.scoring import (
@@ -25,13 +30,15 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Measure region similarity J and contour accuracy F of RESULTS/SEQ/00000.png "
         "as the benchmarks do: without the frame that shows an object first and, but for "
-        "YouTube-VOS, the last."
+        "YouTube-VOS, the last; or, for --task unsupervised, with all frames, and the objects "
+        "matched with those of the annotations."
     )
     parser.add_argument("results", metavar="RESULTS", help="folder with a folder per sequence")
     parser.add_argument(
         "--beside", metavar="OTHERS", help="another such folder, to compare sequence by sequence"
     )
     add_dataset_arguments(parser)
+    add_task_argument(parser)
     add_report_arguments(parser)
     parser.set_defaults(run=run)
 
@@ -39,6 +46,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Score the results and report."""
     dataset = open_dataset(arguments)
+    unsupervised = is_unsupervised(arguments)
     check_outputs(
         {"--csv": [arguments.csv], "--json": [arguments.json]},
         {},
@@ -49,9 +57,9 @@ def run(arguments: argparse.Namespace) -> None:
         },
     )
     prepare_folders([arguments.csv, arguments.json])
-    scores = score_results(arguments.results, dataset)
+    scores = score_results(arguments.results, dataset, unsupervised=unsupervised)
     if arguments.beside:
-        others = score_results(arguments.beside, dataset)
+        others = score_results(arguments.beside, dataset, unsupervised=unsupervised)
         names = (arguments.results, arguments.beside)
         Console().print(beside(dict(zip(names, (scores, others), strict=True))))
     report(scores, dataset, arguments)

@@ -1,20 +1,28 @@
-"""`innerloop-vos segment`: one video from its first mask or box."""
+"""`innerloop-vos segment`: one video, from its first mask or box, or from nothing."""
 
 import argparse
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from innerloop.errors import InputError
 from innerloop_vos.commands.given import mask_files, masks_of_boxes, parse_boxes, read_masks
 from innerloop_vos.commands.outputs import check_outputs, check_strays
+from innerloop_vos.configuration.arguments import option
 from innerloop_vos.io.files import prepare_output
 from innerloop_vos.io.frames import Frames, ImageFrames
 from innerloop_vos.io.masks import describe
 from innerloop_vos.io.video import check_video_path, open_frames, write_video
-from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
+from innerloop_vos.methods.registry import (
+    add_method_arguments,
+    build_segmenter,
+    build_unsupervised,
+)
 from innerloop_vos.runs.folder import describe as describe_run
 from innerloop_vos.runs.folder import frames_digest, locked, tensor_digest
-from innerloop_vos.runs.resuming import segment_to
+from innerloop_vos.runs.resuming import find_to, segment_to
 from innerloop_vos.runs.segmentation import overlays
 
 
@@ -44,6 +52,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="box of an object in the first frame, in pixels, or in that of a name; may be given "
         "several times, for objects 1, 2 ..., of which the later has the pixels that two share",
     )
+    start.add_argument(
+        "--unsupervised",
+        action="store_true",
+        help="find the objects without masks or boxes, with a --method for that",
+    )
     parser.add_argument(
         "--backwards",
         action="store_true",
@@ -67,6 +80,14 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Segment the video; every input is checked before the first output is written."""
+    of_masks = {
+        "backwards": arguments.backwards,
+        "binary": arguments.binary,
+        "threshold": arguments.threshold is not None,
+    }
+    for name, given in of_masks.items():
+        if given and arguments.unsupervised:
+            raise InputError(f"{option(name)}: --unsupervised takes no masks or boxes to go by")
     files = mask_files(arguments.mask or ())
     frames = open_frames(arguments.input, without=files)
     _check_places(arguments, frames, files)
@@ -77,25 +98,31 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.overlay:
         check_video_path(arguments.overlay)
         prepare_output(Path(arguments.overlay).parent)
-    segmenter = build_segmenter(arguments)
-    given = given or masks_of_boxes(segmenter, frames, boxes)
-    for index in sorted(given):
-        print(f"{frames.names[index]}: {describe(given[index])}")
-    out = prepare_output(arguments.out)
     record = describe_run(arguments, without=("input", "mask", "overlay"))
     record |= {"input": frames_digest(frames)}
-    if not boxes:  # which the record has as they were given
-        record |= {"mask": {frames.names[t]: tensor_digest(mask) for t, mask in given.items()}}
-    with locked(out):
-        segment_to(
-            out,
-            segmenter,
-            frames,
-            given,
-            record,
+    segment: Callable[[Path], None]
+    if arguments.unsupervised:
+        finder = build_unsupervised(arguments)
+        segment = partial(find_to, segmenter=finder, frames=frames, record=record)
+    else:
+        segmenter = build_segmenter(arguments)
+        given = given or masks_of_boxes(segmenter, frames, boxes)
+        for index in sorted(given):
+            print(f"{frames.names[index]}: {describe(given[index])}")
+        if not boxes:  # which the record has as they were given
+            record |= {"mask": {frames.names[t]: tensor_digest(mask) for t, mask in given.items()}}
+        segment = partial(
+            segment_to,
+            segmenter=segmenter,
+            frames=frames,
+            given=given,
+            record=record,
             from_boxes=bool(boxes),
             backwards=arguments.backwards,
         )
+    out = prepare_output(arguments.out)
+    with locked(out):
+        segment(out)
         print(f"{len(frames)} masks in {out}")
         if arguments.overlay:
             pictures = tqdm(overlays(frames, out), "drawing", len(frames), unit="frame")

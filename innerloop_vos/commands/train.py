@@ -18,6 +18,9 @@ from innerloop_vos.agame.training.settings import AGAMESettings
 from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.configs import config_path
 from innerloop_vos.configuration.arguments import option
+from innerloop_vos.cosnet.training import siamese
+from innerloop_vos.cosnet.training.command import add_cosnet_arguments, train_cosnet_from_arguments
+from innerloop_vos.cosnet.training.settings import COSNetSettings
 from innerloop_vos.distill import distillation
 from innerloop_vos.distill.distillation import (
     DistillationSettings,
@@ -120,6 +123,16 @@ _NETWORKS = {
         lambda arguments: AGAMESettings(),
         train_agame_from_arguments,
         agame_training.WEIGHTS,
+    ),
+    "cosnet": _Network(
+        "train COSNet",
+        "Train COSNet on pairs of frames of DAVIS, YouTube-VOS and clips of your own, and on "
+        "single images, of COCO or as clips of one frame, in turns. Of held-out sequences, frames "
+        "spread over each are segmented to measure J and F.",
+        add_cosnet_arguments,
+        lambda arguments: COSNetSettings(),
+        train_cosnet_from_arguments,
+        siamese.WEIGHTS,
     ),
 }
 

@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.v2 import functional as TF
 
 from innerloop.errors import InputError
 from innerloop_vos.data.augment import affine_matrix, warp_image
+from innerloop_vos.data.look import draw_look
 from innerloop_vos.data.sampling import MiniSequence, Sampler, uniform
 from innerloop_vos.io.masks import mask_to_box
 
@@ -19,7 +19,6 @@ _TRIES = 100
 _LEAST, _MOST = 200, 0.7
 """Pixels, and share of the window, that an object covers in the first frame."""
 
-_FLIP, _GREY, _BLUR = 0.5, 0.05, 0.1
 _LARGEST = 2.5
 """Pixels of the window per pixel of a frame."""
 
@@ -33,8 +32,6 @@ _ZOOM, _SQUEEZE, _DEGREES, _SHIFT = 0.12, 0.05, 10.0, (0.07, 0.08)
 """Of the motion from frame to frame of images, which have none of their own; clips get a share."""
 
 _CLIP_SHARE = 0.3
-_COLOUR, _FLICKER = (0.25, 0.2, 0.3), 0.06
-"""Brightness, contrast and saturation, of all frames; and of each."""
 
 
 class WindowSampler:
@@ -90,8 +87,7 @@ class WindowSampler:
         sides = self._sides(sequence.masks[0])
         off = _OFF_CENTRE if self.around is None else _SHAKE
         place = [uniform(-off, off) for _ in sides]
-        flip, grey = uniform(0, 1) < _FLIP, uniform(0, 1) < _GREY
-        look = [1 + uniform(-bound, bound) for bound in _COLOUR]
+        look = draw_look()
         motion, middle = torch.zeros(5), [0.0, 0.0]
         images, masks = [], []
         for index, (frame, mask) in enumerate(zip(sequence.frames, sequence.masks, strict=True)):
@@ -110,16 +106,9 @@ class WindowSampler:
                 motion += 2 * torch.rand(5) - 1
             # Beyond the border, image and mask are repeated alike.
             both = warp_image(both, self._motion(motion, 1.0 if still else _CLIP_SHARE))
-            image, cut = both[:3], (both[3] > 0.5).float()
-            image = _coloured(
-                image, [part * math.exp(uniform(-_FLICKER, _FLICKER)) for part in look]
-            )
-            if grey:
-                image = TF.rgb_to_grayscale(image, num_output_channels=3)
-            if uniform(0, 1) < _BLUR:
-                image = TF.gaussian_blur(image, [3, 3])
-            images.append(image.flip(-1) if flip else image)
-            masks.append(cut.flip(-1) if flip else cut)
+            image, cut = look(both[:3], (both[3] > 0.5).float())
+            images.append(image)
+            masks.append(cut)
         return torch.stack(images), torch.stack(masks)
 
     def _sides(self, mask: Tensor) -> list[float]:
@@ -156,11 +145,3 @@ class WindowSampler:
             height, width = self.output
             matrix[:, 2] += torch.tensor([_SHIFT[0] * width * right, _SHIFT[1] * height * down])
         return matrix
-
-
-def _coloured(image: Tensor, look: list[float]) -> Tensor:
-    brightness, contrast, saturation = look
-    image = (image * brightness).clamp(0, 1)
-    image = TF.adjust_contrast(image, contrast)
-    adjusted: Tensor = TF.adjust_saturation(image, saturation)
-    return adjusted

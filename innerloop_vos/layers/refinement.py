@@ -39,12 +39,19 @@ class Level(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions beside the identity, which they start as."""
+    """Two convolutions beside the identity, which they start as.
 
-    def __init__(self, width: int, dilation: int = 1) -> None:
+    Args:
+        width: channels of input and result.
+        dilation: of the first convolution. Default 1.
+        inner: channels between the two. Default: `width`.
+    """
+
+    def __init__(self, width: int, dilation: int = 1, inner: int | None = None) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        inner = inner or width
+        self.conv1 = nn.Conv2d(width, inner, 3, padding=dilation, dilation=dilation)
+        self.conv2 = nn.Conv2d(inner, width, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.get_parameter("bias"))
 

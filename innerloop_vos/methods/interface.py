@@ -7,6 +7,7 @@ import torch
 
 from innerloop.errors import InputError
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ class Builder(Protocol):
             mine = my_package.module:build
 
     and `--method mine` then builds it; `--method my_package.module:build` needs no declaration.
-    A subclass of `Segmenter` that is made with these three arguments is a builder too.
+    A subclass of `Segmenter`, or of `UnsupervisedSegmenter`, that is made with these three
+    arguments is a builder too.
     """
 
     def __call__(
         self, options: MethodOptions, weights: str | None, device: torch.device
-    ) -> Segmenter:
+    ) -> Segmenter | UnsupervisedSegmenter:
         """Build the segmenter.
 
         Args:

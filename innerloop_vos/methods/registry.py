@@ -1,6 +1,8 @@
 """The segmentation methods by name, and the options that the commands share."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -9,12 +11,14 @@ from innerloop_vos.agame import AGAMEOptions
 from innerloop_vos.backbones import BACKBONES
 from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
+from innerloop_vos.cosnet import COSNetOptions
 from innerloop_vos.eosvos import EOSVOSOptions
 from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 METHODS = {
     "lwl-lite": "innerloop_vos.methods.lwl_lite:build",
@@ -23,13 +27,20 @@ METHODS = {
     "e-osvos": "innerloop_vos.methods.eosvos:build",
     "a-game": "innerloop_vos.methods.agame:build",
 }
-"""The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
+"""The methods that come with this package and follow objects from their masks or boxes; see
+`innerloop_vos.methods.interface` for others."""
+
+UNSUPERVISED = {"cosnet": "innerloop_vos.methods.cosnet:build"}
+"""Those that find the objects by themselves."""
+
+_DEFAULT, _DEFAULT_UNSUPERVISED = "lwl-lite", "cosnet"
 
 _OPTIONS = {
     "lwl-lite": LWLLiteOptions,
     "lwl": LWLOptions,
     "e-osvos": EOSVOSOptions,
     "a-game": AGAMEOptions,
+    "cosnet": COSNetOptions,
 }
 
 
@@ -39,9 +50,9 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     # Names are checked in `build_segmenter`, which other callers use too.
     group.add_argument(
         "--method",
-        default="lwl-lite",
-        help=f"one of: {', '.join(METHODS)} (default: %(default)s); one that an installed package "
-        "brings; or a function or class, as package.module:Object",
+        help=f"one of: {', '.join(METHODS)} (default: {_DEFAULT}); without masks or boxes, one of: "
+        f"{', '.join(UNSUPERVISED)} (default: {_DEFAULT_UNSUPERVISED}); one that an installed "
+        "package brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
         "--solver",
@@ -104,8 +115,42 @@ def build_segmenter(arguments: argparse.Namespace, device: torch.device | None =
         device: where to compute. Default: as they say.
 
     Raises:
-        InputError: a name is unknown, the weights do not fit, or the device is not there.
+        InputError: a name is unknown, or of a method that is given no objects; the weights do not
+            fit, or the device is not there.
     """
+    name = arguments.method or _DEFAULT
+    if name in UNSUPERVISED:
+        raise InputError(
+            f"method: {name!r} finds objects by itself, and is given none; those that follow given "
+            f"objects are {', '.join(METHODS)}"
+        )
+    segmenter: Segmenter = _build(name, METHODS, Segmenter, arguments, device)
+    return segmenter
+
+
+def build_unsupervised(
+    arguments: argparse.Namespace, device: torch.device | None = None
+) -> UnsupervisedSegmenter:
+    """Build a segmenter that finds objects by itself; otherwise as `build_segmenter`."""
+    name = arguments.method or _DEFAULT_UNSUPERVISED
+    if name in METHODS:
+        raise InputError(
+            f"method: {name!r} follows objects that it is given; those that find objects by "
+            f"themselves are {', '.join(UNSUPERVISED)}"
+        )
+    segmenter: UnsupervisedSegmenter = _build(
+        name, UNSUPERVISED, UnsupervisedSegmenter, arguments, device
+    )
+    return segmenter
+
+
+def _build(
+    name: str,
+    known: Mapping[str, str],
+    wanted: type,
+    arguments: argparse.Namespace,
+    device: torch.device | None,
+) -> Any:
     options = MethodOptions(
         solver=arguments.solver,
         backbone=arguments.backbone,
@@ -115,10 +160,7 @@ def build_segmenter(arguments: argparse.Namespace, device: torch.device | None =
         settings=tuple(arguments.option),
     )
     device = device or parse_device(arguments.device)
-    segmenter: Segmenter = build(
-        "method", arguments.method, METHODS, Segmenter, options, arguments.weights, device
-    )
-    return segmenter
+    return build("method", name, known, wanted, options, arguments.weights, device)
 
 
 def parse_device(name: str) -> torch.device:

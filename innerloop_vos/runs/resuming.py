@@ -21,6 +21,7 @@ from innerloop_vos.runs.folder import Record, check_same, digest, sweep
 from innerloop_vos.runs.progress import WorkBar
 from innerloop_vos.runs.segmentation import frame_order, segment_next
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 UNFINISHED = ".unfinished"
 """Folder in that of the masks, which holds what is done until all is."""
@@ -61,14 +62,52 @@ def segment_to(
             be segmented, and then nothing of it is left.
         KeyboardInterrupt: A signal came; what is done is kept.
     """
+    find = partial(
+        segment_next, segmenter, frames, given, from_boxes=from_boxes, backwards=backwards
+    )
+    order = frame_order(len(frames), min(given), backwards=backwards)
+    with WorkBar() as segmenter.on_progress:
+        _write(out, segmenter, [(frames.names[i], partial(find, i)) for i in order], record)
+
+
+def find_to(out: Path, segmenter: UnsupervisedSegmenter, frames: Frames, record: Record) -> None:
+    """Find the objects of a clip; otherwise as `segment_to`.
+
+    Args:
+        out: the folder, which exists and no other process writes to.
+        segmenter: the method.
+        frames: the clip.
+        record: what this was started with.
+
+    Raises:
+        InputError: as `segment_to`.
+        KeyboardInterrupt: A signal came; what is done is kept.
+    """
+    segmenter.start(frames)
+    # Of a video file, this reads forward wherever the segmenter reads.
+    stream = enumerate(frames)
+
+    def find(index: int) -> Tensor:
+        return segmenter.step(next(frame for place, frame in stream if place == index))
+
+    order = range(len(frames))
+    _write(out, segmenter, [(frames.names[i], partial(find, i)) for i in order], record)
+
+
+def _write(
+    out: Path,
+    segmenter: Segmenter | UnsupervisedSegmenter,
+    frames: Sequence[tuple[str, Callable[[], Tensor]]],
+    record: Record,
+) -> None:
+    """Write the masks of frames, of which each has a name and a function that finds its mask."""
     folder = out / UNFINISHED
     if folder.is_symlink():
         raise InputError(f"{folder} is a link; remove it")
     state_path = folder / _STATE
     digests: list[str] = []
-    order = frame_order(len(frames), min(given), backwards=backwards)
+    names = [name for name, _ in frames]
     if state_path.exists() or state_path.is_symlink():
-        names = [frames.names[index] for index in order]
         digests = _restore(segmenter, state_path, names, out, record)
     elif folder.exists():
         shutil.rmtree(folder)
@@ -76,17 +115,8 @@ def segment_to(
     sweep(folder)
     try:
         with signals.remembered() as interrupted:
-            find = partial(
-                segment_next,
-                segmenter,
-                frames,
-                given,
-                from_boxes=from_boxes,
-                backwards=backwards,
-            )
-            named = [(frames.names[index], partial(find, index)) for index in order]
-            _segment(folder, segmenter, named, record, digests, interrupted)
-            for name in frames.names:
+            _segment(folder, segmenter, frames, record, digests, interrupted)
+            for name in names:
                 path = folder / f"{name}.png"
                 if path.exists():  # or it was moved by a process that was killed then
                     with atomic_path(out / path.name) as temporary:
@@ -100,7 +130,7 @@ def segment_to(
 
 def _segment(
     folder: Path,
-    segmenter: Segmenter,
+    segmenter: Segmenter | UnsupervisedSegmenter,
     frames: Sequence[tuple[str, Callable[[], Tensor]]],
     record: Record,
     digests: list[str],
@@ -108,9 +138,7 @@ def _segment(
 ) -> None:
     """Write the masks that are not done yet, and add their digests to those that are."""
     saved, cost = time.monotonic(), 1 / _OFTEN
-    bar = tqdm(total=len(frames), initial=len(digests), desc="segmenting", unit="frame")
-    segmenter.on_progress = WorkBar()
-    with bar, segmenter.on_progress:
+    with tqdm(total=len(frames), initial=len(digests), desc="segmenting", unit="frame") as bar:
         for name, find in frames[len(digests) :]:
             path = folder / f"{name}.png"
             write_mask(path, find())
@@ -126,7 +154,9 @@ def _segment(
                 raise KeyboardInterrupt
 
 
-def _state(segmenter: Segmenter, digests: list[str], record: Record, done: bool) -> dict[str, Any]:
+def _state(
+    segmenter: Segmenter | UnsupervisedSegmenter, digests: list[str], record: Record, done: bool
+) -> dict[str, Any]:
     state: dict[str, Any] = {"record": record, "masks": digests}
     # When all is done, only the masks are to be moved.
     return state | {
@@ -136,7 +166,11 @@ def _state(segmenter: Segmenter, digests: list[str], record: Record, done: bool)
 
 
 def _restore(
-    segmenter: Segmenter, path: Path, names: Sequence[str], out: Path, record: Record
+    segmenter: Segmenter | UnsupervisedSegmenter,
+    path: Path,
+    names: Sequence[str],
+    out: Path,
+    record: Record,
 ) -> list[str]:
     """Continue from a state, and return the digests of the masks that are done."""
     how = f"; remove {path.parent} to start from the first frame"

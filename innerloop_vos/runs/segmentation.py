@@ -11,6 +11,7 @@ from innerloop_vos.io.files import atomic_folder
 from innerloop_vos.io.frames import Frames
 from innerloop_vos.io.masks import read_mask, write_mask
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 
 def segment_frames(
@@ -30,6 +31,21 @@ def segment_frames(
     """
     for index in range(len(frames)):
         yield segment_next(segmenter, frames, given, index, from_boxes=from_boxes)
+
+
+def find_objects(segmenter: UnsupervisedSegmenter, frames: Frames) -> Iterator[Tensor]:
+    """Find the objects of a clip, frame by frame.
+
+    Args:
+        segmenter: the method.
+        frames: the clip.
+
+    Yields:
+        Object ids of every frame, shape (H, W), uint8.
+    """
+    segmenter.start(frames)
+    for frame in frames:
+        yield segmenter.step(frame)
 
 
 def frame_order(count: int, first: int, *, backwards: bool) -> list[int]:

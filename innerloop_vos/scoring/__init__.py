@@ -18,6 +18,7 @@ from innerloop_vos.scoring.sequence import (
     SequenceScores,
     score_sequence,
 )
+from innerloop_vos.scoring.unsupervised import score_unsupervised
 
 __all__ = [
     "NothingToScoreError",
@@ -32,6 +33,7 @@ __all__ = [
     "score_folder",
     "score_results",
     "score_sequence",
+    "score_unsupervised",
     "table",
     "write_csv",
     "write_json",

@@ -1,6 +1,7 @@
 """Scoring of masks in folders, one per sequence."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,15 +11,19 @@ from innerloop.errors import InputError
 from innerloop_vos.data.sequence import Sequence, SequenceFolders, annotated
 from innerloop_vos.io.masks import read_mask
 from innerloop_vos.scoring.sequence import NothingToScoreError, SequenceScores, score_sequence
+from innerloop_vos.scoring.unsupervised import score_unsupervised
 
 
-def score_results(results: str | Path, dataset: SequenceFolders) -> list[SequenceScores]:
+def score_results(
+    results: str | Path, dataset: SequenceFolders, *, unsupervised: bool = False
+) -> list[SequenceScores]:
     """Score the masks in `results/SEQ/FRAME.png` against a data set, with a progress bar.
 
     Args:
         results: the folder with a folder of masks for every sequence of the data set.
         dataset: the annotated sequences; its `single_object` says whether all nonzero ids of a
             prediction are one object, and its `scores_last` whether last frames count.
+        unsupervised: as of `score_folder`. Default False.
 
     Returns:
         The scores of every sequence, in the data set's order.
@@ -32,14 +37,16 @@ def score_results(results: str | Path, dataset: SequenceFolders) -> list[Sequenc
     if not results.is_dir():
         raise InputError(f"results folder {results} does not exist")
     sequences = list(dataset)
+    last = dataset.scores_last
     for sequence in sequences:
-        _prediction_paths(results / sequence.name, sequence, dataset.scores_last)
+        _prediction_paths(results / sequence.name, sequence, last, unsupervised)
     return [
         score_folder(
             results / sequence.name,
             sequence,
             single_object=dataset.single_object,
-            last=dataset.scores_last,
+            last=last,
+            unsupervised=unsupervised,
         )
         for sequence in tqdm(sequences, desc="scoring", unit="sequence")
     ]
@@ -51,6 +58,7 @@ def score_folder(
     *,
     single_object: bool = False,
     last: bool = False,
+    unsupervised: bool = False,
     seconds: float | None = None,
 ) -> SequenceScores:
     """Score the masks in `folder/FRAME.png` against one annotated sequence.
@@ -61,6 +69,9 @@ def score_folder(
         sequence: the annotated sequence.
         single_object: take all nonzero ids as one object, as DAVIS 2016 does. Default False.
         last: whether the last frame counts too, as in YouTube-VOS. Default False.
+        unsupervised: whether the method was given no objects: then all annotated frames count, and
+            its ids are matched with those of the annotations; see `score_unsupervised`. Default
+            False.
         seconds: time that the segmentation took, to be kept with the scores. Default None.
 
     Returns:
@@ -72,30 +83,35 @@ def score_folder(
             another size than the frames; or the sequence cannot be scored.
     """
     if sequence.masks is None:
-        raise InputError(f"sequence {sequence.name} has no annotations to score against")
-    if not sequence.has_truth():
+        raise NothingToScoreError(f"sequence {sequence.name} has no annotations to score against")
+    if not unsupervised and not sequence.has_truth():
         raise NothingToScoreError(
             f"sequence {sequence.name} has only annotations of objects in the first frames that "
             "show them, which are not scored"
         )
-    paths = _prediction_paths(Path(folder), sequence, last)
-    return score_sequence(
+    paths = _prediction_paths(Path(folder), sequence, last, unsupervised)
+    score = score_unsupervised if unsupervised else partial(score_sequence, last=last)
+    return score(
         sequence.name,
         sequence.frames.names,
         _read_predictions(paths, sequence.frames.size),
         sequence.masks,
         single_object=single_object,
-        last=last,
         seconds=seconds,
     )
 
 
-def _prediction_paths(folder: Path, sequence: Sequence, last: bool) -> list[Path]:
+def _prediction_paths(
+    folder: Path, sequence: Sequence, last: bool, unsupervised: bool
+) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"no results for sequence {sequence.name}: {folder} does not exist")
     paths = [folder / f"{name}.png" for name in sequence.frames.names]
-    end = len(paths) if last else len(paths) - 1
-    counting = [paths[i] for i in annotated(sequence.masks)[1:] if i < end]
+    indices = annotated(sequence.masks)
+    if not unsupervised:
+        end = len(paths) if last else len(paths) - 1
+        indices = [i for i in indices[1:] if i < end]
+    counting = [paths[i] for i in indices]
     if missing := [path for path in counting if not path.is_file()]:
         raise InputError(
             f"{missing[0]} is missing; sequence {sequence.name} needs a mask for each of its "

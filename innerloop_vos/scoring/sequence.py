@@ -127,15 +127,16 @@ def _score_frame(
         scores.region.append(region_similarity(predicted, true))
         scores.contour.append(contour_accuracy(predicted, true))
         scores.frames.append(frame)
-    for new in sorted(_ids(truth) - objects.keys()):
+    for new in sorted(object_ids(truth) - objects.keys()):
         objects[new] = ObjectScores(new, [], [], [])
-    if unknown := _ids(prediction) - objects.keys():
+    if unknown := object_ids(prediction) - objects.keys():
         raise InputError(
             f"the prediction holds the objects {sorted(unknown)}, "
             f"but the annotations until then only {sorted(objects)}"
         )
 
 
-def _ids(mask: torch.Tensor) -> set[int]:
+def object_ids(mask: torch.Tensor) -> set[int]:
+    """Return the ids in a mask (H, W), uint8, without that of the background, 0."""
     # Counting is ten times faster than torch.unique, which sorts.
     return set(mask.flatten().bincount().nonzero().flatten().tolist()) - {0}

@@ -10,12 +10,14 @@ from innerloop_vos.configuration.arguments import add_options, described, read_f
 from innerloop_vos.configuration.options import MOST
 from innerloop_vos.data import CocoDataset, DavisDataset, FolderDataset, SequenceFolders
 from innerloop_vos.data import Sequence as Clip
+from innerloop_vos.data.foreground import ForegroundSampler
 from innerloop_vos.data.pasting import PastingSampler
 from innerloop_vos.data.sampling import ClipSampler, MixedSampler, Sampler
 from innerloop_vos.data.splits import sequence_names
 from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
-from innerloop_vos.training.validation import Validation
+from innerloop_vos.io.frames import folder_frames
+from innerloop_vos.training.validation import UnsupervisedValidation, Validation
 
 
 def numbers(text: str) -> tuple[float, ...]:
@@ -134,6 +136,45 @@ def open_tracks(
 
     sampler, validation = _mixed(read_fields(arguments, DataOptions), draw)
     return PastingSampler(sampler, paste, hide=True), validation
+
+
+def open_foreground(
+    arguments: argparse.Namespace, length: int
+) -> tuple[MixedSampler | None, MixedSampler | None, UnsupervisedValidation]:
+    """Open the clips that the command line names, and COCO's images, to find all that they show.
+
+    Args:
+        arguments: what a parser with `add_data_arguments` parsed.
+        length: frames of a mini-sequence of a video.
+
+    Returns:
+        What draws mini-sequences of the videos, what draws single images, each None where there
+        are none, and the held-out clips.
+
+    Raises:
+        InputError: as `open_data`.
+    """
+    options = read_fields(arguments, DataOptions)
+    given, validation = _open(options)
+    videos: list[tuple[Sampler, float]] = []
+    images: list[tuple[Sampler, float]] = []
+    for dataset, share in given:
+        still = [_is_still(dataset, name) for name in dataset.names]
+        for kind, among, count in ((videos, False, length), (images, True, 1)):
+            clips = [dataset[i] for i, is_still in enumerate(still) if is_still is among]
+            if clips:
+                kind.append((ForegroundSampler(clips, count), share))
+    if options.coco:
+        images.append((ForegroundSampler(CocoDataset(options.coco), 1), _ratio(options)[3]))
+    if not videos and not images:
+        raise InputError("--held-out: no sequence is left to train on")
+    both = [MixedSampler(*zip(*kind, strict=True)) if kind else None for kind in (videos, images)]
+    return both[0], both[1], UnsupervisedValidation(validation.clips, validation.frames)
+
+
+def _is_still(dataset: SequenceFolders, name: str) -> bool:
+    """Whether a clip is an image; no frame is opened."""
+    return len(folder_frames(dataset.frames_root / name)) == 1
 
 
 def _mixed(

@@ -6,9 +6,11 @@ from statistics import fmean
 
 from innerloop.errors import InputError
 from innerloop_vos.data import Sequence as Clip
+from innerloop_vos.data.sequence import annotated
 from innerloop_vos.io.masks import mask_to_box
-from innerloop_vos.scoring import SequenceScores, score_sequence
+from innerloop_vos.scoring import SequenceScores, score_sequence, score_unsupervised
 from innerloop_vos.segmenter import Segmenter
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,7 @@ class Validation:
         Raises:
             InputError: a clip has no annotation of its first frame.
         """
-        scores = [self.score(segmenter, clip, boxes=boxes) for clip in self.clips]
-        if not scores:
-            return {}
-        region = fmean(fmean(o.region) for s in scores for o in s.objects)
-        contour = fmean(fmean(o.contour) for s in scores for o in s.objects)
-        by_clip = {f"J/{s.name}": fmean(fmean(o.region) for o in s.objects) for s in scores}
-        return {"held out/J": region, "held out/F": contour} | by_clip
+        return _figures([self.score(segmenter, clip, boxes=boxes) for clip in self.clips])
 
     def score(self, segmenter: Segmenter, clip: Clip, *, boxes: bool = False) -> SequenceScores:
         """Segment one clip and score it; see `figures`."""
@@ -58,3 +54,59 @@ class Validation:
         found = [segmenter.start(frames[0], first, from_boxes=boxes)]
         found += [segmenter.step(frame) for frame in frames[1:]]
         return score_sequence(clip.name, clip.frames.names[:count], found, truths)
+
+
+@dataclass(frozen=True)
+class UnsupervisedValidation:
+    """The clips on which a training measures itself that finds objects by itself.
+
+    Args:
+        clips: annotated clips.
+        frames: number of annotated frames per clip that are segmented, spread over it.
+        single_object: take all objects as one, as DAVIS 2016 does. Default True.
+    """
+
+    clips: Sequence[Clip]
+    frames: int
+    single_object: bool = True
+
+    def figures(self, segmenter: UnsupervisedSegmenter) -> dict[str, float]:
+        """Segment some frames of the clips, and measure J and F.
+
+        Args:
+            segmenter: segmenter that is started anew on every clip, and sees these frames alone.
+
+        Returns:
+            As `Validation.figures`.
+
+        Raises:
+            InputError: a clip has no annotation.
+        """
+        return _figures([self.score(segmenter, clip) for clip in self.clips])
+
+    def score(self, segmenter: UnsupervisedSegmenter, clip: Clip) -> SequenceScores:
+        """Segment some frames of one clip and score them; see `figures`."""
+        times = annotated(clip.masks)
+        every = max(1, len(times) // self.frames)
+        times = times[::every][: self.frames]
+        frames = [clip.frames[time] for time in times]
+        truths = [clip.masks[time] for time in times] if clip.masks is not None else []
+        if not frames:
+            raise InputError(f"sequence {clip.name} has no annotation")
+        segmenter.start(frames)
+        return score_unsupervised(
+            clip.name,
+            [clip.frames.names[time] for time in times],
+            (segmenter.step(frame) for frame in frames),
+            truths,
+            single_object=self.single_object,
+        )
+
+
+def _figures(scores: Sequence[SequenceScores]) -> dict[str, float]:
+    if not scores:
+        return {}
+    region = fmean(fmean(o.region) for s in scores for o in s.objects)
+    contour = fmean(fmean(o.contour) for s in scores for o in s.objects)
+    by_clip = {f"J/{s.name}": fmean(fmean(o.region) for o in s.objects) for s in scores}
+    return {"held out/J": region, "held out/F": contour} | by_clip

@@ -1,0 +1,1 @@
+"""The networks of COSNet, which know nothing of videos."""
