@@ -23,12 +23,20 @@ METHODS = {
 }
 """The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
 
+IN_PLACE = {"lwl": "lwl-lite"}
+"""Methods whose weights do not ship, and those that take their place where none are given."""
 
-def add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which method segments, with which network, on which device."""
+
+def add_method_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add the options that say which method segments, with which network, on which device.
+
+    Returns:
+        The group of `--method`, for options that take its place.
+    """
     group = parser.add_argument_group("method")
     # Names are checked in `build_segmenter`, which other callers use too.
-    group.add_argument(
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
         "--method",
         default="lwl-lite",
         help="one of: lwl-lite (default), lwl, ridge, e-osvos; one that an installed package "
@@ -80,6 +88,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
     )
     add_device_argument(group)
+    return which
 
 
 def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 FIGURES = ("J&F", "J", "J recall", "J decay", "F", "F recall", "F decay")
 """All figures that a result may have, in percent."""
 
-TASKS = ("semi-supervised", "unsupervised")
+TASKS = ("semi-supervised", "from boxes", "unsupervised")
+"""What a method is given: the first masks of the objects, boxes around them, or nothing."""
+
 _SPEEDS = ("seconds", "FPS")
 _YES_OR_NO = ("online", "causal")
 _ROUNDING = 0.11
@@ -57,7 +59,7 @@ class Result:
         name: the system, or the variant of it that has these figures.
         system: the system.
         split: where it was measured.
-        task: "semi-supervised", from the first masks, or "unsupervised", from nothing.
+        task: one of `TASKS`.
         figures: some of `FIGURES`, in percent.
         online: whether it is fine-tuned on the video; None where the source does not say.
         causal: whether it looks at no later frames; None where the source does not say.
