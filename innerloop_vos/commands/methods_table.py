@@ -197,10 +197,10 @@ def _report(rows: list[Row], dataset: SequenceFolders, arguments: argparse.Names
     references = [] if resized else read_published().references(arguments.dataset, names)
     rows = rows + published(references)
     Console().print(laid_out(rows))
-    if references:
-        print("published systems: speeds are those of their papers' hardware")
+    if any(result.where for result in references):
+        print("speeds of published systems are those of their papers' hardware")
     else:
-        print("published systems: none was measured on just these sequences, see docs/published.md")
+        print("papers have figures of whole splits, not of these sequences: docs/published.md")
     about = {name: getattr(arguments, name) for name in ("methods", *_SHARED)}
     about["measured"] = names
     out = Path(arguments.out)

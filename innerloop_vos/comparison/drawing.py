@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from innerloop_vos.comparison.rows import Row
 from innerloop_vos.io.files import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STYLES = {False: ("o", "tab:blue", "measured"), True: ("x", "tab:grey", "published")}
 
@@ -20,6 +24,12 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     Raises:
         InputError: the file cannot be written.
     """
+    with atomic_path(path) as temporary:
+        drawn(rows, title).savefig(temporary, dpi=120)
+
+
+def drawn(rows: Sequence[Row], title: str) -> "Figure":
+    """The picture of `draw`, as a figure of matplotlib."""
     # matplotlib takes a second to import.
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter
@@ -54,5 +64,4 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     axes.grid(alpha=0.3)
     if axes.collections:
         axes.legend(fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    return figure
