@@ -200,7 +200,7 @@ def _report(rows: list[Row], dataset: SequenceFolders, arguments: argparse.Names
     if any(result.where for result in references):
         print("speeds of published systems are those of their papers' hardware")
     else:
-        print("papers have figures of whole splits, not of these sequences: docs/published.md")
+        print("no paper has figures of just these sequences; docs/published.md has those on DAVIS")
     about = {name: getattr(arguments, name) for name in ("methods", *_SHARED)}
     about["measured"] = names
     out = Path(arguments.out)
