@@ -132,6 +132,23 @@ def _logistic() -> Example:
     )
 
 
+def _gaussians() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.GaussianMixture:
+        samples, assignments = hyper["samples"], hyper["logits"].softmax(-1)
+        old = il.Moments.of(samples[:, :4], assignments[:, :4])
+        new = il.Moments.of(samples[:, 3:], assignments[:, 3:])
+        return il.GaussianMixture(old.updated(new, hyper["rate"]), hyper["floor"])
+
+    hyper = {
+        "samples": 0.5 * normal(2, 7, 3),
+        "logits": normal(2, 7, 2, seed=1),
+        "floor": 0.8 + 0.1 * normal(2, 3).abs(),
+        "rate": _scalar(0.4),
+    }
+    init = {"mean": 0.1 * normal(2, 2, 3), "log_variance": 0.1 * normal(2, 2, 3, seed=1)}
+    return Example(make, hyper, init)
+
+
 PROBLEMS: dict[str, Callable[[], Example]] = {
     "Objective": _objective,
     "LeastSquares": _least_squares,
@@ -141,6 +158,7 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "NormalEquations": _statistics,
     "NormalEquations (conv)": _statistics_of_frames,
     "LogisticRegression": _logistic,
+    "GaussianMixture": _gaussians,
 }
 
 
@@ -180,6 +198,7 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "Exact": il.Exact,
     "Ridge": il.Ridge,
     "IRLS": il.IRLS,
+    "MaximumLikelihood": il.MaximumLikelihood,
 }
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {

@@ -14,6 +14,7 @@ from innerloop.solvers.gradient import GradientDescent, LearnedUpdate
 from innerloop.solvers.irls import IRLS
 from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
 from innerloop.solvers.linear import Exact, Neumann
+from innerloop.solvers.maximum_likelihood import MaximumLikelihood
 from innerloop.solvers.newton import GaussNewton, Newton
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
@@ -34,6 +35,7 @@ __all__ = [
     "GradientMethod",
     "LearnedUpdate",
     "LevenbergMarquardt",
+    "MaximumLikelihood",
     "Neumann",
     "Newton",
     "RMSprop",

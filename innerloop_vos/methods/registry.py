@@ -5,6 +5,7 @@ import argparse
 import torch
 
 from innerloop.errors import InputError
+from innerloop_vos.agame import AGAMEOptions
 from innerloop_vos.backbones import BACKBONES
 from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
@@ -20,11 +21,19 @@ METHODS = {
     "lwl": "innerloop_vos.methods.lwl:build",
     "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
+    "a-game": "innerloop_vos.methods.agame:build",
 }
 """The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
 
 IN_PLACE = {"lwl": "lwl-lite"}
 """Methods whose weights do not ship, and those that take their place where none are given."""
+
+_OPTIONS = {
+    "lwl-lite": LWLLiteOptions,
+    "lwl": LWLOptions,
+    "e-osvos": EOSVOSOptions,
+    "a-game": AGAMEOptions,
+}
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
@@ -39,7 +48,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyE
     which.add_argument(
         "--method",
         default="lwl-lite",
-        help="one of: lwl-lite (default), lwl, ridge, e-osvos; one that an installed package "
+        help=f"one of: {', '.join(METHODS)} (default: %(default)s); one that an installed package "
         "brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
@@ -56,8 +65,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyE
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="the file of lwl-lite or e-osvos (default: that which ships), or of lwl, which needs "
-        "it (train, convert); weights of ridge's backbone from a .safetensors or .pth file instead",
+        help="the file of the method's networks (default: that which ships); lwl needs it (train, "
+        "convert); weights of ridge's backbone from a .safetensors or .pth file instead",
     )
     group.add_argument(
         "--speed",
@@ -82,10 +91,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyE
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl-lite, lwl or e-osvos, such as min_area=50; may be given "
-        f"several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
-        f"of lwl: {', '.join(names(LWLOptions))}; "
-        f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
+        help="a further setting of the method, such as min_area=50; may be given several times. "
+        + "; ".join(f"Of {name}: {', '.join(names(kind))}" for name, kind in _OPTIONS.items()),
     )
     add_device_argument(group)
     return which
