@@ -13,7 +13,6 @@ draws paper_scale.png.
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from innerloop_vos.eosvos.training import EOSVOSTraining
 from innerloop_vos.io.files import atomic_path
 from innerloop_vos.lwl import lwl_resnet50, save_lwl
 from innerloop_vos.lwl.training.end_to_end import LWLTraining
+from innerloop_vos.runs.memory import peak_memory
 from innerloop_vos.training.loop import Figures, Training
 
 SIZE = (480, 854)
@@ -114,10 +114,10 @@ def _crowd(proposals: list[Tensor], objects: list[Tensor]) -> list[Tensor]:
 
 
 def _peak() -> float:
-    """Peak of resident memory in GiB; that of `resource` includes the parent's."""
-    found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found, "/proc/self/status has no VmHWM"
-    return int(found[1]) / 2**20
+    """Peak of resident memory in GiB."""
+    found = peak_memory(torch.device("cpu"))
+    assert found, "the system does not tell the peak of resident memory"
+    return found / 2**30
 
 
 def measure(words: list[str], crowded: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from innerloop.errors import InputError
+from innerloop_vos.commands import methods_table
 from innerloop_vos.commands.datasets import (
     add_dataset_arguments,
     add_task_argument,
@@ -42,6 +43,7 @@ from innerloop_vos.runs.folder import (
     sweep,
     text_digest,
 )
+from innerloop_vos.runs.memory import peak_memory
 from innerloop_vos.runs.segmentation import find_objects, segment_frames, write_masks
 from innerloop_vos.runs.submission import check_archive, write_submission
 from innerloop_vos.scoring import NothingToScoreError, SequenceScores, score_folder, write_json
@@ -78,13 +80,24 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.zip",
         help="pack the masks as the server of the benchmark takes them",
     )
-    add_method_arguments(parser)
+    which = add_method_arguments(parser)
+    which.add_argument(
+        "--methods",
+        metavar="A,B",
+        help="compare these methods: each goes to DIR/METHOD, and one table, with its picture in "
+        "DIR/comparison.png, has quality, speed, memory and parameters, beside published systems "
+        "where exactly these sequences were measured; options of a method stand behind its name, "
+        "as in 'ridge,e-osvos --steps 50,lwl --weights FILE'",
+    )
     add_report_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Segment and score what is not done yet, then report all."""
+    if arguments.methods is not None:
+        methods_table.run(arguments)
+        return
     dataset = open_dataset(arguments)
     sequences = list(dataset)
     unsupervised = is_unsupervised(arguments)
@@ -271,7 +284,8 @@ def _evaluate(
         )
     except NothingToScoreError:
         scores = SequenceScores(sequence.name, len(sequence.frames), [], clock.seconds)
-    return replace(scores, masks=_masks(folder, sequence))
+    memory = peak_memory(segmenter.device)
+    return replace(scores, masks=_masks(folder, sequence), memory=memory)
 
 
 def _segmented(

@@ -35,6 +35,9 @@ UNSUPERVISED = {"cosnet": "innerloop_vos.methods.cosnet:build"}
 
 _DEFAULT, _DEFAULT_UNSUPERVISED = "lwl-lite", "cosnet"
 
+IN_PLACE = {"lwl": "lwl-lite"}
+"""Methods whose weights do not ship, and those that take their place where none are given."""
+
 _OPTIONS = {
     "lwl-lite": LWLLiteOptions,
     "lwl": LWLOptions,
@@ -44,11 +47,16 @@ _OPTIONS = {
 }
 
 
-def add_method_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say which method segments, with which network, on which device."""
+def add_method_arguments(parser: argparse.ArgumentParser) -> argparse._MutuallyExclusiveGroup:
+    """Add the options that say which method segments, with which network, on which device.
+
+    Returns:
+        The group of `--method`, for options that take its place.
+    """
     group = parser.add_argument_group("method")
     # Names are checked in `build_segmenter`, which other callers use too.
-    group.add_argument(
+    which = group.add_mutually_exclusive_group()
+    which.add_argument(
         "--method",
         help=f"one of: {', '.join(METHODS)} (default: {_DEFAULT}); without masks or boxes, one of: "
         f"{', '.join(UNSUPERVISED)} (default: {_DEFAULT_UNSUPERVISED}); one that an installed "
@@ -98,6 +106,7 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         + "; ".join(f"Of {name}: {', '.join(names(kind))}" for name, kind in _OPTIONS.items()),
     )
     add_device_argument(group)
+    return which
 
 
 def add_device_argument(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:

@@ -168,6 +168,7 @@ def _entry(sequence: SequenceScores) -> dict[str, Any]:
         "length": sequence.length,
         "seconds": sequence.seconds,
         "masks": sequence.masks,
+        "memory": sequence.memory,
         "objects": {
             str(scores.id): _numbers(scores.summary)
             | {"frames": scores.frames, "J": scores.region, "F": scores.contour}
@@ -187,6 +188,7 @@ def _sequence(name: str, entry: dict[str, Any]) -> SequenceScores:
     if entry["digest"] != _digest(name, entry):
         raise ValueError(f"those of sequence {name} were changed")
     length, seconds, masks = entry["length"], entry["seconds"], entry["masks"]
+    memory = entry.get("memory")  # which files of earlier versions lack
     objects = [
         ObjectScores(int(id), scores["frames"], scores["J"], scores["F"])
         for id, scores in entry["objects"].items()
@@ -197,9 +199,11 @@ def _sequence(name: str, entry: dict[str, Any]) -> SequenceScores:
         raise ValueError(f"sequence {name} has seconds {seconds!r}")
     if not (masks is None or isinstance(masks, str)):
         raise ValueError(f"sequence {name} has masks {masks!r}")
+    if memory is not None and not (type(memory) is int and memory > 0):
+        raise ValueError(f"sequence {name} has memory {memory!r}")
     for scores in objects:
         _check(scores, f"object {scores.id} of sequence {name}")
-    return SequenceScores(name, length, objects, seconds, masks)
+    return SequenceScores(name, length, objects, seconds, masks, memory)
 
 
 def _check(scores: ObjectScores, of: str) -> None:

@@ -48,6 +48,8 @@ class SequenceScores:
             annotations to score against.
         seconds: time that the segmentation of all frames took; None where it was not measured.
         masks: digest of the files of the masks that were scored; None where it was not taken.
+        memory: peak of the memory of the process that segmented it, up to its end, in bytes; None
+            where it was not measured.
     """
 
     name: str
@@ -55,6 +57,7 @@ class SequenceScores:
     objects: list[ObjectScores]
     seconds: float | None = None
     masks: str | None = None
+    memory: int | None = None
 
 
 def score_sequence(

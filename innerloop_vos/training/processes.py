@@ -34,20 +34,19 @@ def connected(device: torch.device) -> Iterator[torch.device]:
         InputError: there are several processes, but Accelerate is not installed, or `device` is
             one GPU for all of them.
     """
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if started == 1:
+    if started() == 1:
         yield device
         return
     if device != torch.device(device.type):
         raise InputError(
-            f"device: {device} is one for {started} processes; give {device.type}, and each has "
+            f"device: {device} is one for {started()} processes; give {device.type}, and each has "
             "its own"
         )
     try:
         from accelerate import PartialState
     except ImportError:
         raise InputError(
-            f"torchrun started {started} processes, and Accelerate, which connects them, is not "
+            f"torchrun started {started()} processes, and Accelerate, which connects them, is not "
             "installed: pip install innerloop[train]"
         ) from None
     inside = torch.distributed.is_initialized()
@@ -56,6 +55,11 @@ def connected(device: torch.device) -> Iterator[torch.device]:
     # Not after an error: the others may never get here, and torchrun ends them.
     if not inside:
         state.destroy_process_group()
+
+
+def started() -> int:
+    """Return the number of processes that `torchrun` started; without it, 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def count() -> int:

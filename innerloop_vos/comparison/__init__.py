@@ -1,0 +1,1 @@
+"""Several methods in one table, beside published systems: quality, speed and memory."""
