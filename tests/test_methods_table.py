@@ -25,6 +25,7 @@ from innerloop_vos.published import read_published
 from innerloop_vos.runs import memory, signals
 from innerloop_vos.runs.folder import text_digest
 from innerloop_vos.scoring import ObjectScores, SequenceScores, read_json, write_json
+from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 SMALL = "ridge --backbone small"
 OTHER = "ridge --backbone small --solver conjugate-gradient"
@@ -212,6 +213,39 @@ def test_lwl_without_weights_is_lwl_lite_by_name(words, capsys):
     assert (bare.label, bare.arguments.method) == ("lwl-lite", "lwl-lite")
     assert (given.arguments.method, given.arguments.weights) == ("lwl", "lwl.pth")
     assert "lwl-lite, whose weights ship, takes its place" in capsys.readouterr().out
+
+
+class Everything(UnsupervisedSegmenter):
+    """Finds that all pixels are one object."""
+
+    def __init__(self, options, weights, device):
+        super().__init__(device)
+        self.network = nn.Linear(3, 4)
+
+    def begin(self, frames):
+        pass
+
+    def find(self, frame):
+        return torch.ones(frame.shape[1:], dtype=torch.uint8)
+
+
+def test_methods_without_masks_stand_in_the_same_table(words, tmp_path, capsys, called):
+    everything = "test_methods_table:Everything --task unsupervised"
+    assert main([*words, f"{SMALL},{everything}"]) == 0
+    assert "unsupervised methods are scored on all frames" in capsys.readouterr().out
+    small, found = json.loads((tmp_path / "out" / "comparison.json").read_text())["rows"]
+    assert (small["task"], found["task"]) == ("semi-supervised", "unsupervised")
+    assert found["parameters"] == 4 * 3 + 4
+    (path,) = (tmp_path / "out").glob("*Everything*/scores.json")
+    # All four frames count, where the first is given and the last left out otherwise.
+    assert [len(each.objects[0].frames) for each in read_json(path)] == [4, 4]
+    assert main([*words, f"{SMALL},{everything}", "--boxes"]) == 2
+    assert "starts from nothing" in capsys.readouterr().err
+
+
+def test_the_task_is_that_of_the_method(words):
+    cosnet, ridge = methods_table._entries(parse([*words, "cosnet,ridge"]))
+    assert (cosnet.arguments.task, ridge.arguments.task) == ("unsupervised", "semi-supervised")
 
 
 def scores(name, region, contour, **more):

@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from innerloop.errors import InputError
-from innerloop_vos.commands.datasets import open_dataset
+from innerloop_vos.commands.datasets import is_unsupervised, open_dataset
 from innerloop_vos.commands.outputs import check_outputs, data_folders, prepare_folders
 from innerloop_vos.commands.parser import parse
 from innerloop_vos.comparison.drawing import draw
@@ -21,7 +21,14 @@ from innerloop_vos.comparison.rows import Row, count_parameters, measured, publi
 from innerloop_vos.configuration.arguments import option
 from innerloop_vos.data import SequenceFolders
 from innerloop_vos.io.files import prepare_output
-from innerloop_vos.methods.registry import IN_PLACE, build_segmenter, parse_device
+from innerloop_vos.methods.registry import (
+    IN_PLACE,
+    METHODS,
+    UNSUPERVISED,
+    build_segmenter,
+    build_unsupervised,
+    parse_device,
+)
 from innerloop_vos.published import read_published
 from innerloop_vos.runs.folder import locked
 from innerloop_vos.scoring import read_json
@@ -96,7 +103,9 @@ def _entries(arguments: argparse.Namespace) -> list[Entry]:
             method = IN_PLACE[method]
         label = shlex.join((method, *more))
         folder = Path(arguments.out, re.sub(r"[^\w.]+", "-", label).strip("-."))
-        line = (*shared[:-1], f"--method={method}", *more, f"--out={folder}")
+        # What can only find objects by itself needs no mention of the task.
+        task = ("--task=unsupervised",) if method in UNSUPERVISED.keys() - METHODS.keys() else ()
+        line = (*shared[:-1], f"--method={method}", *task, *more, f"--out={folder}")
         parsed = parse(line)
         if stray := [
             n for n in unset if n not in (*own, "method", "out") and getattr(parsed, n) != unset[n]
@@ -154,8 +163,12 @@ def _check_places(
 
 def _check(entry: Entry) -> int:
     """Check that a method can be built, before any runs for hours; the number of parameters."""
+    unsupervised = is_unsupervised(entry.arguments)
+    if unsupervised and entry.arguments.boxes:
+        raise InputError(f"--boxes: {entry.label} starts from nothing; compare it without them")
+    build = build_unsupervised if unsupervised else build_segmenter
     try:
-        segmenter = build_segmenter(entry.arguments, torch.device("cpu"))
+        segmenter = build(entry.arguments, torch.device("cpu"))
     except InputError as error:
         raise InputError(f"--methods: {entry.label}: {error}") from error
     return count_parameters(segmenter)
@@ -186,7 +199,7 @@ def call(command: tuple[str, ...]) -> int:
 
 def _row(entry: Entry, dataset: SequenceFolders, parameters: int) -> Row:
     found = {each.name: each for each in read_json(entry.out / "scores.json")}
-    task = "from boxes" if entry.arguments.boxes else "semi-supervised"
+    task = "from boxes" if entry.arguments.boxes else entry.arguments.task
     return measured(entry.label, task, [found[name] for name in dataset.names], parameters)
 
 
@@ -201,6 +214,10 @@ def _report(rows: list[Row], dataset: SequenceFolders, arguments: argparse.Names
         print("speeds of published systems are those of their papers' hardware")
     else:
         print("no paper has figures of just these sequences; docs/published.md has those on DAVIS")
+    if any(row.task == "unsupervised" and not row.source for row in rows):
+        print(
+            "unsupervised methods are scored on all frames, published ones without first and last"
+        )
     about = {name: getattr(arguments, name) for name in ("methods", *_SHARED)}
     about["measured"] = names
     out = Path(arguments.out)
