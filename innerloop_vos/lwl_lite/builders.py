@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from innerloop_vos.lwl_lite.model.backbone import folded_backbone
+from innerloop_vos.backbones.folded import folded_backbone
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.lwl_lite.weights import load_lwl_lite
 

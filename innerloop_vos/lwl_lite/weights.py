@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop_vos import weight_files as files
-from innerloop_vos.lwl_lite.model.backbone import folded_backbone
+from innerloop_vos.backbones.folded import folded_backbone
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.weight_files.sizes import WIDTH, Check
 

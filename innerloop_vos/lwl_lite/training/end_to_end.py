@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop_vos.backbones.folded import tuned_convolutions
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
 from innerloop_vos.lwl_lite.memory import TargetMemory
@@ -28,9 +29,6 @@ from innerloop_vos.training.validation import Validation
 WEIGHTS = "lwl_lite.safetensors"
 _FIRST_WINDOWS = 24
 """Mini-sequences whose features the projection starts from."""
-
-_EARLY = 2
-"""First stages of the backbone, up to stride 4, which are not trained."""
 
 _AROUND_BOXES = (1.2, 3.0)
 """Sides of the windows in which masks in boxes are found, in units of the boxes'."""
@@ -160,20 +158,9 @@ def _groups(network: LWLLite, settings: LWLLiteSettings) -> Iterator[dict[str, A
         ([network.decoder, network.label_encoder], settings.rate, {}),
         ([network.target_features], settings.projection_rate, {}),
         ([network.target_model], settings.regularization_rate, {"weight_decay": 0.0}),
-        (_tuned(network.backbone), settings.backbone_rate, {}),
+        (tuned_convolutions(network.backbone), settings.backbone_rate, {}),
     ]
     for modules, rate, more in parts:
         if rate:
             parameters = [p.requires_grad_(True) for m in modules for p in m.parameters()]
             yield {"params": parameters, "lr": rate, "base": rate, **more}
-
-
-def _tuned(backbone: nn.Module) -> list[nn.Module]:
-    """The pointwise convolutions of a backbone beyond stride 4.
-
-    They hold nearly all the weights. Depthwise ones have slow derivatives on CPUs, and what comes
-    before is hardly peculiar to a task.
-    """
-    deep: list[nn.Module] = list(backbone.get_submodule("stages").children())[_EARLY:]
-    convolutions = [m for stage in deep for m in stage.modules() if isinstance(m, nn.Conv2d)]
-    return [conv for conv in convolutions if conv.groups == 1]
