@@ -12,7 +12,7 @@ import innerloop_vos
 CORE = Path(innerloop.__file__).parent
 VOS = Path(innerloop_vos.__file__).parent
 COMMAND = CORE / "compare"
-METHODS = ("eosvos", "lwl", "ridge")
+METHODS = ("eosvos", "lwl", "ridge", "rvos")
 FRONT = ("innerloop_vos.cli", "innerloop_vos.commands", "innerloop_vos.methods")
 
 
@@ -127,7 +127,14 @@ def test_no_modules_import_one_another_in_a_circle(package):
 def test_the_ground_floor_holds_the_interface_and_the_rooms():
     loose = {path.name for path in VOS.glob("*.py")}
     # masks and video: what users import most, under short names.
-    assert loose == {"__init__.py", "cli.py", "masks.py", "segmenter.py", "unsupervised.py", "video.py"}
+    assert loose == {
+        "__init__.py",
+        "cli.py",
+        "masks.py",
+        "segmenter.py",
+        "unsupervised.py",
+        "video.py",
+    }
 
 
 def test_no_file_is_a_room_of_its_own():

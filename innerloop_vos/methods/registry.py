@@ -13,6 +13,7 @@ from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
+from innerloop_vos.rvos.options import RVOSOptions
 from innerloop_vos.segmenter import Segmenter
 
 METHODS = {
@@ -20,6 +21,7 @@ METHODS = {
     "lwl": "innerloop_vos.methods.lwl:build",
     "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
+    "rvos": "innerloop_vos.methods.rvos:build",
 }
 """The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
 
@@ -31,8 +33,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         default="lwl-lite",
-        help="one of: lwl-lite (default), lwl, ridge, e-osvos; one that an installed package "
-        "brings; or a function or class, as package.module:Object",
+        help="one of: lwl-lite (default), lwl, ridge, e-osvos, rvos; one that an installed "
+        "package brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
         "--solver",
@@ -48,8 +50,9 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="the file of lwl-lite or e-osvos (default: that which ships), or of lwl, which needs "
-        "it (train, convert); weights of ridge's backbone from a .safetensors or .pth file instead",
+        help="the file of lwl-lite or e-osvos (default: that which ships), or of lwl or rvos, "
+        "which need it (train, convert); weights of ridge's backbone from a .safetensors or .pth "
+        "file instead",
     )
     group.add_argument(
         "--speed",
@@ -74,10 +77,11 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl-lite, lwl or e-osvos, such as min_area=50; may be given "
+        help="a further setting of lwl-lite, lwl, e-osvos or rvos, such as half=True; may be given "
         f"several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
         f"of lwl: {', '.join(names(LWLOptions))}; "
-        f"of e-osvos: {', '.join(names(EOSVOSOptions))}",
+        f"of e-osvos: {', '.join(names(EOSVOSOptions))}; "
+        f"of rvos: {', '.join(names(RVOSOptions))}",
     )
     add_device_argument(group)
 

@@ -1,0 +1,163 @@
+"""The training of RVOS: over clips whose objects are given, and over those where they are not."""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop_vos.backbones.folded import tuned_convolutions
+from innerloop_vos.data.sampling import Sampler
+from innerloop_vos.data.scenes import SceneSampler
+from innerloop_vos.rvos.model.network import RVOS, Seen
+from innerloop_vos.rvos.options import RVOSOptions, ZeroShotOptions
+from innerloop_vos.rvos.segmenter import RVOSSegmenter
+from innerloop_vos.rvos.training.held_out import found_figures
+from innerloop_vos.rvos.training.losses import MORE, found_loss, given_loss, stop_loss
+from innerloop_vos.rvos.training.settings import RVOSSettings
+from innerloop_vos.rvos.training.unrolling import discover, follow, see
+from innerloop_vos.rvos.weights import save_rvos
+from innerloop_vos.rvos.zero_shot import RVOSZeroShotSegmenter
+from innerloop_vos.training.boxes import boxes_around
+from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
+from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.validation import Validation
+
+WEIGHTS = "rvos.safetensors"
+
+
+class RVOSTraining(Training):
+    """Trains RVOS through its recurrences over objects and over frames.
+
+    Args:
+        network: is changed; moved to `device`.
+        sampler: draws mini-sequences of `settings.frames` frames.
+        validation: see there.
+        settings: see there.
+        device: where to train. Default: the CPU.
+
+    Source:
+        Ventura et al., RVOS: End-to-End Recurrent Network for Video Object Segmentation, CVPR 2019,
+        section 3.3.
+    """
+
+    def __init__(
+        self,
+        network: RVOS,
+        sampler: Sampler,
+        validation: Validation,
+        settings: RVOSSettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.validation, self.device = settings, validation, torch.device(device)
+        self.network = network.to(self.device)
+        self.network.autocast = torch.bfloat16 if settings.bfloat16 else None
+        output = settings.height, settings.width
+        self.scenes = SceneSampler(sampler, output, settings.objects)
+        self.optimizer = torch.optim.AdamW(
+            list(_groups(network, settings)), weight_decay=settings.weight_decay
+        )
+
+    def step(self, iteration: int) -> Figures:
+        """Take one optimizer step.
+
+        Returns:
+            The losses of the masks, and of the stop.
+        """
+        settings = self.settings
+        self.network.train()
+        factor = cosine_rate(iteration, settings.iterations, warmup=settings.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base"] * factor
+        images, masks = (part.to(self.device) for part in self.scenes.batch(settings.batch_size))
+        frames, losses = see(self.network, images), {}
+        if settings.task != "zero-shot":
+            inferred = iteration >= settings.inferred_from * settings.iterations
+            losses["one-shot"] = self._given(frames, masks, inferred)
+        if settings.task != "one-shot":
+            losses["zero-shot"], losses["stop"] = self._found(frames, masks)
+        weights = {"stop": settings.stop}
+        loss = torch.stack([weights.get(name, 1.0) * part for name, part in losses.items()]).sum()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        average_gradients(parameters)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+        if norm.isfinite():
+            self.optimizer.step()
+        figures = {f"train/{name}": part.item() for name, part in losses.items()}
+        return figures | {"left out/share": float(not norm.isfinite())}
+
+    def _given(self, frames: list[Seen], masks: Tensor, inferred: bool) -> Tensor:
+        """Loss of the masks of objects that are given."""
+        share = self.settings.boxes
+        firsts = [_boxed(each) if torch.rand(()) < share else each for each in masks[:, 0]]
+        logits = follow(self.network, frames, masks, torch.stack(firsts), inferred=inferred)
+        return torch.stack([given_loss(*clip) for clip in _clips(logits, masks)]).mean()
+
+    def _found(self, frames: list[Seen], masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Losses of the masks of objects that are not given, and of when to stop."""
+        logits, scores = discover(self.network, frames, masks.shape[2] + MORE)
+        clips = list(_clips(logits, masks))
+        found = [found_loss(*clip) for clip in clips]
+        pairs = zip(scores, clips, strict=True)
+        stop = [stop_loss(score, own.shape[1]) for score, (_, own) in pairs]
+        return torch.stack(found).mean(), torch.stack(stop).mean()
+
+    def rates(self) -> Figures:
+        """Return the learning rate of the last step."""
+        return {"rate/decoder": self.optimizer.param_groups[0]["lr"]}
+
+    def evaluate(self) -> Figures:
+        """Return J and F of the held-out clips, in the tasks that are trained."""
+        half, figures = self.settings.bfloat16, {}
+        if self.settings.task != "zero-shot":
+            given = RVOSSegmenter(self.network, RVOSOptions(half=half), self.device)
+            figures |= self.validation.figures(given)
+        if self.settings.task != "one-shot":
+            options = ZeroShotOptions(half=half)
+            segmenter = RVOSZeroShotSegmenter(self.network, options, self.device)
+            figures |= found_figures(segmenter, self.validation)
+        return figures
+
+    def export(self, folder: Path) -> None:
+        """Write the network with all it needs, as `load_rvos` reads it."""
+        save_rvos(self.network, folder / WEIGHTS)
+
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return the settings and the sizes of the network."""
+        return {"settings": asdict(self.settings), "sizes": self.network.sizes}
+
+    def parts(self) -> dict[str, Stateful]:
+        """Return network and optimizer."""
+        return {"network": self.network, "optimizer": self.optimizer}
+
+
+def _clips(logits: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Predictions (T, P, H, W) of each clip, and the masks (T, O, H, W) of the objects it has."""
+    for found, own in zip(logits, masks, strict=True):
+        yield found, own[:, own[0].flatten(1).any(1)]
+
+
+def _boxed(masks: Tensor) -> Tensor:
+    """Fill the boxes of the objects (O, H, W) that are there."""
+    there = masks.flatten(1).any(1)
+    boxes = torch.zeros_like(masks)
+    boxes[there] = boxes_around(masks[there])
+    return boxes
+
+
+def _groups(network: RVOS, settings: RVOSSettings) -> Iterator[dict[str, Any]]:
+    """Freeze what the settings do not train, and group the rest by learning rate."""
+    network.requires_grad_(False)
+    parts: list[tuple[list[nn.Module], float]] = [
+        ([network.decoder], settings.rate),
+        (tuned_convolutions(network.backbone), settings.backbone_rate),
+    ]
+    for modules, rate in parts:
+        if rate:
+            parameters = [p.requires_grad_(True) for m in modules for p in m.parameters()]
+            yield {"params": parameters, "lr": rate, "base": rate}
