@@ -2,12 +2,12 @@
 
 import argparse
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
 from innerloop_vos.configuration.arguments import add_options, described, read_fields
 from innerloop_vos.rvos.builders import rvos
-from innerloop_vos.rvos.model.decoder import Recurrence
 from innerloop_vos.rvos.training.end_to_end import RVOSTraining
 from innerloop_vos.rvos.training.settings import RVOSSettings
 from innerloop_vos.training.data import add_data_arguments, open_tracks
@@ -26,7 +26,9 @@ class NetworkOptions:
     init: str | None = described(
         None, "weights to start from, instead of ImageNet's in the backbone", metavar="FILE"
     )
-    recurrence: Recurrence = described("ST", "over objects (S), frames (T) or both, without --init")
+    recurrence: Literal["S", "T", "ST"] = described(
+        "ST", "over objects (S), frames (T) or both, without --init"
+    )
 
 
 def add_rvos_arguments(parser: argparse.ArgumentParser) -> None:

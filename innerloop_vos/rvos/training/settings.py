@@ -11,8 +11,6 @@ from innerloop_vos.training.settings import (
     require_sides,
 )
 
-Task = Literal["one-shot", "zero-shot", "both"]
-
 
 @dataclass(frozen=True)
 class RVOSSettings:
@@ -22,7 +20,7 @@ class RVOSSettings:
         InputError: A value is out of its range.
     """
 
-    task: Task = described(
+    task: Literal["one-shot", "zero-shot", "both"] = described(
         "both",
         "Whether objects are given in the first frame, or are to be found, or both, by turns.",
     )
