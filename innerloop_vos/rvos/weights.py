@@ -1,7 +1,7 @@
 """Weight files of RVOS, which describe their network."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from innerloop_vos.rvos.model.decoder import RECURRENCES
 from innerloop_vos.rvos.model.network import RVOS
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several
 
-STRIDE = 32
+STRIDE: Final = 32
 """Of the backbone's last level."""
 
 _BUILDER = "rvos"

@@ -39,7 +39,6 @@ class ConvLSTM(nn.Module):
 
     def __init__(self, shared: int, own: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = hidden
         self.shared = nn.Conv2d(shared, 4 * hidden, 3, padding=1)
         self.own = nn.Conv2d(own, 4 * hidden, 3, padding=1, bias=False)
         with torch.no_grad():

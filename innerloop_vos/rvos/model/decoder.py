@@ -1,5 +1,6 @@
 """The recurrent decoder: ConvLSTMs from coarse to fine, over objects and over frames."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -104,7 +105,7 @@ class Decoder(nn.Module):
         states: States = []
         for k, (shared, cell) in enumerate(zip(seen, self.cells, strict=True)):
             size = shared.shape[-2:]
-            nothing = shared.new_zeros(len(shared), cell.hidden, *size)
+            nothing = shared.new_zeros(len(shared), shared.shape[1] // 4, *size)
             own = [
                 shared.new_zeros(len(shared), 1, *size)
                 if masks is None
@@ -121,8 +122,9 @@ class Decoder(nn.Module):
             states.append(cell(shared, torch.cat(own, dim=1), memory))
         logits: Tensor = self.mask(states[-1].hidden)
         pooled = torch.cat([state.hidden.amax((2, 3)) for state in states], dim=1)
-        return logits, self.stop(pooled)[:, 0], states
+        scores: Tensor = self.stop(pooled)
+        return logits, scores[:, 0], states
 
 
 def _unit_variance(level: Tensor) -> Tensor:
-    return F.normalize(level) * level.shape[1] ** 0.5
+    return F.normalize(level) * math.sqrt(level.shape[1])

@@ -26,7 +26,7 @@ class Seen:
 
     def split(self, count: int) -> "list[Seen]":
         """What is seen of the first `count` frames, the next as many, and so on."""
-        parts = zip(*(level.split(count) for level in self.shared), strict=True)
+        parts = zip(*(torch.split(level, count) for level in self.shared), strict=True)
         return [Seen(list(shared), self.size) for shared in parts]
 
 

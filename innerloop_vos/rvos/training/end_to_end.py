@@ -113,7 +113,8 @@ class RVOSTraining(Training):
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips, in the tasks that are trained."""
-        half, figures = self.settings.bfloat16, {}
+        half = self.settings.bfloat16
+        figures: Figures = {}
         if self.settings.task != "zero-shot":
             given = RVOSSegmenter(self.network, RVOSOptions(half=half), self.device)
             figures |= self.validation.figures(given)

@@ -60,7 +60,7 @@ def _score(segmenter: UnsupervisedSegmenter, clip: Clip, count: int) -> Sequence
 
 def _same(found: Tensor, true: Tensor) -> dict[int, int]:
     """The annotated object of each that was found, by their ids in one frame (H, W)."""
-    theirs, ours = (labels.unique()[labels.unique() > 0] for labels in (found, true))
+    theirs, ours = (labels.flatten().bincount()[1:].nonzero()[:, 0] + 1 for labels in (found, true))
     masks = [
         (labels == ids[:, None, None]).flatten(1).float()
         for labels, ids in ((found, theirs), (true, ours))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop_vos.rvos.model.decoder import States
-from innerloop_vos.rvos.model.network import RVOS, Seen
+from innerloop_vos.rvos.model.network import RVOS, Found, Seen
 from innerloop_vos.segmenter import soft_aggregate
 
 _NOT_THERE = -20.0
@@ -75,7 +75,7 @@ def _segment(
     network: RVOS, seen: Seen, told: Sequence[Tensor | None], before: Sequence[States | None]
 ) -> tuple[Tensor, Tensor, list[States]]:
     """Segment all objects of B frames: logits (B, P, H, W), scores (B, P) and states."""
-    found = []
+    found: list[Found] = []
     for mask, own in zip(told, before, strict=True):
         found.append(network.segment(seen, mask, own, found[-1].states if found else None))
     logits = torch.stack([each.logits for each in found], dim=1)
