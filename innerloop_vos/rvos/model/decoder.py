@@ -16,6 +16,12 @@ Recurrence = Literal["S", "T", "ST"]
 
 RECURRENCES: tuple[Recurrence, ...] = get_args(Recurrence)
 
+_LOUD = 8.0
+"""Factor of the mask, a single channel, so that it is not lost among a hundred others."""
+
+_SHARP = 10.0
+"""Factor of the logits, as the hidden states that they are made of lie between -1 and 1."""
+
 States = list[State]
 """Of one object in one frame, coarse to fine."""
 
@@ -109,7 +115,7 @@ class Decoder(nn.Module):
             own = [
                 shared.new_zeros(len(shared), 1, *size)
                 if masks is None
-                else F.interpolate(masks, size, mode="area")
+                else _LOUD * F.interpolate(masks, size, mode="area")
             ]
             if states:
                 own.append(F.interpolate(states[-1].hidden, size, mode="bilinear"))
@@ -120,7 +126,7 @@ class Decoder(nn.Module):
             remembered = temporal or spatial
             memory = None if remembered is None else remembered[k].cell
             states.append(cell(shared, torch.cat(own, dim=1), memory))
-        logits: Tensor = self.mask(states[-1].hidden)
+        logits: Tensor = _SHARP * self.mask(states[-1].hidden)
         pooled = torch.cat([state.hidden.amax((2, 3)) for state in states], dim=1)
         scores: Tensor = self.stop(pooled)
         return logits, scores[:, 0], states
