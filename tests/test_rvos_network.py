@@ -98,12 +98,12 @@ def test_the_decoder_is_that_of_the_formula():
 
 
 @torch.no_grad()
-def after(network, told="", mask=None):
+def after(network, told=""):
     """Logits of an object after another one and another frame, one of which was changed."""
     frame = seen(network, 3)
     other, same = seen(network, 4), seen(network, 5)
     before = network.segment(other if told == "before" else same).states
-    neighbour = network.segment(other if told == "neighbour" else same, mask).states
+    neighbour = network.segment(other if told == "neighbour" else same).states
     return network.segment(frame, None, before, neighbour).logits
 
 
@@ -138,7 +138,9 @@ def test_what_an_object_was_matters_by_its_mask():
     frame = seen(network)
     left, right = torch.zeros(2, 1, *SIZE)
     left[..., :48], right[..., 48:] = 1, 1
-    assert not torch.equal(network.segment(frame, left).logits, network.segment(frame, right).logits)
+    assert not torch.equal(
+        network.segment(frame, left).logits, network.segment(frame, right).logits
+    )
     unknown = network.segment(frame).logits
     assert torch.equal(unknown, network.segment(frame, torch.zeros(1, *SIZE)).logits)
 

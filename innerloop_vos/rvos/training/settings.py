@@ -5,6 +5,7 @@ from typing import Literal
 
 from innerloop_vos.configuration.arguments import described
 from innerloop_vos.training.settings import (
+    require,
     require_not_negative,
     require_positive,
     require_share,
@@ -57,6 +58,8 @@ class RVOSSettings:
     seed: int = described(0, "Of the first weights and the windows.")
 
     def __post_init__(self) -> None:
+        tasks = ("one-shot", "zero-shot", "both")
+        require(self, "task", ", ".join(tasks), lambda task: task in tasks)
         require_positive(self, "iterations batch_size frames fastest objects rate warmup clip")
         require_not_negative(self, "backbone_rate weight_decay stop seed")
         require_share(self, "inferred_from")
