@@ -198,9 +198,8 @@ def test_the_settings_say_what_is_trained(clips, more, trained):
     assert {name.partition(".")[0] for name in changed} == trained
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_a_resumed_training_ends_with_the_same_weights(clips, half, tmp_path):
-    settings = replace(TINY, bfloat16=half)
+def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
+    settings = replace(TINY, bfloat16=True)
     held_out = clips[:1]
     run(training(clips, settings, held_out), tmp_path / "whole", 4, every=2)
     stopped = training(clips, settings, held_out)
