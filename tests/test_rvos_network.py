@@ -82,7 +82,7 @@ def test_the_decoder_is_that_of_the_formula():
             if below is not None:  # B2
                 parts.append(F.interpolate(below.hidden, size, mode="bilinear"))
             small = F.avg_pool2d(mask, network.backbone.levels[name].stride)
-            parts.insert(1, 8 * small)
+            parts.insert(1, 8 * (2 * small - 1))
             parts += [neighbour[k].hidden, before[k].hidden]
             cell = decoder.cells[k]
             weight = torch.cat([cell.shared.weight, cell.own.weight], dim=1)
@@ -142,7 +142,9 @@ def test_what_an_object_was_matters_by_its_mask():
         network.segment(frame, left).logits, network.segment(frame, right).logits
     )
     unknown = network.segment(frame).logits
-    assert torch.equal(unknown, network.segment(frame, torch.zeros(1, *SIZE)).logits)
+    # Not to know is to take half a chance everywhere; nothing is another matter.
+    assert torch.equal(unknown, network.segment(frame, torch.full((1, *SIZE), 0.5)).logits)
+    assert not torch.equal(unknown, network.segment(frame, torch.zeros(1, *SIZE)).logits)
 
 
 @torch.no_grad()

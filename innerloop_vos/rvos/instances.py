@@ -39,7 +39,7 @@ def instances(network: RVOS, image: Tensor, options: ZeroShotOptions | None = No
         InputError: the image is no such tensor.
 
     Source:
-        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016, section 3; Salvador et
+        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016; Salvador et
         al., Recurrent Neural Networks for Semantic Instance Segmentation, 2017, without boxes and
         classes.
     """

@@ -31,9 +31,12 @@ class Decoder(nn.Module):
 
     h_{t,i,k} = ConvLSTM_k([B2(h_{t,i,k-1}) | f_{t,k} | S_{t-1,i}], [h_{t,i-1,k} | h_{t-1,i,k}]),
     where k counts levels from the coarsest, i objects and t frames, f is what the backbone sees, S
-    the object's mask in the frame before, and B2 bilinear upsampling. A hidden state that is not
-    there is zero. The cell's memory is the object's own of the frame before; where there is none,
-    that of the object before. So a first frame, or an image, is the recurrence over objects alone.
+    the object's mask in the frame before, and B2 bilinear upsampling. S is 1 on the object and -1
+    elsewhere, so that 0 says that no mask is known.
+
+    A hidden state that is not there is zero. The cell's memory is the object's own of the frame
+    before; where there is none, that of the object before. So a first frame, or an image, is
+    segmented by the recurrence over objects alone.
 
     Args:
         backbone: whose levels there are.
@@ -42,8 +45,8 @@ class Decoder(nn.Module):
         recurrence: "S" leaves out h_{t-1}, "T" leaves out h_{i-1}.
 
     Source:
-        Ventura et al., RVOS: End-to-End Recurrent Network for Video Object Segmentation, CVPR 2019,
-        section 3.2; with "S" and without masks, the decoder of Salvador et al., Recurrent Neural
+        Ventura et al., RVOS: End-to-End Recurrent Network for Video Object Segmentation, CVPR 2019
+        (encoder-decoder architecture), which leaves open where the memory comes from; with "S" and without masks, the decoder of Salvador et al., Recurrent Neural
         Networks for Semantic Instance Segmentation, 2017, whose branches of boxes and classes are
         left out, as no video here has classes.
     """
@@ -115,7 +118,7 @@ class Decoder(nn.Module):
             own = [
                 shared.new_zeros(len(shared), 1, *size)
                 if masks is None
-                else _LOUD * F.interpolate(masks, size, mode="area")
+                else _LOUD * (2 * F.interpolate(masks, size, mode="area") - 1)
             ]
             if states:
                 own.append(F.interpolate(states[-1].hidden, size, mode="bilinear"))

@@ -39,8 +39,8 @@ class RVOSTraining(Training):
         device: where to train. Default: the CPU.
 
     Source:
-        Ventura et al., RVOS: End-to-End Recurrent Network for Video Object Segmentation, CVPR 2019,
-        section 3.3.
+        Ventura et al., RVOS: End-to-End Recurrent Network for Video Object Segmentation, CVPR 2019
+        (training).
     """
 
     def __init__(

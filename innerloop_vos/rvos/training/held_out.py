@@ -31,7 +31,7 @@ def found_figures(segmenter: UnsupervisedSegmenter, validation: Validation) -> F
         InputError: a clip has no annotation of its first frame.
 
     Source:
-        Ventura et al., RVOS, CVPR 2019, section 4.2.
+        Ventura et al., RVOS, CVPR 2019 (unsupervised video object segmentation).
     """
     scores = [_score(segmenter, clip, validation.frames) for clip in validation.clips]
     if not scores:

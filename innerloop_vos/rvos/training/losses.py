@@ -23,7 +23,7 @@ def soft_iou(predicted: Tensor, true: Tensor) -> Tensor:
         Shape (P, O), 0 to 1; 0 where there is nothing to intersect.
 
     Source:
-        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016, section 3.3.
+        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016 (loss).
     """
     both = predicted @ true.T
     either = predicted.sum(1)[:, None] + true.sum(1) - both
@@ -40,7 +40,7 @@ def match(agreement: Tensor) -> tuple[Tensor, Tensor]:
         The predictions and the objects of all min(P, O) pairs, each of shape (pairs,), int64.
 
     Source:
-        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016, section 3.3; Kuhn, The
+        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016 (loss); Kuhn, The
         Hungarian Method for the Assignment Problem, 1955.
     """
     pairs = linear_sum_assignment(agreement.detach().cpu().numpy(), maximize=True)
@@ -76,7 +76,7 @@ def found_loss(logits: Tensor, masks: Tensor) -> Tensor:
         As `given_loss`.
 
     Source:
-        Ventura et al., RVOS, CVPR 2019, section 3.3.
+        Ventura et al., RVOS, CVPR 2019 (training).
     """
     agreement = _agreement(logits, masks)
     return 1 - agreement[match(agreement)].mean()
@@ -100,7 +100,7 @@ def stop_loss(scores: Tensor, count: int) -> Tensor:
         The loss, shape ().
 
     Source:
-        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016, section 3.3.
+        Romera-Paredes and Torr, Recurrent Instance Segmentation, ECCV 2016 (loss).
     """
     scores = scores[:, : count + MORE]
     there = (torch.arange(scores.shape[1], device=scores.device) < count).to(scores)
