@@ -61,11 +61,10 @@ def test_scenes_show_several_objects_that_do_not_overlap(clips, most):
         there = masks[:, 0].sum((2, 3))
         assert ((there > 200) | (there == 0)).all()
         # Those that a clip does not have come last; one of both has them all.
-        assert (there[:, 1:] <= there[:, :1].sign() * 1e9).all()
         assert (there > 0).sum(1).max() == masks.shape[2] <= most
         assert ((there > 0).int().diff(dim=1) <= 0).all()
         counts |= set((there > 0).sum(1).tolist())
-    assert counts == set(range(1, most + 1)) or most == 4
+    assert counts == set(range(1, most + 1))
 
 
 def test_objects_of_other_clips_are_pasted_where_a_clip_shows_few():

@@ -46,9 +46,10 @@ class Decoder(nn.Module):
 
     Source:
         Ventura et al., RVOS: End-to-End Recurrent Network for Video Object Segmentation, CVPR 2019
-        (encoder-decoder architecture), which leaves open where the memory comes from; with "S" and without masks, the decoder of Salvador et al., Recurrent Neural
-        Networks for Semantic Instance Segmentation, 2017, whose branches of boxes and classes are
-        left out, as no video here has classes.
+        (encoder-decoder architecture), which leaves open where the memory comes from. With "S" and
+        without masks it is the decoder of Salvador et al., Recurrent Neural Networks for Semantic
+        Instance Segmentation, 2017, but for the branches of boxes and classes: no video here has
+        classes.
     """
 
     def __init__(
