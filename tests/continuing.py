@@ -2,7 +2,7 @@
 
 import torch
 
-from innerloop_vos.runs.states import read_state, write_state
+from innerloop._states import read_state, write_state
 
 
 def check_goes_on(make, frames, masks, folder, from_boxes=False):

@@ -132,6 +132,23 @@ def _logistic() -> Example:
     )
 
 
+def _gaussians() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.GaussianMixture:
+        samples, assignments = hyper["samples"], hyper["logits"].softmax(-1)
+        old = il.Moments.of(samples[:, :4], assignments[:, :4])
+        new = il.Moments.of(samples[:, 3:], assignments[:, 3:])
+        return il.GaussianMixture(old.updated(new, hyper["rate"]), hyper["floor"])
+
+    hyper = {
+        "samples": 0.5 * normal(2, 7, 3),
+        "logits": normal(2, 7, 2, seed=1),
+        "floor": 0.8 + 0.1 * normal(2, 3).abs(),
+        "rate": _scalar(0.4),
+    }
+    init = {"mean": 0.1 * normal(2, 2, 3), "log_variance": 0.1 * normal(2, 2, 3, seed=1)}
+    return Example(make, hyper, init)
+
+
 PROBLEMS: dict[str, Callable[[], Example]] = {
     "Objective": _objective,
     "LeastSquares": _least_squares,
@@ -141,6 +158,7 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "NormalEquations": _statistics,
     "NormalEquations (conv)": _statistics_of_frames,
     "LogisticRegression": _logistic,
+    "GaussianMixture": _gaussians,
 }
 
 
@@ -170,6 +188,11 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "AdamW": lambda: il.AdamW(0.1, eps=0.1, weight_decay=0.0),
     "RMSprop": lambda: il.RMSprop(0.05, eps=0.1, momentum=0.3),
     "Adagrad": lambda: il.Adagrad(0.2, eps=0.1),
+    "RAdam": lambda: il.RAdam(0.1, beta2=0.9, eps=0.1),
+    "Adamax": lambda: il.Adamax(0.1, beta2=0.3, eps=0.1),
+    "Adadelta": lambda: il.Adadelta(eps=0.1),
+    # Signs flip: so small a step ends beside the minimum that it starts from.
+    "Lion": lambda: il.Lion(1e-7),
     "LearnedUpdate": lambda: il.LearnedUpdate(_Update()),
     "SteepestDescent": il.SteepestDescent,
     "ConjugateGradient": il.ConjugateGradient,
@@ -180,6 +203,7 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "Exact": il.Exact,
     "Ridge": il.Ridge,
     "IRLS": il.IRLS,
+    "MaximumLikelihood": il.MaximumLikelihood,
 }
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {

@@ -43,7 +43,11 @@ LINEAR = {
     "primal": lambda rate: il.Ridge("primal"),
     "dual": lambda rate: il.Ridge("dual"),
 }
-SOLVERS = {**ANY, **CURVED, **LINEAR, "IRLS": lambda rate: il.IRLS()}
+OWN = {
+    "IRLS": lambda rate: il.IRLS(),
+    "MaximumLikelihood": lambda rate: il.MaximumLikelihood(),
+}
+SOLVERS = {**ANY, **CURVED, **LINEAR, **OWN}
 ADJOINTS = [
     il.Unroll,
     il.Unroll,
@@ -58,6 +62,7 @@ ADJOINTS = [
 ARGUMENTS = (
     *("features", "targets", "labels", "weights", "regularization", "init", "solver", "adjoint"),
     *("rate", "steps", "tolerance", "loss", "weight_decay", "damping", "form"),
+    *("samples", "assignments", "moments"),
 )
 
 
@@ -144,6 +149,21 @@ def statistics(draw):
     return make, init, [x, init]
 
 
+def gaussians(draw):
+    channels, components, samples = draw.size(), draw.size(), draw.size()
+    x = draw.tensor(*draw.batch, samples, channels)
+    a = draw.tensor(*draw.batch, samples, components)
+    a = a if draw.badly(0.1) else a.abs()
+    mean = draw.tensor(*draw.batch, components, channels)
+    init = {"mean": mean, "log_variance": draw.tensor(*draw.batch, components, channels)}
+
+    def make():
+        moments = il.Moments.of(x, a)
+        return il.GaussianMixture(moments + moments.scaled(0.5), draw.regularization())
+
+    return make, init, [x, mean]
+
+
 def user_tensors(draw):
     # What a user's function raises is its own affair: here all shapes and dtypes fit.
     if not draw.dtype.is_floating_point:
@@ -196,6 +216,8 @@ KINDS = {
     "objective": objective,
     "net": net,
 }
+MORE = {"statistics": statistics, "gaussians": gaussians}
+"""Kinds that came later and have draws of their own, so that those of the others stay the same."""
 
 
 def solver_for(draw, kind):
@@ -206,6 +228,8 @@ def solver_for(draw, kind):
         names += list(LINEAR)
     if kind == "logistic":
         names.append("IRLS")
+    if kind == "gaussians":
+        names += ["MaximumLikelihood"] * len(names)
     if draw.badly(0.05):
         names = list(SOLVERS)
     rate = draw.rng.choice([0.0, 1e30, -1.0, float("nan")]) if draw.badly(0.1) else 0.01
@@ -216,7 +240,7 @@ def outcome(seed, kind=None):
     """How a problem ended; AssertionError or any undocumented error is a defect."""
     draw = Draw(seed)
     kind = kind or draw.rng.choice(list(KINDS))
-    made = statistics(draw) if kind == "statistics" else KINDS[kind](draw)
+    made = (KINDS | MORE)[kind](draw)
     options = {
         "steps": draw.rng.randint(0, 5),
         "tolerance": draw.rng.choice([0.0, 0.0, 1e-3]),
@@ -263,8 +287,9 @@ def test_random_problems_end_well(part):
     check_outcomes(range(part * each, (part + 1) * each))
 
 
-def test_random_statistics_end_well():
-    check_outcomes(range(PROBLEMS // PARTS), "statistics")
+@pytest.mark.parametrize("kind", MORE)
+def test_random_problems_of_a_kind_end_well(kind):
+    check_outcomes(range(PROBLEMS // PARTS), kind)
 
 
 def check_outcomes(seeds, kind=None):

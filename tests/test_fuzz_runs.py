@@ -9,9 +9,9 @@ import signal
 import pytest
 import torch
 
+from innerloop._states import write_state
 from innerloop.errors import InputError
 from innerloop_vos.commands.evaluate import DONE, SETTINGS, _keep_settings, _read_scores
-from innerloop_vos.runs.states import write_state
 from innerloop_vos.scoring import ObjectScores, SequenceScores, write_json
 from innerloop_vos.training.loop import CHECKPOINT, Training, _restore
 

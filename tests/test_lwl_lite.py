@@ -382,7 +382,9 @@ def test_objects_that_share_a_frame_are_as_those_alone(clip):
     both, alone = segmenter(), segmenter()
     both.start(frames[0], masks[0])
     alone.start(frames[0], masks[0] * (masks[0] == 2))
-    torch.testing.assert_close(both.filters[1:], alone.filters, rtol=1e-4, atol=1e-5)
+    # The rounding of a Cholesky solve, of the size of the largest filters.
+    error = 1e-4 * float(alone.filters.abs().max())
+    torch.testing.assert_close(both.filters[1:], alone.filters, rtol=0, atol=error)
     with torch.no_grad():
         together, single = (
             tracker.track(tracker.encode(frames[1])).logits for tracker in (both, alone)

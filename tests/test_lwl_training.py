@@ -21,6 +21,7 @@ from shared import needs_shared
 from torchrun import torchrun
 
 import innerloop as il
+from innerloop._states import read_state
 from innerloop.errors import InputError
 from innerloop_vos.backbones.efficientnet_weights import released_weights
 from innerloop_vos.cli import main
@@ -31,7 +32,6 @@ from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS, LWLTraining
 from innerloop_vos.lwl.training.losses import LOSSES
 from innerloop_vos.lwl.training.stages import STAGES, LWLTrainingSettings, parameter_groups
-from innerloop_vos.runs.states import read_state
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.losses import lovasz_sigmoid
 from innerloop_vos.training.validation import Validation

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from innerloop.errors import InputError
+from innerloop_vos.agame import AGAMEOptions
+from innerloop_vos.agame.training.settings import AGAMESettings
 from innerloop_vos.configuration.options import read_options
 from innerloop_vos.data.coco import CocoDataset
 from innerloop_vos.data.youtube_vos import YouTubeVOSDataset
@@ -33,6 +35,7 @@ SETTINGS = [
     PHASES["meta"],
     LWLLiteSettings(),
     RVOSSettings(),
+    AGAMESettings(),
 ]
 
 
@@ -64,6 +67,8 @@ def test_options_of_another_kind_are_refused(options, value):
         (LWLOptions(), "output=1000000,1000000"),
         (LWLOptions(), "capacity=100000000"),
         (LWLLiteOptions(), "short_side=9000"),
+        (AGAMEOptions(), "short_side=9000"),
+        (AGAMEOptions(), "learning_rate=nan"),
         (LWLLiteOptions(), "half=1"),
         (LWLLiteOptions(), "min_area=1e30"),
         (LWLLiteOptions(), "first_weight=1.0"),

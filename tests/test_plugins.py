@@ -146,7 +146,7 @@ def test_a_backbone_of_another_package_takes_weights(entries, tmp_path):
     [
         (
             "--method other",
-            "method: 'other' is unknown; choose one of lwl-lite, lwl, ridge, e-osvos, rvos, still,",
+            "method: 'other' is unknown; choose one of lwl-lite, lwl, ridge, e-osvos,",
         ),
         ("--method bare:x", "'bare:x' cannot be imported: ModuleNotFoundError: No module named"),
         ("--method bare_method:x", "'bare_method:x' cannot be imported: AttributeError: "),

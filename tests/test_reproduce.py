@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from test_eosvos_training import network as tiny_eosvos
 from torchrun import torchrun
 
+from innerloop_vos.agame.training.end_to_end import WEIGHTS as AGAME_WEIGHTS
 from innerloop_vos.cli import main
 from innerloop_vos.eosvos import train_command
 from innerloop_vos.eosvos.training import WEIGHTS as EOSVOS_WEIGHTS
@@ -26,11 +27,14 @@ TRAIN = {
     "lwl": "--iterations 2 --batch-size 1 --height 48 --width 64 --held-out= --every 2",
     "e-osvos": "--iterations 1 --batch-size 1 --held-out= "
     "--held-out-steps 1 --inner-steps 1 --every 1",
+    "a-game": "--iterations 1 --batch-size 1 --frames 2 --height 48 --width 64 --features 8 "
+    "--fastest 1 --paste 0 --held-out= --every 1",
 }
 EVALUATE = {
     "lwl": "--option output=48,64",
     "e-osvos": "--steps 1 --option online_steps=1 --option copies=1 --option proposals=20 "
     "--option propagated=20",
+    "a-game": "--option short_side=48",
 }
 
 
@@ -67,7 +71,7 @@ def tiny_networks(monkeypatch, tiny_backbone, tmp_path):
 
 
 def reproduce(table, out, data, backbone, named="", *more):
-    method = "lwl" if table.startswith("lwl") else "e-osvos"
+    method = next(name for name in TRAIN if table.startswith(name))
     train = TRAIN[method] + (" --backbone-style caffe" if method == "lwl" else "")
     words = ["reproduce", table, "--out", out, "--device", "cpu"]
     words += [word for name, root in data.items() for word in (f"--{name}", root)]
@@ -123,7 +127,7 @@ def test_tables_share_their_runs(data, out, tiny_networks, capsys):
 
 def test_the_files_of_weights_are_those_of_the_trainings():
     names = {name: method.weights for name, method in read_runs()[2].items()}
-    assert names == {"lwl": LWL_WEIGHTS, "e-osvos": EOSVOS_WEIGHTS}
+    assert names == {"lwl": LWL_WEIGHTS, "e-osvos": EOSVOS_WEIGHTS, "a-game": AGAME_WEIGHTS}
 
 
 def test_all_trainings_and_measurements_are_used_and_there():
@@ -166,7 +170,7 @@ def test_the_commands_are_printed_and_nothing_is_made(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lwl-table10"], "TABLE: 'lwl-table10', should be one of e-osvos-figure1"),
+        (["lwl-table10"], "TABLE: 'lwl-table10', should be one of a-game-table1, e-osvos"),
         (["lwl-table8"], "--mask-rcnn: lwl-table8 needs it"),
         (["lwl-table8", "--mask-rcnn", "M"], "--youtube-vos: lwl-table8 needs it"),
         (["lwl-table8", "--use", "lwl"], "--use: 'lwl', should be TRAINING=FILE"),
@@ -230,7 +234,7 @@ def test_the_best_of_a_search_counts(data, out, tiny_networks):
 def test_the_page_lists_every_table():
     page = (Path(__file__).parents[1] / "docs" / "reproducing.md").read_text()
     rows = [line.split("|")[2].strip(" `") for line in page.splitlines() if line.startswith("| ")]
-    listed = {row for row in rows if row.startswith(("lwl-", "e-osvos-"))}
+    listed = {row for row in rows if re.fullmatch(r"[a-z-]+-(table|figure|runtime)\w*", row)}
     assert listed == set(table_names())
     for name in listed:
         line = next(line for line in page.splitlines() if f"`{name}`" in line)

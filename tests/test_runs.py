@@ -15,6 +15,7 @@ import torch
 from davis_layout import write_davis
 
 import innerloop_vos.runs.resuming as resuming
+from innerloop._states import read_state, write_state
 from innerloop.errors import InputError
 from innerloop_vos.cli import main
 from innerloop_vos.commands import program
@@ -23,7 +24,6 @@ from innerloop_vos.io.masks import read_mask
 from innerloop_vos.io.video import open_frames
 from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import check_same, describe, locked, sweep
-from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.segmenter import Observation, Segmenter
 
 LENGTH = 6

@@ -8,13 +8,13 @@ from continuing import check_goes_on
 from rvos_tiny import WIDTHS, tiny
 from safetensors.torch import load_file
 
+from innerloop._states import read_state, write_state
 from innerloop.errors import InputError
 from innerloop_vos.backbones import efficientnet_weights
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
 from innerloop_vos.methods.rvos import build_zero_shot
-from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.rvos import (
     RVOSOptions,
     RVOSSegmenter,

@@ -35,6 +35,21 @@ PAIRS_WITH_TORCH = [
         torch.optim.Adagrad,
         {"lr": 0.1, "weight_decay": 0.1},
     ),
+    (lambda: il.RAdam(0.1, weight_decay=0.1), torch.optim.RAdam, {"lr": 0.1, "weight_decay": 0.1}),
+    (lambda: il.RAdam(0.1, beta2=0.8), torch.optim.RAdam, {"lr": 0.1, "betas": (0.9, 0.8)}),
+    (
+        lambda: il.RAdam(0.1, beta2=torch.tensor(0.8, dtype=torch.float64)),
+        torch.optim.RAdam,
+        {"lr": 0.1, "betas": (0.9, 0.8)},
+    ),
+    (lambda: il.Adamax(weight_decay=0.1), torch.optim.Adamax, {"weight_decay": 0.1}),
+    (lambda: il.Adadelta(weight_decay=0.1), torch.optim.Adadelta, {"weight_decay": 0.1}),
+]
+
+
+ADAPTIVE = [
+    *(il.Adam(0.1), il.AdamW(0.1), il.RMSprop(0.1), il.Adagrad(0.1)),
+    *(il.RAdam(0.1, beta2=0.8), il.Adamax(0.1), il.Adadelta()),
 ]
 
 
@@ -63,7 +78,22 @@ def test_steps_equal_those_of_torch_optim(solver, optimizer, options):
         torch.testing.assert_close(ours[name], value.detach(), rtol=1e-12, atol=1e-13)
 
 
-@pytest.mark.parametrize("solver", [il.Adam(0.1), il.AdamW(0.1), il.RMSprop(0.1), il.Adagrad(0.1)])
+def test_steps_of_lion_are_those_of_the_paper():
+    beta1, beta2, rate, decay = 0.7, 0.9, 0.1, 0.2
+    found = il.Lion(rate, beta1=beta1, beta2=beta2, weight_decay=decay)
+    ours = il.solve(softplus_loss, start(), found, steps=6).value
+    params, memory = start(), {name: torch.zeros(3, dtype=torch.float64) for name in "ab"}
+    for _ in range(6):
+        gradients = torch.func.grad(softplus_loss)(params)
+        for name, g in gradients.items():
+            sign = (beta1 * memory[name] + (1 - beta1) * g).sign()
+            params[name] = params[name] - rate * (sign + decay * params[name])
+            memory[name] = beta2 * memory[name] + (1 - beta2) * g
+    for name, value in params.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("solver", ADAPTIVE)
 def test_second_derivatives_at_zero_gradients_are_finite(solver):
     init = torch.zeros(4, dtype=torch.float64, requires_grad=True)
 
@@ -76,7 +106,7 @@ def test_second_derivatives_at_zero_gradients_are_finite(solver):
     assert second.isfinite().all()
 
 
-@pytest.mark.parametrize("solver", [il.Adam(0.1), il.AdamW(0.1), il.RMSprop(0.1), il.Adagrad(0.1)])
+@pytest.mark.parametrize("solver", ADAPTIVE)
 @pytest.mark.parametrize("exponent", range(-30, -15))
 def test_second_derivatives_of_small_gradients_are_finite(solver, exponent):
     scale = 10.0**exponent

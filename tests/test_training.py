@@ -12,8 +12,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+from innerloop._states import write_state
 from innerloop.errors import InputError
-from innerloop_vos.runs.states import write_state
 from innerloop_vos.training.loop import CHECKPOINT, Figures, Stateful, Training, cosine_rate, run
 
 

@@ -43,7 +43,7 @@ FILES: dict[str, list[str]] = {
         "linear_systems",
         "convergence",
     ],
-    "innerloop/solvers/adaptive.py": ["solvers", "pairs", "inner_losses"],
+    "innerloop/solvers/adaptive/averages.py": ["solvers", "pairs", "inner_losses"],
     "innerloop/problems/linear.py": ["solve", "problems", "pairs", "inner_losses", "coordinates"],
     "innerloop/modules/adapted.py": [
         "inner_losses",
@@ -52,7 +52,7 @@ FILES: dict[str, list[str]] = {
         "module_kinds",
         "changed_modules",
     ],
-    "innerloop/tasks.py": ["tasks"],
+    "innerloop/tasks/gradients.py": ["tasks"],
     "innerloop_vos/lwl/segmenter.py": ["lwl_segmenter", "lwl_released"],
 }
 """The files, each with its tests."""

@@ -8,9 +8,11 @@ from innerloop.problems.base import (
     QuadraticProblem,
 )
 from innerloop.problems.conv import ConvLeastSquares
+from innerloop.problems.gaussian_mixture import GaussianMixture
 from innerloop.problems.least_squares import LeastSquares
 from innerloop.problems.linear import LinearLeastSquares, RidgeProblem
 from innerloop.problems.logistic import LogisticRegression
+from innerloop.problems.moments import Moments
 from innerloop.problems.normal_equations import NormalEquations
 from innerloop.problems.objective import Objective, as_problem
 from innerloop.problems.statistics import Statistics
@@ -19,9 +21,11 @@ __all__ = [
     "ClosedFormProblem",
     "ConvLeastSquares",
     "CurvedProblem",
+    "GaussianMixture",
     "LeastSquares",
     "LinearLeastSquares",
     "LogisticRegression",
+    "Moments",
     "NormalEquations",
     "Objective",
     "Problem",

@@ -1,6 +1,6 @@
 """Sufficient statistics of least squares: a sum of constant size in place of samples."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -9,25 +9,22 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop._autodiff import transforming
-from innerloop._torch import pytree
 from innerloop.maps.products import multiply_transposed
 from innerloop.maps.weighted_gram import symmetric, weighted_gram
 from innerloop.maps.weighting import square_weighted, weighted_square
-from innerloop.problems.checks import check_parameter, named
+from innerloop.problems.checks import check_parameter
 from innerloop.problems.conv import check_frames, squared_weights
 from innerloop.problems.linear import check_samples
+from innerloop.problems.sums import Sums, check_like, tensors
 
 
 @dataclass(frozen=True, eq=False)
-class Statistics:
+class Statistics(Sums):
     """What weighted least squares needs to know of its samples, if all outputs share the weights.
 
     For samples x (rows of features, or the patches that a filter sees), targets e and weights w,
     these are three sums over the samples. Those of several sets of samples are added; the minimum
-    of `NormalEquations` is then that of all samples together, which need not be kept. Operations
-    return new statistics, whose tensors carry the gradient of what they were made of. Statistics
-    are a tree of tensors for `torch.func`.
+    of `NormalEquations` is then that of all samples together, which need not be kept.
 
     Args:
         gram: Σ w² x xᵀ, shape (*batch, P, P), where P is C, or C·K² in the order of a flattened
@@ -55,7 +52,7 @@ class Statistics:
             check_parameter(name, tensor)
         _check_shapes(self.gram, self.moment, self.energy)
         for name in ("moment", "energy"):
-            _check_like(name, getattr(self, name), "gram", self.gram)
+            check_like(name, getattr(self, name), "gram", self.gram)
 
     @classmethod
     def linear(
@@ -123,39 +120,10 @@ class Statistics:
     def __add__(self, other: "Statistics") -> "Statistics":
         """The statistics of the samples of both."""
         self._check_fits("other", other)
-        return Statistics(*map(torch.add, _tensors(self), _tensors(other)))
+        return Statistics(*map(torch.add, tensors(self), tensors(other)))
 
-    def scaled(self, factor: float | Tensor) -> "Statistics":
-        """The statistics of the same samples, each counted `factor` times.
-
-        Args:
-            factor: not negative; a float, or a tensor of shape () or (*batch).
-
-        Raises:
-            ValueError: the factor has another shape, or is negative, infinite or NaN.
-        """
-        value = self._per_problem("factor", factor)
-        if not transforming() and not bool(((value >= 0) & value.isfinite()).all()):
-            raise ValueError(f"factor: {factor}, should be finite and not negative")
-        return Statistics(*(trees.scale(value, tensor) for tensor in _tensors(self)))
-
-    def updated(self, new: "Statistics", rate: float | Tensor) -> "Statistics":
-        """The moving average (1 − γ) of these and γ of new ones, which forgets old samples.
-
-        Args:
-            new: statistics of the new samples.
-            rate: γ, above 0 and at most 1; a float, or a tensor of shape () or (*batch).
-
-        Raises:
-            ValueError: the new statistics do not fit these, or the rate has another shape or value.
-        """
-        self._check_fits("new", new)
-        value = self._per_problem("rate", rate)
-        if not transforming() and not bool(((value > 0) & (value <= 1)).all()):
-            raise ValueError(f"rate: {rate}, should be above 0 and at most 1")
-        # Not fused: the rounding of a fused product depends on where in memory an entry lies, and
-        # the matrix would lose its symmetry.
-        return self.scaled(1 - value) + new.scaled(value)
+    def _times(self, factor: Tensor) -> "Statistics":
+        return Statistics(*(trees.scale(factor, tensor) for tensor in tensors(self)))
 
     def select(self, channels: slice | Sequence[int] | Tensor) -> "Statistics":
         """The statistics of the same samples seen in some of their channels only.
@@ -179,60 +147,17 @@ class Statistics:
         moment = self.moment.index_select(axis, torch.tensor(chosen, device=self.gram.device))
         return Statistics(self.gram[..., entries[:, None], entries], moment, self.energy)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The tensors by name; `Statistics(**state_dict)` is the same statistics."""
-        return {"gram": self.gram, "moment": self.moment, "energy": self.energy}
-
-    def detach(self) -> "Statistics":
-        """The same without gradient."""
-        return Statistics(*(tensor.detach() for tensor in _tensors(self)))
-
-    def _check_fits(self, name: str, other: object) -> None:
-        if not isinstance(other, Statistics):
-            raise TypeError(f"{name}: {named(other)}, should be Statistics")
+    def _check_same(self, name: str, other: "Statistics") -> None:
         if other.moment.shape != self.moment.shape:
             raise ValueError(
                 f"{name}: of parameters {tuple(other.moment.shape)}, should be of parameters "
                 f"{tuple(self.moment.shape)}"
             )
-        _check_like(name, other.gram, "the statistics", self.gram)
-
-    def _per_problem(self, name: str, value: float | Tensor) -> Tensor:
-        if isinstance(value, bool) or not isinstance(value, int | float | Tensor):
-            raise TypeError(f"{name}: {named(value)}, should be a number or a tensor")
-        value = torch.as_tensor(value, dtype=self.gram.dtype, device=self.gram.device)
-        if value.ndim and value.shape != self.batch_shape:
-            raise ValueError(
-                f"{name}: shape {tuple(value.shape)}, should be () or the batch shape "
-                f"{tuple(self.batch_shape)}"
-            )
-        return value
 
 
 def _in_full_precision(features: Tensor) -> AbstractContextManager[Any]:
     """Without autocast: sums that grow for long must not be rounded more than their terms."""
     return torch.autocast(features.device.type, enabled=False)
-
-
-def _tensors(statistics: Statistics) -> tuple[Tensor, Tensor, Tensor]:
-    return statistics.gram, statistics.moment, statistics.energy
-
-
-def _flatten(statistics: Statistics) -> tuple[list[Tensor], None]:
-    return list(_tensors(statistics)), None
-
-
-def _unflatten(leaves: Iterable[Tensor], context: None) -> Statistics:
-    # Unchecked: a tree may hold anything in place of its tensors.
-    statistics = object.__new__(Statistics)
-    for name, leaf in zip(("gram", "moment", "energy"), leaves, strict=True):
-        object.__setattr__(statistics, name, leaf)
-    return statistics
-
-
-pytree.register_pytree_node(
-    Statistics, _flatten, _unflatten, serialized_type_name="innerloop.Statistics"
-)
 
 
 def _chosen(channels: slice | Sequence[int] | Tensor, count: int) -> list[int]:
@@ -267,14 +192,6 @@ def _check_shapes(gram: Tensor, moment: Tensor, energy: Tensor) -> None:
     if energy.shape != expected:
         raise ValueError(
             f"energy: shape {tuple(energy.shape)}, should be (*batch, D) = {tuple(expected)}"
-        )
-
-
-def _check_like(name: str, tensor: Tensor, other: str, like: Tensor) -> None:
-    if tensor.dtype != like.dtype or tensor.device != like.device:
-        raise ValueError(
-            f"{name}: {tensor.dtype} on {tensor.device}, should be {like.dtype} on {like.device} "
-            f"like {other}"
         )
 
 

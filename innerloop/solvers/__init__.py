@@ -6,7 +6,16 @@ torch alone. The squared-hinge SVM needs no such solver: its primal is a smooth 
 `Newton(Armijo())` minimises and `Implicit()` differentiates.
 """
 
-from innerloop.solvers.adaptive import Adagrad, Adam, AdamW, RMSprop
+from innerloop.solvers.adaptive import (
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Lion,
+    RAdam,
+    RMSprop,
+)
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.direction import DirectionSolver, GradientMethod
@@ -14,6 +23,7 @@ from innerloop.solvers.gradient import GradientDescent, LearnedUpdate
 from innerloop.solvers.irls import IRLS
 from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
 from innerloop.solvers.linear import Exact, Neumann
+from innerloop.solvers.maximum_likelihood import MaximumLikelihood
 from innerloop.solvers.newton import GaussNewton, Newton
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
@@ -21,9 +31,11 @@ from innerloop.solvers.step_sizes import Armijo, ExactLineSearch, StepSize
 
 __all__ = [
     "IRLS",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "Armijo",
     "ConjugateGradient",
     "DirectionSolver",
@@ -34,8 +46,11 @@ __all__ = [
     "GradientMethod",
     "LearnedUpdate",
     "LevenbergMarquardt",
+    "Lion",
+    "MaximumLikelihood",
     "Neumann",
     "Newton",
+    "RAdam",
     "RMSprop",
     "Ridge",
     "Solver",

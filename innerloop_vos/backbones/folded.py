@@ -1,21 +1,23 @@
-"""EfficientNet-Lite0 with its normalisations folded, and what of it is trained further."""
+"""The backbone of the networks that are trained here, its normalisations folded."""
 
+from collections.abc import Mapping
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from innerloop_vos.backbones.efficientnet_lite0 import EfficientNetLite0
+from innerloop_vos.backbones import Backbone, EfficientNetLite0
 from innerloop_vos.backbones.efficientnet_weights import released_weights
 from innerloop_vos.backbones.folding import fold_norms
 from innerloop_vos.weight_files import fit
+
+Stride = Literal[16, 32]
 
 _EARLY = 2
 """First stages, up to stride 4, which are not trained."""
 
 
-def folded_backbone(
-    weights: Literal["default"] | None, stride: Literal[16, 32] = 16
-) -> EfficientNetLite0:
+def folded_backbone(weights: Literal["default"] | None, stride: Stride = 16) -> Backbone:
     """Build EfficientNet-Lite0 with its normalisations folded into its convolutions.
 
     Args:
@@ -35,15 +37,35 @@ def folded_backbone(
     return network
 
 
-def tuned_convolutions(backbone: nn.Module) -> list[nn.Module]:
-    """Return the pointwise convolutions beyond stride 4.
+def released_tensors() -> dict[str, Tensor]:
+    """The tensors of the backbone as the package has it, named as those of a `backbone`.
+
+    They are the same whatever its stride.
+    """
+    released = folded_backbone("default").state_dict()
+    return {f"backbone.{name}": tensor for name, tensor in released.items()}
+
+
+def without_released(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """Leave out the backbone of a network where it is as the package has it.
+
+    Args:
+        state: tensors of a network with such a `backbone`.
+
+    Returns:
+        The tensors to keep, and whether the backbone is among them.
+    """
+    released = released_tensors()
+    own = any(not torch.equal(state[name].cpu(), tensor) for name, tensor in released.items())
+    return {name: x for name, x in state.items() if own or name not in released}, own
+
+
+def tuned_layers(network: nn.Module) -> list[nn.Module]:
+    """The pointwise convolutions of such a backbone beyond stride 4.
 
     They hold nearly all the weights. Depthwise ones have slow derivatives on CPUs, and what comes
     before is hardly peculiar to a task.
-
-    Args:
-        backbone: of `folded_backbone`.
     """
-    deep: list[nn.Module] = list(backbone.get_submodule("stages").children())[_EARLY:]
+    deep: list[nn.Module] = list(network.get_submodule("stages").children())[_EARLY:]
     convolutions = [m for stage in deep for m in stage.modules() if isinstance(m, nn.Conv2d)]
     return [conv for conv in convolutions if conv.groups == 1]

@@ -9,6 +9,12 @@ from typing import Any
 
 import torch
 
+from innerloop_vos.agame.training import end_to_end as agame_training
+from innerloop_vos.agame.training.command import (
+    add_agame_arguments,
+    train_agame_from_arguments,
+)
+from innerloop_vos.agame.training.settings import AGAMESettings
 from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.configs import config_path
 from innerloop_vos.configuration.arguments import option
@@ -117,6 +123,15 @@ _NETWORKS = {
         lambda arguments: RVOSSettings(),
         train_rvos_from_arguments,
         rvos_training.WEIGHTS,
+    ),
+    "a-game": _Network(
+        "train A-GAME",
+        "Train A-GAME on DAVIS, YouTube-VOS, clips of your own, COCO's images or several of these, "
+        "measuring J and F of held-out sequences.",
+        add_agame_arguments,
+        lambda arguments: AGAMESettings(),
+        train_agame_from_arguments,
+        agame_training.WEIGHTS,
     ),
 }
 

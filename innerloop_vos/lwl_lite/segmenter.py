@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import innerloop as il
+from innerloop_vos.layers.resizing import averaged, enlarged, shrunk
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite, Seen
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
@@ -72,13 +73,8 @@ class LWLLiteSegmenter(Segmenter):
         self.anchors = state["anchors"].to(self.device)
 
     def encode(self, frame: Tensor) -> _Encoded:
-        size = (frame.shape[1], frame.shape[2])
-        image = frame.float()[None] / 255
-        scale = self.options.short_side / min(size)
-        if scale < 1:
-            smaller = [round(scale * side) for side in size]
-            image = F.interpolate(image, smaller, mode="bilinear", antialias=True)
-        return _Encoded(self.network.see(image), size)
+        image = shrunk(frame, self.options.short_side)
+        return _Encoded(self.network.see(image), (frame.shape[1], frame.shape[2]))
 
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
         self.memory.start(self._learn(encoded.seen, masks.float()))
@@ -86,11 +82,9 @@ class LWLLiteSegmenter(Segmenter):
         self.anchors = torch.cat([self.anchors, self.filters[len(self.anchors) :, :1]])
 
     def track(self, encoded: _Encoded) -> _Found:
-        before = _resized(self.probabilities[1:], encoded.seen)
+        before = averaged(self.probabilities[1:], encoded.seen.images.shape[-2:])
         logits = self.network.segment(self.filters, self.anchors, encoded.seen, before)
-        if logits.shape[1:] != encoded.size:
-            logits = F.interpolate(logits[None], encoded.size, mode="bilinear")[0]
-        return _Found(logits, seen=encoded.seen)
+        return _Found(enlarged(logits, encoded.size), seen=encoded.seen)
 
     def update(self, observation: _Found, merged: Tensor) -> None:
         visible = (merged > 0.5).sum((1, 2)) >= self.options.min_area
@@ -99,7 +93,7 @@ class LWLLiteSegmenter(Segmenter):
             self.filters = self.network.target_model.fit(self.memory.statistics())
 
     def _learn(self, seen: Seen, masks: Tensor) -> il.Statistics:
-        return self.network.learn(seen, _resized(masks, seen))
+        return self.network.learn(seen, averaged(masks, seen.images.shape[-2:]))
 
     @torch.no_grad()
     def mask_from_box(self, frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
@@ -116,12 +110,6 @@ class LWLLiteSegmenter(Segmenter):
         mask = torch.zeros_like(inside)
         mask[rows, columns] = (logits > 0) & (there > 0)
         return (mask if mask.any() else inside).cpu()
-
-
-def _resized(masks: Tensor, seen: Seen) -> Tensor:
-    """Masks (O, H, W) of a frame at the size that it was looked at in."""
-    size = seen.images.shape[-2:]
-    return masks if masks.shape[1:] == size else F.interpolate(masks[None], size, mode="area")[0]
 
 
 def _around(

@@ -15,9 +15,8 @@ def build(options: MethodOptions, weights: str | None, device: torch.device) -> 
     """See `innerloop_vos.methods.interface.Builder`; without weights, those that ship are taken."""
     options.refuse_backbone("e-osvos")
     options.refuse_speed("e-osvos")
+    options.refuse_solver("e-osvos", "gradient descent")
     network, rates = load_eosvos(weights or "default")
-    if options.solver:
-        raise InputError(f"solver: {options.solver!r}; e-osvos has its own, gradient descent")
     if not 0 <= options.steps <= MOST:
         least = "at least 0" if options.steps < 0 else f"at most {MOST}"
         raise InputError(f"steps: {str(options.steps)[:50]}, should be {least}")

@@ -38,6 +38,11 @@ class MethodOptions:
                 "(--method ridge) takes another"
             )
 
+    def refuse_solver(self, method: str, own: str) -> None:
+        """Raise InputError if a solver was given to a method that brings its own."""
+        if self.solver:
+            raise InputError(f"solver: {self.solver!r}; {method} has its own, {own}")
+
     def refuse_speed(self, method: str) -> None:
         """Raise InputError if a preset was asked of a method that has none."""
         if self.speed:

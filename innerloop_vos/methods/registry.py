@@ -5,6 +5,7 @@ import argparse
 import torch
 
 from innerloop.errors import InputError
+from innerloop_vos.agame import AGAMEOptions
 from innerloop_vos.backbones import BACKBONES
 from innerloop_vos.configuration.options import names
 from innerloop_vos.configuration.plugins import build
@@ -13,7 +14,7 @@ from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
-from innerloop_vos.rvos.options import RVOSOptions
+from innerloop_vos.rvos import RVOSOptions
 from innerloop_vos.segmenter import Segmenter
 
 METHODS = {
@@ -21,9 +22,18 @@ METHODS = {
     "lwl": "innerloop_vos.methods.lwl:build",
     "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
+    "a-game": "innerloop_vos.methods.agame:build",
     "rvos": "innerloop_vos.methods.rvos:build",
 }
 """The methods that come with this package; see `innerloop_vos.methods.interface` for others."""
+
+_OPTIONS = {
+    "lwl-lite": LWLLiteOptions,
+    "lwl": LWLOptions,
+    "e-osvos": EOSVOSOptions,
+    "a-game": AGAMEOptions,
+    "rvos": RVOSOptions,
+}
 
 
 def add_method_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +43,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--method",
         default="lwl-lite",
-        help="one of: lwl-lite (default), lwl, ridge, e-osvos, rvos; one that an installed "
-        "package brings; or a function or class, as package.module:Object",
+        help=f"one of: {', '.join(METHODS)} (default: %(default)s); one that an installed package "
+        "brings; or a function or class, as package.module:Object",
     )
     group.add_argument(
         "--solver",
@@ -50,9 +60,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weights",
         metavar="FILE",
-        help="the file of lwl-lite or e-osvos (default: that which ships), or of lwl or rvos, "
-        "which need it (train, convert); weights of ridge's backbone from a .safetensors or .pth "
-        "file instead",
+        help="the file of the method's networks (default: that which ships); lwl needs it (train, "
+        "convert); weights of ridge's backbone from a .safetensors or .pth file instead",
     )
     group.add_argument(
         "--speed",
@@ -77,11 +86,8 @@ def add_method_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a further setting of lwl-lite, lwl, e-osvos or rvos, such as half=True; may be given "
-        f"several times. Of lwl-lite: {', '.join(names(LWLLiteOptions))}; "
-        f"of lwl: {', '.join(names(LWLOptions))}; "
-        f"of e-osvos: {', '.join(names(EOSVOSOptions))}; "
-        f"of rvos: {', '.join(names(RVOSOptions))}",
+        help="a further setting of the method, such as min_area=50; may be given several times. "
+        + "; ".join(f"Of {name}: {', '.join(names(kind))}" for name, kind in _OPTIONS.items()),
     )
     add_device_argument(group)
 

@@ -2,7 +2,6 @@
 
 import torch
 
-from innerloop.errors import InputError
 from innerloop_vos.configuration.options import read_options
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.rvos import (
@@ -32,6 +31,5 @@ def build_zero_shot(
 def _network(options: MethodOptions, weights: str | None) -> RVOS:
     options.refuse_backbone("rvos")
     options.refuse_speed("rvos")
-    if options.solver:
-        raise InputError(f"solver: {options.solver!r}; rvos solves nothing while it segments")
+    options.refuse_solver("rvos", "none: it learns nothing while it segments")
     return rvos(weights or "default")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from innerloop._states import read_state, write_state
 from innerloop.errors import InputError
 from innerloop_vos.io.files import atomic_path, prepare_output
 from innerloop_vos.io.frames import Frames
@@ -19,7 +20,6 @@ from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import Record, check_same, digest, sweep
 from innerloop_vos.runs.progress import WorkBar
 from innerloop_vos.runs.segmentation import frame_order, segment_next
-from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.segmenter import Segmenter
 
 UNFINISHED = ".unfinished"

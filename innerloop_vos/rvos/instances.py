@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from innerloop_vos.rvos.looking import at_size, look
+from innerloop_vos.layers.resizing import enlarged, shrunk
 from innerloop_vos.rvos.model.decoder import States
 from innerloop_vos.rvos.model.network import RVOS, Found, Seen
 from innerloop_vos.rvos.options import ZeroShotOptions
@@ -45,13 +45,14 @@ def instances(network: RVOS, image: Tensor, options: ZeroShotOptions | None = No
     """
     options = options or ZeroShotOptions()
     check_frame(image, None)
-    seen = look(network, image, options.short_side)
+    seen = network.see(shrunk(image, options.short_side))
     found, count = find_objects(network, seen, [], 0, options)
     if not count:
         nothing = torch.zeros(0, *image.shape[1:], dtype=torch.bool, device=image.device)
         return Instances(nothing, torch.zeros(0, device=image.device))
-    logits = at_size([each.logits for each in found[:count]], image.shape[1:])
-    return Instances(logits > 0, torch.cat([each.score for each in found[:count]]).sigmoid())
+    logits = torch.cat([each.logits for each in found[:count]])
+    masks = enlarged(logits, image.shape[1:]) > 0
+    return Instances(masks, torch.cat([each.score for each in found[:count]]).sigmoid())
 
 
 def find_objects(

@@ -5,12 +5,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from innerloop_vos.rvos.looking import at_size, look, packed, ready, unpacked
+from innerloop_vos.layers.resizing import averaged, enlarged, shrunk
 from innerloop_vos.rvos.model.decoder import States
 from innerloop_vos.rvos.model.network import RVOS, Seen
 from innerloop_vos.rvos.options import RVOSOptions
+from innerloop_vos.rvos.states import packed, unpacked
 from innerloop_vos.segmenter import Observation, Segmenter, mask_of_box
 
 
@@ -46,8 +46,9 @@ class RVOSSegmenter(Segmenter):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(device)
+        self.network = network.eval().to(self.device)
         self.options = options or RVOSOptions()
-        self.network = ready(network, self.options, self.device)
+        self.network.autocast = torch.bfloat16 if self.options.half else None
         self.reset()
 
     def reset(self) -> None:
@@ -60,17 +61,17 @@ class RVOSSegmenter(Segmenter):
         self.states = unpacked(state, self.device)
 
     def encode(self, frame: Tensor) -> _Encoded:
-        seen = look(self.network, frame, self.options.short_side)
-        return _Encoded(seen, (frame.shape[1], frame.shape[2]))
+        image = shrunk(frame, self.options.short_side)
+        return _Encoded(self.network.see(image), (frame.shape[1], frame.shape[2]))
 
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
-        for mask in _resized(masks.float(), encoded.seen.size):
+        for mask in averaged(masks.float(), encoded.seen.size):
             last = self.states[-1] if self.states else None
             found = self.network.segment(encoded.seen, mask[None], neighbour=last)
             self.states.append(found.states)
 
     def track(self, encoded: _Encoded) -> _Found:
-        masks = _resized(self.probabilities[1:], encoded.seen.size)
+        masks = averaged(self.probabilities[1:], encoded.seen.size)
         logits: list[Tensor] = []
         states: list[States] = []
         for mask, before in zip(masks, self.states, strict=True):
@@ -78,7 +79,7 @@ class RVOSSegmenter(Segmenter):
             found = self.network.segment(encoded.seen, mask[None], before, last)
             logits.append(found.logits)
             states.append(found.states)
-        return _Found(at_size(logits, encoded.size), states=states)
+        return _Found(enlarged(torch.cat(logits), encoded.size), states=states)
 
     def update(self, observation: _Found, merged: Tensor) -> None:
         self.states = observation.states
@@ -93,12 +94,7 @@ class RVOSSegmenter(Segmenter):
         """
         inside = mask_of_box(frame, box).to(self.device)
         encoded = self.encode(frame.to(self.device))
-        there = _resized(inside[None].float(), encoded.seen.size)
+        there = averaged(inside[None].float(), encoded.seen.size)
         found = self.network.segment(encoded.seen, there)
-        mask = ((at_size([found.logits], encoded.size)[0] > 0) & (inside > 0)).to(inside)
+        mask = ((enlarged(found.logits, encoded.size)[0] > 0) & (inside > 0)).to(inside)
         return (mask if mask.any() else inside).cpu()
-
-
-def _resized(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    """Masks (O, H, W) of a frame at the size that it was looked at in."""
-    return masks if masks.shape[1:] == size else F.interpolate(masks[None], size, mode="area")[0]

@@ -6,7 +6,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from innerloop_vos import weight_files as files
-from innerloop_vos.backbones.folded import folded_backbone
+from innerloop_vos.backbones.folded import folded_backbone, released_tensors, without_released
 from innerloop_vos.rvos.model.decoder import RECURRENCES
 from innerloop_vos.rvos.model.network import RVOS
 from innerloop_vos.weight_files.sizes import WIDTH, Check, one_of, several
@@ -30,12 +30,9 @@ def save_rvos(network: RVOS, path: str | Path) -> None:
     Raises:
         InputError: the path ends otherwise, or the file cannot be written.
     """
-    state = network.state_dict()
-    released = _released()
-    own = any(not state[name].cpu().equal(tensor) for name, tensor in released.items())
-    kept = {name: files.halved(x) for name, x in state.items() if own or name not in released}
+    kept, own = without_released(network.state_dict())
     recipe = {"builder": _BUILDER, "sizes": network.sizes, "own_backbone": own}
-    files.write_network(path, kept, recipe)
+    files.write_network(path, {name: files.halved(x) for name, x in kept.items()}, recipe)
 
 
 def load_rvos(path: str | Path) -> RVOS:
@@ -63,10 +60,4 @@ def _build(recipe: files.Recipe) -> RVOS:
 
 
 def _elsewhere(recipe: files.Recipe) -> dict[str, Tensor]:
-    return {} if recipe.get("own_backbone") else _released()
-
-
-def _released() -> dict[str, Tensor]:
-    """The tensors of the backbone as the package has it."""
-    released = folded_backbone("default", STRIDE).state_dict()
-    return {f"backbone.{name}": tensor for name, tensor in released.items()}
+    return {} if recipe.get("own_backbone") else released_tensors()

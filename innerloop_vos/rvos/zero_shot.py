@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop_vos.layers.resizing import enlarged, shrunk
 from innerloop_vos.rvos.instances import find_objects
-from innerloop_vos.rvos.looking import at_size, look, packed, ready, unpacked
 from innerloop_vos.rvos.model.decoder import States
 from innerloop_vos.rvos.model.network import RVOS
 from innerloop_vos.rvos.options import ZeroShotOptions
+from innerloop_vos.rvos.states import packed, unpacked
 from innerloop_vos.segmenter import soft_aggregate
 from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
@@ -39,8 +40,9 @@ class RVOSZeroShotSegmenter(UnsupervisedSegmenter):
         device: torch.device | str = "cpu",
     ) -> None:
         super().__init__(device)
+        self.network = network.eval().to(self.device)
         self.options = options or ZeroShotOptions()
-        self.network = ready(network, self.options, self.device)
+        self.network.autocast = torch.bfloat16 if self.options.half else None
         self.known = 0
         self.states: list[States] = []
 
@@ -48,13 +50,13 @@ class RVOSZeroShotSegmenter(UnsupervisedSegmenter):
         self.known, self.states = 0, []
 
     def find(self, frame: Tensor) -> Tensor:
-        seen = look(self.network, frame, self.options.short_side)
+        seen = self.network.see(shrunk(frame, self.options.short_side))
         found, self.known = find_objects(self.network, seen, self.states, self.known, self.options)
         self.states = [each.states for each in found]
         if not self.known:
             return torch.zeros_like(frame[0])
-        logits = at_size([each.logits for each in found[: self.known]], frame.shape[1:])
-        return soft_aggregate(logits).max(0).indices.to(torch.uint8)
+        logits = torch.cat([each.logits for each in found[: self.known]])
+        return soft_aggregate(enlarged(logits, frame.shape[1:])).max(0).indices.to(torch.uint8)
 
     def learned(self) -> dict[str, Any]:
         return {"known": self.known, "states": packed(self.states)}

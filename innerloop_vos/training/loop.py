@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from innerloop._states import read_state, write_state
 from innerloop.errors import InputError
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.io.files import prepare_output
 from innerloop_vos.runs import signals
 from innerloop_vos.runs.folder import Record, check_same, locked
-from innerloop_vos.runs.states import read_state, write_state
 from innerloop_vos.training import processes
 from innerloop_vos.training.curve import Curve, Figures, open_board
 

@@ -1,10 +1,26 @@
-"""Losses on masks: the Lovász extension of the Jaccard index."""
+"""Losses on masks: cross-entropy, and the Lovász extension of the Jaccard index."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _VOID = 255
+
+
+def mask_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy, and the Lovász loss averaged over the images that show the object.
+
+    Args:
+        logits: logits of the object, shape (S, T, H, W).
+        masks: 1 on the object and 0 elsewhere, same shape, floating point.
+
+    Returns:
+        Both, shape ().
+    """
+    entropy = F.binary_cross_entropy_with_logits(logits, masks)
+    pairs = zip(logits.flatten(0, 1), masks.flatten(0, 1), strict=True)
+    shown = [lovasz_sigmoid(*pair) for pair in pairs if pair[1].any()]
+    return entropy, torch.stack(shown).mean() if shown else entropy.new_zeros(())
 
 
 def lovasz_sigmoid(logits: Tensor, masks: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.solvers import Adam, AdamW, GradientDescent, GradientMethod, RMSprop
-from innerloop.solvers.adaptive import average, average_square, smooth_sqrt
+from innerloop.solvers.adaptive.averages import average, average_square, smooth_sqrt
 from innerloop.solvers.gradient import Hyperparameter
 from innerloop.solvers.step_sizes import Rate
 from innerloop.trees import Tree

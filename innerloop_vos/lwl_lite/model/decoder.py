@@ -1,6 +1,5 @@
 """The decoder: from target scores and backbone levels to the mask, coarse to fine."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
+from innerloop_vos.layers.refinement import Level, resized, unit_variance
 from innerloop_vos.postprocessing.calibration import calibrate
 
 _SHARPNESS = 6.0
@@ -84,15 +84,15 @@ class Decoder(nn.Module):
         scores = self._with_before(scores, before)
         x: Tensor | None = None
         for names, level in zip(self.names, self.levels, strict=True):
-            seen = torch.cat([_unit_variance(levels[name]) for name in names], dim=1)
+            seen = torch.cat([unit_variance(levels[name]) for name in names], dim=1)
             seen = self.dropout(seen)
             if level is self.levels[-1]:
                 image = F.interpolate(images, seen.shape[-2:], mode="area")
                 seen, scores = torch.cat([seen, 2 * image - 1], dim=1), scores[:, :1]
             x = level(seen, scores, x)
         assert x is not None
-        logits = self.sharpness * _resized(scores, x.shape[-2:]) + self.head(F.relu(x))
-        return _resized(logits, images.shape[-2:])[:, 0]
+        logits = self.sharpness * resized(scores, x.shape[-2:]) + self.head(F.relu(x))
+        return resized(logits, images.shape[-2:])[:, 0]
 
     def _with_before(self, scores: Tensor, before: Tensor | None) -> Tensor:
         """The first score calibrated, the other scores, the first as it is, the frame before, and
@@ -106,56 +106,3 @@ class Decoder(nn.Module):
                 there = torch.rand(len(known), 1, 1, 1, device=known.device) >= self.dropout.p
                 known = known * there
         return torch.cat([calibrate(raw), scores[:, 1:-1], raw, known.to(raw), anchor], dim=1)
-
-
-class Level(nn.Module):
-    """Joins what the backbone sees, the scores and the deeper level.
-
-    Args:
-        inputs: channels of the backbone.
-        scores: number of scores.
-        deeper: channels of the deeper level, None if there is none.
-        width: channels of the result.
-    """
-
-    def __init__(self, inputs: int, scores: int, deeper: int | None, width: int) -> None:
-        super().__init__()
-        self.reduce = nn.Conv2d(inputs, width, 1)
-        self.deeper = None if deeper is None else nn.Conv2d(deeper, width, 1)
-        self.mix = nn.Conv2d(width + scores, width, 3, padding=1)
-        self.blocks = nn.Sequential(Residual(width), Residual(width, dilation=2))
-
-    def forward(self, seen: Tensor, scores: Tensor, deeper: Tensor | None) -> Tensor:
-        """Map (B or 1, inputs, h, w), scores (B, D, any, any) and the deeper level to
-        (B, width, h, w)."""
-        size = seen.shape[-2:]
-        x = F.relu(self.reduce(seen)).expand(len(scores), -1, -1, -1)
-        if self.deeper is not None and deeper is not None:
-            x = x + _resized(self.deeper(F.relu(deeper)), size)
-        joined = torch.cat([x, _resized(scores, size)], dim=1)
-        # channels_last is faster on CPU for so few channels.
-        mixed: Tensor = self.mix(joined.contiguous(memory_format=torch.channels_last))
-        return self.blocks(mixed)  # type: ignore[no-any-return]
-
-
-class Residual(nn.Module):
-    """Two convolutions beside the identity, which they start as."""
-
-    def __init__(self, width: int, dilation: int = 1) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.get_parameter("bias"))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (B, width, h, w) to the same shape."""
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))  # type: ignore[no-any-return]
-
-
-def _resized(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
-
-
-def _unit_variance(level: Tensor) -> Tensor:
-    return F.normalize(level) * math.sqrt(level.shape[1])

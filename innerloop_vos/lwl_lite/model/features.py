@@ -1,122 +1,41 @@
-"""What the target model sees of a frame: a few channels, learned from the backbone's many."""
+"""What the target model sees of a frame."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from innerloop_vos.backbones import Backbone
-from innerloop_vos.backbones.joining import check_finite
-
-STRIDE = 8
-"""Image pixels per pixel of the target features, the labels and the scores."""
+from innerloop_vos.layers.projection import Projection
 
 KERNEL = 3
 """Side of the target model's filters."""
-
-_COLOURS = 16
-"""Frequencies of the colour features."""
-
-_BANDWIDTH = 8.0
-"""Radians per unit of red, green or blue: colours an eighth apart are hardly similar."""
 
 _CONSTANT = 0.3
 """The channel that gives filters a bias, beside levels of unit length."""
 
 
-def feature_size(images: Tensor) -> tuple[int, int]:
-    """Height and width of the target features of images (..., H, W)."""
-    height, width = (-(-side // STRIDE) for side in images.shape[-2:])
-    return height, width
+class TargetFeatures(Projection):
+    """A projection of the backbone's levels, of such a scale that λ can be the same for all.
 
-
-class TargetFeatures(nn.Module):
-    """Projects all levels of a backbone, and random Fourier features of the colour, together.
-
-    Every level has unit length per pixel before. A patch under a filter has the norm 1 on average,
-    so that regularization depends neither on the scale of features nor on the size of the image.
+    A patch under a filter has the norm 1 on average, so that regularization depends neither on the
+    scale of features nor on the size of the image.
 
     Args:
         backbone: whose levels there are.
-        channels: C of the result.
+        channels: C of the result, the last of which is constant.
 
     Source:
-        Bhat et al., Learning What to Learn, ECCV 2020, section 3.4 (projection); Rahimi and Recht,
-        Random Features for Large-Scale Kernel Machines, NIPS 2007, algorithm 1 (colour).
+        Bhat et al., Learning What to Learn, ECCV 2020, section 3.4.
     """
 
-    frequencies: Tensor
-
     def __init__(self, backbone: Backbone, channels: int) -> None:
-        super().__init__()
-        self.channels = channels
-        inputs = {name: level.channels for name, level in backbone.levels.items()}
-        self.projections = nn.ModuleDict(
-            {
-                name: nn.Conv2d(count, channels - 1, 1, bias=False)
-                for name, count in (inputs | {"colour": 2 * _COLOURS}).items()
-            }
-        )
-        generator = torch.Generator().manual_seed(0)
-        drawn = torch.randn(_COLOURS, 3, 1, 1, generator=generator, device="cpu")
-        self.register_buffer("frequencies", _BANDWIDTH * drawn)
+        super().__init__(backbone, channels - 1)
 
     def forward(self, levels: Mapping[str, Tensor], images: Tensor) -> Tensor:
-        """Compute the target features of images.
-
-        Args:
-            levels: the backbone's, of these images.
-            images: RGB in 0..1, shape (B, 3, H, W).
-
-        Returns:
-            Shape (B, C, ceil(H / 8), ceil(W / 8)).
-
-        Raises:
-            InputError: a feature is not finite.
-        """
-        size = feature_size(images)
-        # A projection commutes with a resizing, and is faster on the smaller map.
-        parts = [
-            _resized(self.projections[name](level), size)
-            for name, level in self.inputs(levels, images).items()
-        ]
-        found = torch.stack(parts).sum(0)
+        """Compute the target features of images, shape (B, C, ceil(H / 8), ceil(W / 8))."""
+        found = super().forward(levels, images)
         found = torch.cat([found, torch.full_like(found[:, :1], _CONSTANT)], dim=1)
-        square = check_finite(found).square().sum((1, 2, 3), keepdim=True)
-        return found * (math.prod(size) / square).sqrt() / KERNEL
-
-    def inputs(self, levels: Mapping[str, Tensor], images: Tensor) -> dict[str, Tensor]:
-        """What is projected, by name; arguments as of `forward`."""
-        colours = self._colours(F.interpolate(images, feature_size(images), mode="area"))
-        wide = {name: level.to(images.dtype) for name, level in levels.items()}
-        return {name: F.normalize(level) for name, level in wide.items()} | {"colour": colours}
-
-    def _colours(self, images: Tensor) -> Tensor:
-        """Features (B, 2 frequencies, h, w) of unit length per pixel."""
-        angles = F.conv2d(images, self.frequencies)
-        return torch.cat([angles.cos(), angles.sin()], dim=1) / math.sqrt(len(self.frequencies))
-
-    @torch.no_grad()
-    def start_from(self, levels: Mapping[str, Tensor], images: Tensor) -> None:
-        """Let the projection be that to the principal components of the inputs of some images.
-
-        Args:
-            levels, images: as of `forward`.
-        """
-        size = feature_size(images)
-        inputs = self.inputs(levels, images)
-        joined = torch.cat([_resized(part, size) for part in inputs.values()], dim=1)
-        rows = joined.movedim(1, 0).flatten(1).double()
-        components = torch.linalg.eigh(rows @ rows.mT).eigenvectors[:, 1 - self.channels :].mT
-        sizes = [part.shape[1] for part in inputs.values()]
-        for name, weight in zip(inputs, components.split(sizes, dim=1), strict=True):
-            self.projections[name].get_parameter("weight").copy_(weight[..., None, None])
-
-
-def _resized(level: Tensor, size: Sequence[int]) -> Tensor:
-    """A level (B, C, any, any) at a size: averaged where that is smaller."""
-    if level.shape[-2] > size[0]:
-        return F.interpolate(level, tuple(size), mode="area")
-    return F.interpolate(level, tuple(size), mode="bilinear", align_corners=False)
+        square = found.square().sum((1, 2, 3), keepdim=True)
+        return found * (math.prod(found.shape[-2:]) / square).sqrt() / KERNEL

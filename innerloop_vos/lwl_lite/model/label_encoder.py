@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop_vos.lwl_lite.model.features import feature_size
+from innerloop_vos.layers.projection import feature_size
 
 _FINE = 4  # samples of the mask per label pixel, along each side
 _MOST = 4.0

@@ -1,6 +1,5 @@
 """The recurrent decoder: ConvLSTMs from coarse to fine, over objects and over frames."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
+from innerloop_vos.layers.refinement import resized, unit_variance
 from innerloop_vos.rvos.model.conv_lstm import ConvLSTM, State
 
 Recurrence = Literal["S", "T", "ST"]
@@ -86,7 +86,7 @@ class Decoder(nn.Module):
         """
         seen = []
         for names, skip, cell in zip(self.names, self.skips, self.cells, strict=True):
-            level = torch.cat([_unit_variance(levels[name]) for name in names], dim=1)
+            level = torch.cat([unit_variance(levels[name]) for name in names], dim=1)
             seen.append(cell.get_submodule("shared")(F.relu(skip(level))))
         return seen
 
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
                 else _LOUD * (2 * F.interpolate(masks, size, mode="area") - 1)
             ]
             if states:
-                own.append(F.interpolate(states[-1].hidden, size, mode="bilinear"))
+                own.append(resized(states[-1].hidden, size))
             if "S" in self.recurrence:
                 own.append(nothing if spatial is None else spatial[k].hidden)
             if "T" in self.recurrence:
@@ -134,7 +134,3 @@ class Decoder(nn.Module):
         pooled = torch.cat([state.hidden.amax((2, 3)) for state in states], dim=1)
         scores: Tensor = self.stop(pooled)
         return logits, scores[:, 0], states
-
-
-def _unit_variance(level: Tensor) -> Tensor:
-    return F.normalize(level) * math.sqrt(level.shape[1])

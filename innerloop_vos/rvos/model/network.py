@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from innerloop_vos.backbones import Backbone
+from innerloop_vos.layers.refinement import resized
 from innerloop_vos.rvos.model.decoder import Decoder, Recurrence, States
 
 
@@ -111,7 +111,7 @@ class RVOS(nn.Module):
             )
         if self.autocast:
             logits, score = logits.float(), score.float()
-        logits = F.interpolate(logits, seen.size, mode="bilinear")[:, 0]
+        logits = resized(logits, seen.size)[:, 0]
         return Found(logits, score, states)
 
     def _autocast(self, like: Tensor) -> torch.autocast:

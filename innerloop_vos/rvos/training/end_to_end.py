@@ -1,14 +1,12 @@
 """The training of RVOS: over clips whose objects are given, and over those where they are not."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from innerloop_vos.backbones.folded import tuned_convolutions
+from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.scenes import SceneSampler
 from innerloop_vos.rvos.model.network import RVOS, Seen
@@ -21,14 +19,14 @@ from innerloop_vos.rvos.training.unrolling import discover, follow, see
 from innerloop_vos.rvos.weights import save_rvos
 from innerloop_vos.rvos.zero_shot import RVOSZeroShotSegmenter
 from innerloop_vos.training.boxes import boxes_around
-from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
-from innerloop_vos.training.processes import average_gradients
+from innerloop_vos.training.descent import DescentTraining, Group
+from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.validation import Validation
 
 WEIGHTS = "rvos.safetensors"
 
 
-class RVOSTraining(Training):
+class RVOSTraining(DescentTraining):
     """Trains RVOS through its recurrences over objects and over frames.
 
     Args:
@@ -51,51 +49,37 @@ class RVOSTraining(Training):
         settings: RVOSSettings,
         device: torch.device | str = "cpu",
     ) -> None:
-        torch.manual_seed(settings.seed)
-        self.settings, self.validation, self.device = settings, validation, torch.device(device)
-        self.network = network.to(self.device)
-        self.network.autocast = torch.bfloat16 if settings.bfloat16 else None
+        super().__init__(network, _groups(network, settings), settings, device)
+        self.settings, self.validation, self.network = settings, validation, network
+        network.autocast = torch.bfloat16 if settings.bfloat16 else None
         output = settings.height, settings.width
         self.scenes = SceneSampler(sampler, output, settings.objects)
-        self.optimizer = torch.optim.AdamW(
-            list(_groups(network, settings)), weight_decay=settings.weight_decay
-        )
+        self._inferred = False
 
     def step(self, iteration: int) -> Figures:
-        """Take one optimizer step.
-
-        Returns:
-            The losses of the masks, and of the stop.
-        """
+        """Take one optimizer step; see `DescentTraining.step`."""
         settings = self.settings
-        self.network.train()
-        factor = cosine_rate(iteration, settings.iterations, warmup=settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["base"] * factor
-        images, masks = (part.to(self.device) for part in self.scenes.batch(settings.batch_size))
-        frames, losses = see(self.network, images), {}
-        if settings.task != "zero-shot":
-            inferred = iteration >= settings.inferred_from * settings.iterations
-            losses["one-shot"] = self._given(frames, masks, inferred)
-        if settings.task != "one-shot":
-            losses["zero-shot"], losses["stop"] = self._found(frames, masks)
-        weights = {"stop": settings.stop}
-        loss = torch.stack([weights.get(name, 1.0) * part for name, part in losses.items()]).sum()
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        average_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-        if norm.isfinite():
-            self.optimizer.step()
-        figures = {f"train/{name}": part.item() for name, part in losses.items()}
-        return figures | {"left out/share": float(not norm.isfinite())}
+        self._inferred = iteration >= settings.inferred_from * settings.iterations
+        return super().step(iteration)
 
-    def _given(self, frames: list[Seen], masks: Tensor, inferred: bool) -> Tensor:
+    def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the losses of a batch, of the tasks that are trained."""
+        settings, parts = self.settings, {}
+        images, masks = (part.to(self.device) for part in self.scenes.batch(settings.batch_size))
+        frames = see(self.network, images)
+        if settings.task != "zero-shot":
+            parts["one-shot"] = self._given(frames, masks)
+        if settings.task != "one-shot":
+            parts["zero-shot"], parts["stop"] = self._found(frames, masks)
+        weights = {"stop": settings.stop}
+        weighed = [weights.get(name, 1.0) * part for name, part in parts.items()]
+        return torch.stack(weighed).sum(), parts
+
+    def _given(self, frames: list[Seen], masks: Tensor) -> Tensor:
         """Loss of the masks of objects that are given."""
         share = self.settings.boxes
         firsts = [_boxed(each) if torch.rand(()) < share else each for each in masks[:, 0]]
-        logits = follow(self.network, frames, masks, torch.stack(firsts), inferred=inferred)
+        logits = follow(self.network, frames, masks, torch.stack(firsts), inferred=self._inferred)
         return torch.stack([given_loss(*clip) for clip in _clips(logits, masks)]).mean()
 
     def _found(self, frames: list[Seen], masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,10 +90,6 @@ class RVOSTraining(Training):
         pairs = zip(scores, clips, strict=True)
         stop = [stop_loss(score, own.shape[1]) for score, (_, own) in pairs]
         return torch.stack(found).mean(), torch.stack(stop).mean()
-
-    def rates(self) -> Figures:
-        """Return the learning rate of the last step."""
-        return {"rate/decoder": self.optimizer.param_groups[0]["lr"]}
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips, in the tasks that are trained."""
@@ -128,14 +108,6 @@ class RVOSTraining(Training):
         """Write the network with all it needs, as `load_rvos` reads it."""
         save_rvos(self.network, folder / WEIGHTS)
 
-    def configuration(self) -> dict[str, dict[str, Any]]:
-        """Return the settings and the sizes of the network."""
-        return {"settings": asdict(self.settings), "sizes": self.network.sizes}
-
-    def parts(self) -> dict[str, Stateful]:
-        """Return network and optimizer."""
-        return {"network": self.network, "optimizer": self.optimizer}
-
 
 def _clips(logits: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Predictions (T, P, H, W) of each clip, and the masks (T, O, H, W) of the objects it has."""
@@ -151,14 +123,8 @@ def _boxed(masks: Tensor) -> Tensor:
     return boxes
 
 
-def _groups(network: RVOS, settings: RVOSSettings) -> Iterator[dict[str, Any]]:
-    """Freeze what the settings do not train, and group the rest by learning rate."""
-    network.requires_grad_(False)
-    parts: list[tuple[list[nn.Module], float]] = [
-        ([network.decoder], settings.rate),
-        (tuned_convolutions(network.backbone), settings.backbone_rate),
+def _groups(network: RVOS, settings: RVOSSettings) -> list[Group]:
+    return [
+        Group([network.decoder], settings.rate),
+        Group(tuned_layers(network.backbone), settings.backbone_rate),
     ]
-    for modules, rate in parts:
-        if rate:
-            parameters = [p.requires_grad_(True) for m in modules for p in m.parameters()]
-            yield {"params": parameters, "lr": rate, "base": rate}

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from innerloop._files import atomic_path
 from innerloop.errors import InputError
-from innerloop_vos.io.files import atomic_path
 
 _MARK = b"sha256:"
 _TAIL = len(_MARK) + 64

@@ -1,0 +1,1 @@
+"""The networks of A-GAME, without the state of a video."""
