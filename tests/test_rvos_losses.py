@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from innerloop_vos.rvos.training.losses import (
-    found_loss,
-    given_loss,
+    in_order,
+    mask_losses,
     match,
     soft_iou,
     stop_loss,
@@ -71,53 +71,53 @@ def clip(seed=0):
     return logits, (probabilities(2, 3, 6, 7, seed=seed + 1) > 0.5).double()
 
 
+def test_the_loss_of_masks_is_that_of_every_object():
+    logits, masks = clip()
+    logits = logits[:, :3].requires_grad_()
+    loss, entropy = mask_losses(logits, masks)
+    chances = logits.sigmoid()
+    agreement = []
+    for o in range(3):
+        both = (chances[:, o] * masks[:, o]).sum()
+        agreement.append(both / (chances[:, o].sum() + masks[:, o].sum() - both))
+    torch.testing.assert_close(loss, 1 - sum(agreement) / 3)
+    right = torch.where(masks == 1, chances, 1 - chances)
+    torch.testing.assert_close(entropy, -right.log().mean())
+    assert torch.autograd.gradcheck(lambda x: mask_losses(x, masks), logits)
+
+
 def test_found_objects_are_compared_in_the_best_order():
     logits, masks = clip()
-    expected = min(
-        1
-        - sum(
-            soft_iou(logits[:, p].sigmoid().flatten()[None], masks[:, o].flatten()[None]).item()
-            for o, p in enumerate(order)
-        )
-        / 3
-        for order in itertools.permutations(range(3))
-    )
-    assert found_loss(logits, masks).item() == pytest.approx(expected)
-    order = torch.tensor([2, 0, 1])
-    assert found_loss(logits, masks[:, order]).item() == pytest.approx(expected)
-    orders = itertools.permutations(range(3))
-    given = [given_loss(logits, masks[:, list(order)]).item() for order in orders]
-    assert min(given) == pytest.approx(expected)
-    assert max(given) > expected + 1e-3
-
-
-def test_what_is_matched_with_nothing_is_not_in_the_loss():
-    logits, masks = clip()
-    logits.requires_grad_()
-    for loss in (found_loss, given_loss):
-        (gradient,) = torch.autograd.grad(loss(logits, masks), logits)
-        assert gradient[:, :3].abs().sum((0, 2, 3)).gt(0).all()
-        assert gradient[:, 3:].eq(0).all()
+    first = logits[:, :3]
+    orders = [list(order) for order in itertools.permutations(range(3))]
+    best = min(orders, key=lambda order: mask_losses(first[:, order], masks)[0].item())
+    assert torch.equal(in_order(logits, masks), first[:, best])
+    assert best != sorted(best)
+    # Whatever the order of the objects, each has its prediction.
+    order = [2, 0, 1]
+    assert torch.equal(in_order(logits, masks[:, order]), first[:, best][:, order])
 
 
 def test_one_object_is_one_prediction_in_all_frames():
-    # Two objects that change places: the predictions stay where they are.
+    # Two objects that change places in the last of three frames.
     masks = torch.zeros(3, 2, 4, 4)
     masks[:2, 0, :2], masks[:2, 1, 2:] = 1, 1
     masks[2, 0, 2:], masks[2, 1, :2] = 1, 1
+    # The predictions stay where they are, each in the other's place at first.
     logits = torch.full((3, 2, 4, 4), -40.0)
     logits[:, 0, 2:], logits[:, 1, :2] = 40, 40
-    # They are right in two frames of three, whose pixels they share.
-    assert found_loss(logits, masks).item() == pytest.approx(1 - 2 / 4)
+    ordered = in_order(logits, masks)
+    assert torch.equal(ordered, logits.flip(1))
+    # They are right in two frames of three.
+    assert mask_losses(ordered, masks)[0].item() == pytest.approx(1 - 2 / 4)
 
 
 def test_a_perfect_clip_has_no_loss():
     _, masks = clip()
     logits = 80 * masks - 40
-    assert given_loss(logits, masks).item() == pytest.approx(0)
-    assert found_loss(logits.flip(1), masks).item() == pytest.approx(0)
-    # But two masks in each other's place are wrong, where the order is known.
-    assert given_loss(logits.flip(1), masks).item() > 0.3
+    for found in (logits, in_order(logits.flip(1), masks)):
+        assert [loss.item() for loss in mask_losses(found, masks)] == pytest.approx([0, 0])
+    assert mask_losses(logits.flip(1), masks)[0].item() > 0.3
 
 
 def test_the_stop_is_told_after_the_last_object():

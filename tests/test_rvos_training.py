@@ -25,6 +25,7 @@ from innerloop_vos.training.validation import Validation
 from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
 TINY = RVOSSettings(iterations=4, batch_size=2, height=64, width=96, frames=3, warmup=1, objects=2)
+TASKS = ("one-shot", "zero-shot")
 
 
 class _Frames(list):
@@ -164,7 +165,7 @@ def test_a_clip_is_searched_as_a_segmenter_searches_it():
         assert agree[best.values > 0].float().mean() > 0.99
 
 
-@pytest.mark.parametrize("task", ["one-shot", "zero-shot"])
+@pytest.mark.parametrize("task", TASKS)
 def test_training_on_one_batch_lowers_its_loss(clips, task):
     settings = replace(
         TINY, task=task, iterations=1000, rate=1e-2, boxes=0.0, inferred_from=1.0, clip=100.0
@@ -187,9 +188,8 @@ def test_the_settings_say_what_is_trained(clips, more, trained):
     trainer = training(clips, replace(TINY, **more))
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     figures = [trainer.step(iteration) for iteration in range(2)]
-    assert set(figures[0]) == {
-        "train/one-shot", "train/zero-shot", "train/stop", "left out/share"
-    }  # fmt: skip
+    tasks = {f"train/{task}{loss}" for task in TASKS for loss in ("", " cross-entropy")}
+    assert set(figures[0]) == {*tasks, "train/stop", "left out/share"}
     after = trainer.network.state_dict()
     early = [n for n in before if n.startswith(("backbone.stem", "backbone.stages.1."))]
     assert all(torch.equal(before[name], after[name]) for name in early)

@@ -13,7 +13,7 @@ from innerloop_vos.rvos.model.network import RVOS, Seen
 from innerloop_vos.rvos.options import RVOSOptions, ZeroShotOptions
 from innerloop_vos.rvos.segmenter import RVOSSegmenter
 from innerloop_vos.rvos.training.held_out import found_figures
-from innerloop_vos.rvos.training.losses import MORE, found_loss, given_loss, stop_loss
+from innerloop_vos.rvos.training.losses import MORE, in_order, mask_losses, stop_loss
 from innerloop_vos.rvos.training.settings import RVOSSettings
 from innerloop_vos.rvos.training.unrolling import discover, follow, see
 from innerloop_vos.rvos.weights import save_rvos
@@ -64,32 +64,34 @@ class RVOSTraining(DescentTraining):
 
     def losses(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the losses of a batch, of the tasks that are trained."""
-        settings, parts = self.settings, {}
+        settings = self.settings
+        parts: dict[str, Tensor] = {}
         images, masks = (part.to(self.device) for part in self.scenes.batch(settings.batch_size))
         frames = see(self.network, images)
         if settings.task != "zero-shot":
-            parts["one-shot"] = self._given(frames, masks)
+            parts |= self._given(frames, masks)
         if settings.task != "one-shot":
-            parts["zero-shot"], parts["stop"] = self._found(frames, masks)
-        weights = {"stop": settings.stop}
-        weighed = [weights.get(name, 1.0) * part for name, part in parts.items()]
+            parts |= self._found(frames, masks)
+        weights = {"cross-entropy": settings.cross_entropy, "stop": settings.stop}
+        weighed = [weights.get(name.split()[-1], 1.0) * part for name, part in parts.items()]
         return torch.stack(weighed).sum(), parts
 
-    def _given(self, frames: list[Seen], masks: Tensor) -> Tensor:
-        """Loss of the masks of objects that are given."""
+    def _given(self, frames: list[Seen], masks: Tensor) -> dict[str, Tensor]:
+        """Losses where objects are given."""
         share = self.settings.boxes
         firsts = [_boxed(each) if torch.rand(()) < share else each for each in masks[:, 0]]
         logits = follow(self.network, frames, masks, torch.stack(firsts), inferred=self._inferred)
-        return torch.stack([given_loss(*clip) for clip in _clips(logits, masks)]).mean()
+        pairs = [(found[:, : own.shape[1]], own) for found, own in _clips(logits, masks)]
+        return _named("one-shot", pairs)
 
-    def _found(self, frames: list[Seen], masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses of the masks of objects that are not given, and of when to stop."""
+    def _found(self, frames: list[Seen], masks: Tensor) -> dict[str, Tensor]:
+        """Losses where objects are not given."""
         logits, scores = discover(self.network, frames, masks.shape[2] + MORE)
-        clips = list(_clips(logits, masks))
-        found = [found_loss(*clip) for clip in clips]
-        pairs = zip(scores, clips, strict=True)
-        stop = [stop_loss(score, own.shape[1]) for score, (_, own) in pairs]
-        return torch.stack(found).mean(), torch.stack(stop).mean()
+        pairs = [(in_order(found, own), own) for found, own in _clips(logits, masks)]
+        stops = [
+            stop_loss(score, own.shape[1]) for score, (_, own) in zip(scores, pairs, strict=True)
+        ]
+        return _named("zero-shot", pairs) | {"stop": torch.stack(stops).mean()}
 
     def evaluate(self) -> Figures:
         """Return J and F of the held-out clips, in the tasks that are trained."""
@@ -113,6 +115,12 @@ def _clips(logits: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Predictions (T, P, H, W) of each clip, and the masks (T, O, H, W) of the objects it has."""
     for found, own in zip(logits, masks, strict=True):
         yield found, own[:, own[0].flatten(1).any(1)]
+
+
+def _named(task: str, clips: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """Losses of predictions and masks (T, O, H, W) of the same objects, clip by clip."""
+    losses = torch.stack([torch.stack(mask_losses(*clip)) for clip in clips]).mean(0)
+    return {task: losses[0], f"{task} cross-entropy": losses[1]}
 
 
 def _boxed(masks: Tensor) -> Tensor:

@@ -48,44 +48,42 @@ def match(agreement: Tensor) -> tuple[Tensor, Tensor]:
     return predictions, objects
 
 
-def given_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Loss of the masks of a clip whose objects were given, so that it is known which is which.
-
-    Args:
-        logits: of at least O predictions, of which those of the objects come first, shape
-            (T, P, H, W).
-        masks: of O objects, 0 or 1, shape (T, O, H, W).
-
-    Returns:
-        One minus the mean soft intersection over union, shape ().
-    """
-    return 1 - _agreement(logits, masks).diagonal().mean()
-
-
-def found_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Loss of the masks of a clip whose objects were found in any order.
+def in_order(logits: Tensor, masks: Tensor) -> Tensor:
+    """Bring predictions of a clip into the order of the objects that they are.
 
     It is decided once for the clip which prediction is which object, by all frames: a prediction
     keeps its object over time, and in a single frame it may be hidden. Only the first predictions,
     as many as there are objects, take part, so that the search can stop after them.
 
     Args:
-        logits, masks: as of `given_loss`, but that the order of predictions is free.
+        logits: of at least O predictions, shape (T, P, H, W).
+        masks: of O objects, 0 or 1, shape (T, O, H, W).
 
     Returns:
-        As `given_loss`.
+        Those of the objects, shape (T, O, H, W).
 
     Source:
         Ventura et al., RVOS, CVPR 2019 (training).
     """
-    agreement = _agreement(logits, masks)
-    return 1 - agreement[match(agreement)].mean()
+    first = logits[:, : masks.shape[1]]
+    predicted, true = (x.transpose(0, 1).flatten(1) for x in (first.detach().sigmoid(), masks))
+    predictions, objects = match(soft_iou(predicted, true))
+    return first[:, predictions[objects.argsort()]]
 
 
-def _agreement(logits: Tensor, masks: Tensor) -> Tensor:
-    """Soft intersection over union (O, O) of the first O predictions with the objects."""
-    first = logits[:, : masks.shape[1]].sigmoid()
-    return soft_iou(first.transpose(0, 1).flatten(1), masks.transpose(0, 1).flatten(1))
+def mask_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses of the masks of a clip.
+
+    Args:
+        logits: of O objects, shape (T, O, H, W).
+        masks: of the same, 0 or 1, same shape.
+
+    Returns:
+        One minus the mean soft intersection over union, and the cross-entropy, each of shape ().
+    """
+    predicted, true = (x.transpose(0, 1).flatten(1) for x in (logits.sigmoid(), masks))
+    agreement = soft_iou(predicted, true).diagonal().mean()
+    return 1 - agreement, F.binary_cross_entropy_with_logits(logits, masks)
 
 
 def stop_loss(scores: Tensor, count: int) -> Tensor:

@@ -50,6 +50,11 @@ class RVOSSettings:
         50, "Steps in which the rates rise; then they fall to zero like half a cosine."
     )
     weight_decay: float = described(1e-2, "Of AdamW.")
+    cross_entropy: float = described(
+        1.0,
+        "Weight of the cross-entropy of masks beside their soft intersection over union, which "
+        "alone first learns to mark everything.",
+    )
     stop: float = described(0.5, "Weight of the loss of when to stop.")
     bfloat16: bool = described(
         False, "Compute convolutions in it: faster on CPUs that have it, and on GPUs."
@@ -61,7 +66,7 @@ class RVOSSettings:
         tasks = ("one-shot", "zero-shot", "both")
         require(self, "task", ", ".join(tasks), lambda task: task in tasks)
         require_positive(self, "iterations batch_size frames fastest objects rate warmup clip")
-        require_not_negative(self, "backbone_rate weight_decay stop seed")
+        require_not_negative(self, "backbone_rate weight_decay cross_entropy stop seed")
         require_share(self, "inferred_from")
         require_share(self, "boxes")
         require_sides(self, "height width")
