@@ -13,7 +13,7 @@ from innerloop.errors import InputError
 from innerloop_vos import cli
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.sampling import MiniSequence
-from innerloop_vos.data.scenes import SceneSampler
+from innerloop_vos.data.several import SeveralSampler
 from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.rvos import RVOSSegmenter, RVOSZeroShotSegmenter, load_rvos, rvos
 from innerloop_vos.rvos.training.end_to_end import WEIGHTS, RVOSTraining
@@ -50,7 +50,7 @@ def training(clips, settings=TINY, held_out=(), recurrence="ST"):
 @pytest.mark.parametrize("most", [1, 2, 4])
 def test_scenes_show_several_objects_that_do_not_overlap(clips, most):
     torch.manual_seed(0)
-    scenes = SceneSampler(TrackSampler(clips, 3), (64, 96), most)
+    scenes = SeveralSampler(TrackSampler(clips, 3), (64, 96), most)
     counts = set()
     for _ in range(8):
         images, masks = scenes.batch(2)
@@ -72,7 +72,7 @@ def test_objects_of_other_clips_are_pasted_where_a_clip_shows_few():
     frames, masks = synthetic_clip(6, (90, 120), objects=1, seed=0)
     clip = Sequence("clip", _Frames(frames), list(masks))
     torch.manual_seed(0)
-    scenes = SceneSampler(TrackSampler([clip], 2), (64, 96), 3)
+    scenes = SeveralSampler(TrackSampler([clip], 2), (64, 96), 3)
     counts = [int((scenes.batch(1)[1][0, 0].sum((1, 2)) > 0).sum()) for _ in range(20)]
     assert {1, 2} <= set(counts)
     assert max(counts) <= 3

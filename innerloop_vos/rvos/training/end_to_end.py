@@ -8,7 +8,7 @@ from torch import Tensor
 
 from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
-from innerloop_vos.data.scenes import SceneSampler
+from innerloop_vos.data.several import SeveralSampler
 from innerloop_vos.rvos.model.network import RVOS, Seen
 from innerloop_vos.rvos.options import RVOSOptions, ZeroShotOptions
 from innerloop_vos.rvos.segmenter import RVOSSegmenter
@@ -53,7 +53,7 @@ class RVOSTraining(DescentTraining):
         self.settings, self.validation, self.network = settings, validation, network
         network.autocast = torch.bfloat16 if settings.bfloat16 else None
         output = settings.height, settings.width
-        self.scenes = SceneSampler(sampler, output, settings.objects)
+        self.scenes = SeveralSampler(sampler, output, settings.objects)
         self._inferred = False
 
     def step(self, iteration: int) -> Figures:

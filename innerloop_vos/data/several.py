@@ -17,7 +17,7 @@ _LEAST = 200
 """Pixels of the window that an object covers in the first frame."""
 
 
-class SceneSampler:
+class SeveralSampler:
     """Draws batches of windows with several objects each.
 
     A number of objects is drawn. Where the clip shows fewer, objects of other clips are pasted into
