@@ -20,6 +20,7 @@ from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.lwl import load_lwl, save_lwl
 from innerloop_vos.lwl_lite import load_lwl_lite, lwl_lite, save_lwl_lite
+from innerloop_vos.rvos import load_rvos, rvos, save_rvos
 from innerloop_vos.weight_files import read_network, read_weights
 from innerloop_vos.weight_files.checkpoints import read_checkpoint
 
@@ -178,11 +179,13 @@ def test_damaged_weight_files(tmp_path, watch):
     save_eosvos(other, initial_rates(other), tmp_path / "e-osvos.safetensors")
     save_lwl_lite(lwl_lite(features=8, outputs=2), tmp_path / "lwl-lite.safetensors")
     save_agame(agame(features=8), tmp_path / "a-game.safetensors")
+    save_rvos(rvos(widths=(3, 3, 3, 3)), tmp_path / "rvos.safetensors")
     files = {
         "lwl": load_lwl,
         "lwl-lite": load_lwl_lite,
         "e-osvos": load_eosvos,
         "a-game": load_agame,
+        "rvos": load_rvos,
     }
     path, counts = tmp_path / "w.safetensors", Counter()
     for name, load in files.items():  # what is loaded late is loaded now

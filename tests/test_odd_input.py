@@ -25,6 +25,8 @@ from innerloop_vos.lwl.training.stages import STAGES
 from innerloop_vos.lwl_lite import LWLLiteOptions
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.methods.registry import parse_device
+from innerloop_vos.rvos import ZeroShotOptions
+from innerloop_vos.rvos.training.settings import RVOSSettings
 
 SETTINGS = [
     DistillationSettings(),
@@ -32,6 +34,7 @@ SETTINGS = [
     STAGES["2"],
     PHASES["meta"],
     LWLLiteSettings(),
+    RVOSSettings(),
     AGAMESettings(),
 ]
 
@@ -69,6 +72,9 @@ def test_options_of_another_kind_are_refused(options, value):
         (LWLLiteOptions(), "half=1"),
         (LWLLiteOptions(), "min_area=1e30"),
         (LWLLiteOptions(), "first_weight=1.0"),
+        (ZeroShotOptions(), "short_side=9000"),
+        (ZeroShotOptions(), "objects=255"),
+        (ZeroShotOptions(), "threshold=0.0"),
         (EOSVOSOptions(), "scale=0.8"),
         (EOSVOSOptions(), "scale=1,1e9"),
         (EOSVOSOptions(), "online_lags=1.5,2"),

@@ -138,6 +138,7 @@ COMMANDS = [
     "lwl --stage box --init w --held-out a,b --loss-weight 3 --decay-at=",
     "lwl-lite --clips own --features 32 --bfloat16 --resume",
     "e-osvos --phase parent --init w --scale 0.5,2",
+    "rvos --task zero-shot --clips own --recurrence S --inferred-from 1",
     "e-osvos --phase meta --coco c --per model --device cuda:1",
 ]
 

@@ -1,32 +1,49 @@
 """The backbone of the networks that are trained here, its normalisations folded."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from innerloop_vos.backbones import Backbone, backbone
+from innerloop_vos.backbones import Backbone, EfficientNetLite0
 from innerloop_vos.backbones.depthwise import speed_up_depthwise
+from innerloop_vos.backbones.efficientnet_weights import released_weights
 from innerloop_vos.backbones.folding import fold_norms
+from innerloop_vos.weight_files import fit
+
+Stride = Literal[16, 32]
 
 _EARLY = 2
 """First stages, up to stride 4, which are not trained."""
 
 
-def folded_backbone(weights: str | None) -> Backbone:
+def folded_backbone(weights: Literal["default"] | None, stride: Stride = 16) -> Backbone:
     """Build EfficientNet-Lite0 with its normalisations folded into its convolutions.
 
     Args:
         weights: "default" for those of ImageNet, None for random ones.
+        stride: of the last level. Default 16.
+
+    Returns:
+        The network in evaluation mode, float32, on the CPU.
+
+    Raises:
+        InputError: the package with the weights is missing, or its file is not the released one.
     """
-    network = backbone("efficientnet_lite0", weights)
+    network = EfficientNetLite0(stride)
+    if weights == "default":
+        fit(network, *released_weights())
     fold_norms(network)
     speed_up_depthwise(network)
     return network
 
 
 def released_tensors() -> dict[str, Tensor]:
-    """The tensors of the backbone as the package has it, named as those of a `backbone`."""
+    """The tensors of the backbone as the package has it, named as those of a `backbone`.
+
+    They are the same whatever its stride.
+    """
     released = folded_backbone("default").state_dict()
     return {f"backbone.{name}": tensor for name, tensor in released.items()}
 

@@ -40,6 +40,9 @@ from innerloop_vos.lwl_lite.training.command import (
 )
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.methods.registry import add_device_argument, parse_device
+from innerloop_vos.rvos.training import end_to_end as rvos_training
+from innerloop_vos.rvos.training.command import add_rvos_arguments, train_rvos_from_arguments
+from innerloop_vos.rvos.training.settings import RVOSSettings
 from innerloop_vos.training.curve import CURVE
 from innerloop_vos.training.loop import CHECKPOINT
 from innerloop_vos.training.options import TrainingParser, write_config
@@ -114,6 +117,15 @@ _NETWORKS = {
         train_eosvos_from_arguments,
         training.WEIGHTS,
         implied=("per", "rate"),  # which then take the place of those of --init
+    ),
+    "rvos": _Network(
+        "train RVOS",
+        "Train RVOS on DAVIS, YouTube-VOS, clips of your own, COCO's images or several of these, "
+        "measuring J and F of held-out sequences.",
+        add_rvos_arguments,
+        lambda arguments: RVOSSettings(),
+        train_rvos_from_arguments,
+        rvos_training.WEIGHTS,
     ),
     "a-game": _Network(
         "train A-GAME",

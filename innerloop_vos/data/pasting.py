@@ -112,6 +112,26 @@ def paste(
         The new frames, and what can be seen of the object. Where that is nothing, and may not be
         so, the frames of the scene are left as they are, with the scene's object.
     """
+    frames, pasted = overlay(scene, cutout, path, behind=behind)
+    masks = [mask & ~over for mask, over in zip(scene.masks, pasted, strict=True)]
+    masks = pasted if target else masks
+    if any(mask.sum() <= MIN_AREA for mask in (masks[:1] if hide else masks)):
+        return scene
+    return MiniSequence(frames, masks)
+
+
+def overlay(
+    scene: MiniSequence, cutout: MiniSequence, path: Path, *, behind: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Move the object of one mini-sequence over another.
+
+    Args:
+        scene, cutout, path, behind: as of `paste`.
+
+    Returns:
+        The new frames, each of shape `(3, H, W)`, uint8, and what can be seen of the object that
+        is pasted, each of shape `(H, W)`, bool.
+    """
     _, _, *place = mask_to_box(scene.masks[0])
     _, _, *box = mask_to_box(cutout.masks[0])
     # One scale for all frames, so that what the object does in its own clip is kept.
@@ -125,12 +145,9 @@ def paste(
         )
         if behind:
             alpha = alpha * ~mask
-        pasted = alpha >= 0.5
         frames.append((frame + alpha * (colours - frame)).round().to(torch.uint8))
-        masks.append(pasted if target else mask & ~pasted)
-    if any(mask.sum() <= MIN_AREA for mask in (masks[:1] if hide else masks)):
-        return scene
-    return MiniSequence(frames, masks)
+        masks.append(alpha >= 0.5)
+    return frames, masks
 
 
 def _place(

@@ -5,7 +5,7 @@ the order of clips that are drawn without replacement.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import torch
@@ -32,10 +32,13 @@ class MiniSequence:
     Attributes:
         frames: each of shape `(3, H, W)`, uint8 RGB.
         masks: each of shape `(H, W)`, bool, of one object that is visible in all of them.
+        others: each of shape `(O, H, W)`, bool, of the clip's other objects; empty where the
+            sampler does not tell.
     """
 
     frames: list[Tensor]
     masks: list[Tensor]
+    others: list[Tensor] = field(default_factory=list)
 
 
 class Sampler(Protocol):

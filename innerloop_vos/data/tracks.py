@@ -57,7 +57,8 @@ class TrackSampler(Sampler):
             chosen = self._steps(start, len(areas))
             if sum(areas[index] <= MIN_AREA for index in chosen) <= 1:
                 frames = [shown.clip.frames[shown.times[index]] for index in chosen]
-                return MiniSequence(frames, [shown.mask(index, id_) for index in chosen])
+                masks, others = zip(*(shown.masks(index, id_) for index in chosen), strict=True)
+                return MiniSequence(frames, list(masks), list(others))
         raise InputError(
             f"clips: in {_TRIES} draws, no object of {self.least} pixels was visible for long "
             "enough"
@@ -95,8 +96,11 @@ class _Shown(NamedTuple):
     times: list[int]  # of the annotated frames
     areas: dict[int, list[int]]  # of the large objects in these, in pixels
 
-    def mask(self, index: int, id_: int) -> Tensor:
-        return _labels(self.clip, self.times[index]) == id_
+    def masks(self, index: int, id_: int) -> tuple[Tensor, Tensor]:
+        """Of an object, shape (H, W), and of the other large ones, shape (O, H, W)."""
+        labels = _labels(self.clip, self.times[index])
+        others = torch.tensor([other for other in self.areas if other != id_])
+        return labels == id_, labels == others[:, None, None]
 
 
 def _labels(clip: Clip, t: int) -> Tensor:

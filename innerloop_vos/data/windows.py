@@ -4,6 +4,7 @@ All draws come from torch's global generator, so only its state has to be restor
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 from innerloop.errors import InputError
 from innerloop_vos.data.augment import affine_matrix, warp_image
 from innerloop_vos.data.look import draw_look
-from innerloop_vos.data.sampling import MiniSequence, Sampler, uniform
+from innerloop_vos.data.sampling import Sampler, uniform
 from innerloop_vos.io.masks import mask_to_box
 
 _TRIES = 100
@@ -74,25 +75,37 @@ class WindowSampler:
 
     def _sample(self) -> tuple[Tensor, Tensor]:
         for _ in range(_TRIES):
-            images, masks = self._windows(self.sampler.sample())
-            if _LEAST < masks[0].sum() < _MOST * masks[0].numel():
-                return images, masks
+            sequence = self.sampler.sample()
+            images, masks = self.cut(sequence.frames, [mask[None] for mask in sequence.masks])
+            if can_be_followed(masks[0, 0]):
+                return images, masks[:, 0]
         raise InputError(
             f"clips: in {_TRIES} mini-sequences, no object covers more than {_LEAST} pixels of a "
             f"window of {self.output[1]}x{self.output[0]} (width x height)"
         )
 
-    def _windows(self, sequence: MiniSequence) -> tuple[Tensor, Tensor]:
-        still = all(frame is sequence.frames[0] for frame in sequence.frames)
-        sides = self._sides(sequence.masks[0])
+    def cut(self, frames: Sequence[Tensor], masks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Cut an augmented window out of frames.
+
+        Args:
+            frames: each of shape `(3, H, W)`, uint8 RGB.
+            masks: each of shape `(O, H, W)`, bool, of several objects, of which the first is
+                followed; the first frame shows it.
+
+        Returns:
+            Images, RGB in 0..1, shape `(T, 3, *output)`, and masks, 0 or 1, float32, shape
+            `(T, O, *output)`.
+        """
+        still = all(frame is frames[0] for frame in frames)
+        sides = self._sides(masks[0][0])
         off = _OFF_CENTRE if self.around is None else _SHAKE
         place = [uniform(-off, off) for _ in sides]
         look = draw_look()
         motion, middle = torch.zeros(5), [0.0, 0.0]
-        images, masks = [], []
-        for index, (frame, mask) in enumerate(zip(sequence.frames, sequence.masks, strict=True)):
-            if mask.any():  # otherwise the window stays where it is
-                x, y, width, height = mask_to_box(mask)
+        images, windows = [], []
+        for index, (frame, shown) in enumerate(zip(frames, masks, strict=True)):
+            if shown[0].any():  # otherwise the window stays where it is
+                x, y, width, height = mask_to_box(shown[0])
                 middle = [y + height / 2, x + width / 2]
             shake = _SHAKE if index else 0.0
             centre = [
@@ -100,16 +113,16 @@ class WindowSampler:
                 for c, side, off in zip(middle, sides, place, strict=True)
             ]
             if index and uniform(0, 1) < _ELSEWHERE:
-                centre = [uniform(0, side) for side in mask.shape]
-            both = self._cut(frame, mask, sides, centre)
+                centre = [uniform(0, side) for side in shown.shape[1:]]
+            both = self._cut(frame, shown, sides, centre)
             if index:
                 motion += 2 * torch.rand(5) - 1
             # Beyond the border, image and mask are repeated alike.
             both = warp_image(both, self._motion(motion, 1.0 if still else _CLIP_SHARE))
-            image, cut = look(both[:3], (both[3] > 0.5).float())
+            image, cut = look(both[:3], (both[3:] > 0.5).float())
             images.append(image)
-            masks.append(cut)
-        return torch.stack(images), torch.stack(masks)
+            windows.append(cut)
+        return torch.stack(images), torch.stack(windows)
 
     def _sides(self, mask: Tensor) -> list[float]:
         """Height and width of the window, in pixels of the frames."""
@@ -125,13 +138,13 @@ class WindowSampler:
             scale = max(min(scale, fits, _LARGEST), whole)
         return [min(o / scale, side) for o, side in zip(self.output, mask.shape, strict=True)]
 
-    def _cut(self, frame: Tensor, mask: Tensor, sides: list[float], centre: list[float]) -> Tensor:
-        """A window of a frame, moved inside it, over one of its mask, shape (4, *output)."""
+    def _cut(self, frame: Tensor, masks: Tensor, sides: list[float], centre: list[float]) -> Tensor:
+        """A window of a frame, moved inside it, over one of its masks, shape (3 + O, *output)."""
         inside = []
-        for c, side, length in zip(centre, sides, mask.shape, strict=True):
+        for c, side, length in zip(centre, sides, masks.shape[1:], strict=True):
             start = int(min(max(c - side / 2, 0), length - side))
             inside.append(slice(start, min(length, start + max(1, int(side)))))
-        both = torch.cat([frame / 255, mask[None]])[:, inside[0], inside[1]]
+        both = torch.cat([frame / 255, masks])[:, inside[0], inside[1]]
         return F.interpolate(both[None], self.output, mode="bilinear", antialias=True)[0]
 
     def _motion(self, drawn: Tensor, share: float) -> Tensor:
@@ -145,3 +158,8 @@ class WindowSampler:
             height, width = self.output
             matrix[:, 2] += torch.tensor([_SHIFT[0] * width * right, _SHIFT[1] * height * down])
         return matrix
+
+
+def can_be_followed(mask: Tensor) -> bool:
+    """Whether an object can be followed, by its mask (h, w) in the window of the first frame."""
+    return bool(_LEAST < mask.sum() < _MOST * mask.numel())

@@ -17,6 +17,7 @@ from innerloop_vos.lwl.options import LWLOptions
 from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.solvers import SOLVERS
+from innerloop_vos.rvos import RVOSOptions
 from innerloop_vos.segmenter import Segmenter
 from innerloop_vos.unsupervised import UnsupervisedSegmenter
 
@@ -26,11 +27,15 @@ METHODS = {
     "ridge": "innerloop_vos.methods.ridge:build",
     "e-osvos": "innerloop_vos.methods.eosvos:build",
     "a-game": "innerloop_vos.methods.agame:build",
+    "rvos": "innerloop_vos.methods.rvos:build",
 }
 """The methods that come with this package and follow objects from their masks or boxes; see
 `innerloop_vos.methods.interface` for others."""
 
-UNSUPERVISED = {"cosnet": "innerloop_vos.methods.cosnet:build"}
+UNSUPERVISED = {
+    "cosnet": "innerloop_vos.methods.cosnet:build",
+    "rvos": "innerloop_vos.methods.rvos:build_zero_shot",
+}
 """Those that find the objects by themselves."""
 
 _DEFAULT, _DEFAULT_UNSUPERVISED = "lwl-lite", "cosnet"
@@ -44,6 +49,7 @@ _OPTIONS = {
     "e-osvos": EOSVOSOptions,
     "a-game": AGAMEOptions,
     "cosnet": COSNetOptions,
+    "rvos": RVOSOptions,
 }
 
 
@@ -128,7 +134,7 @@ def build_segmenter(arguments: argparse.Namespace, device: torch.device | None =
             fit, or the device is not there.
     """
     name = arguments.method or _DEFAULT
-    if name in UNSUPERVISED:
+    if name in UNSUPERVISED.keys() - METHODS.keys():
         raise InputError(
             f"method: {name!r} finds objects by itself, and is given none; those that follow given "
             f"objects are {', '.join(METHODS)}"
@@ -142,7 +148,7 @@ def build_unsupervised(
 ) -> UnsupervisedSegmenter:
     """Build a segmenter that finds objects by itself; otherwise as `build_segmenter`."""
     name = arguments.method or _DEFAULT_UNSUPERVISED
-    if name in METHODS:
+    if name in METHODS.keys() - UNSUPERVISED.keys():
         raise InputError(
             f"method: {name!r} follows objects that it is given; those that find objects by "
             f"themselves are {', '.join(UNSUPERVISED)}"

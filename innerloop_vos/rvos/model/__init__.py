@@ -1,0 +1,1 @@
+"""The network of RVOS, which knows nothing of videos."""
