@@ -31,7 +31,7 @@ class Look:
     colours: list[float]
 
     def __call__(self, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Change an image (3, H, W) in 0..1 and its mask (..., H, W), and a little more at random."""
+        """Change an image (3, H, W) in 0..1 and its mask (..., H, W), with a little more chance."""
         brightness, contrast, saturation = (
             each * math.exp(uniform(-_FLICKER, _FLICKER)) for each in self.colours
         )
