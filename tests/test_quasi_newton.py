@@ -221,7 +221,7 @@ def test_what_scipy_solves_is_solved_with_few_more_evaluations(name):
     for case in SMALL:
         theirs = scipys(case, method)
         goal = max(np.nanmin(theirs) * (1 + 1e-6), 1e-12)
-        mine, other = first_at(ours(case, solver(), 200), goal), first_at(theirs, goal)
+        mine, other = first_at(ours(case, solver(), 500), goal), first_at(theirs, goal)
         if mine is None:
             missed.append(case.name)
         else:
