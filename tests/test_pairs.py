@@ -32,7 +32,7 @@ def inputs_of(example, seed):
 KINKED = {
     "Adamax": 1e-5,
     "Lion": 1e-7,
-    "NonlinearConjugateGradient": 1e-5,
+    "NonlinearConjugateGradient": 1e-6,
     "LBFGS": 1e-5,
     "BFGS": 1e-5,
 }
