@@ -45,9 +45,9 @@ def meta_train(
         after_step: called after every outer step, for example `rates.clamp_`. Default: nothing.
         group: processes that share the tasks of every batch, see `task_gradients`. All start from
             the meta-parameters of the first one. Default: this process alone.
-        checkpoint: file that is written after every `every` steps, whole or not at all. If it is
-            there at the start, the training goes on from it: `batches` should yield the same
-            batches again, of which those that were done are passed over. Another number of
+        checkpoint: file that is written after every `every` steps and the last, whole or not at
+            all. If it is there at the start, the training goes on from it: `batches` should yield
+            the same batches again, of which those that were done are passed over. Another number of
             processes may go on. With `torchrun --max-restarts N` a process that dies costs the
             running step alone; torch 2.14 then needs TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its
             environment. Default: none.
@@ -99,4 +99,6 @@ def meta_train(
         progress = progress._replace(taken=progress.taken + len(losses))
         if len(progress.history) % every == 0:
             kept.save(progress)
+    if len(progress.history) % every:
+        kept.save(progress)
     return progress.history
