@@ -1,6 +1,7 @@
 """Every supported solver x problem x adjoint: its gradient against finite differences."""
 
 import contextlib
+import functools
 import gc
 import weakref
 
@@ -66,8 +67,9 @@ def close(actual, expected, tolerance):
     assert abs(actual - expected) <= tolerance * max(abs(expected), 1e-2), (actual, expected)
 
 
-def check_against_steps(problem, solver, adjoint, differentiated):
-    """The last `differentiated` steps from where the others led, against finite differences."""
+@functools.cache
+def last_steps(problem, solver, differentiated):
+    """The last `differentiated` steps from where the others led: value and finite difference."""
     example = PROBLEMS[problem]()
     leaves, spec, directions = inputs_of(example, seed=3)
     method = SOLVERS[solver]()
@@ -76,22 +78,30 @@ def check_against_steps(problem, solver, adjoint, differentiated):
     loop = Loop(example.make(example.hyper), method, total)
     frozen = loop.advance(loop.begin(example.init), constant)
 
-    def last_steps(leaves):
+    def reached(leaves):
         hyper, init = trees.unflatten(leaves, spec)
         loop = Loop(example.make(hyper), method, total)
         start = frozen if constant else loop.begin(init)
         return probe(loop.advance(start, total - constant).params)
 
+    # With gradients enabled, so that nothing is taken as known from the problem before.
+    expected = difference(reached, leaves, directions, KINKED.get(solver, 2e-4))
+    return reached(leaves).detach(), expected
+
+
+def check_against_steps(problem, solver, adjoint, differentiated):
+    example = PROBLEMS[problem]()
+    leaves, spec, directions = inputs_of(example, seed=3)
+
     def solved(leaves):
         hyper, init = trees.unflatten(leaves, spec)
         solution = il.solve(
-            example.make(hyper), init, method, steps=STEPS, adjoint=ADJOINTS[adjoint]()
+            example.make(hyper), init, SOLVERS[solver](), steps=STEPS, adjoint=ADJOINTS[adjoint]()
         )
         return probe(solution.value)
 
-    close(solved(leaves).detach(), last_steps(leaves).detach(), 1e-12)
-    # With gradients enabled, so that nothing is taken as known from the problem before.
-    expected = difference(last_steps, leaves, directions, KINKED.get(solver, 2e-4))
+    value, expected = last_steps(problem, solver, differentiated)
+    close(solved(leaves).detach(), value, 1e-12)
     close(derivative(solved, leaves, directions), expected, 1e-6)
 
 
@@ -101,14 +111,24 @@ def minimum(problem, init):
     return il.solve(problem, init, newton, steps=12, adjoint=il.Detach()).value
 
 
+@functools.cache
+def exact(problem):
+    """The minimum, and the finite difference of its probe."""
+    example = PROBLEMS[problem]()
+    leaves, spec, directions = inputs_of(example, seed=5)
+
+    def reached(leaves):
+        hyper, init = trees.unflatten(leaves, spec)
+        return probe(minimum(example.make(hyper), init))
+
+    start = minimum(example.make(example.hyper), example.init)
+    return start, difference(reached, leaves, directions)
+
+
 def check_against_minimum(problem, solver, adjoint):
     example = PROBLEMS[problem]()
     leaves, spec, directions = inputs_of(example, seed=5)
-    start = minimum(example.make(example.hyper), example.init)
-
-    def exact(leaves):
-        hyper, init = trees.unflatten(leaves, spec)
-        return probe(minimum(example.make(hyper), init))
+    start, expected = exact(problem)
 
     def solved(leaves):
         hyper, _ = trees.unflatten(leaves, spec)
@@ -117,7 +137,6 @@ def check_against_minimum(problem, solver, adjoint):
         )
         return probe(solution.value)
 
-    expected = difference(exact, leaves, directions)
     close(derivative(solved, leaves, directions), expected, 1e-5)
 
 
