@@ -12,9 +12,10 @@ from test_lwl_lite_training import _Frames
 
 from innerloop.errors import InputError
 from innerloop_vos import cli
-from innerloop_vos.agame import AGAMEOptions, AGAMESegmenter, agame, load_agame, save_agame
+from innerloop_vos.agame import AGAMEOptions, AGAMESegmenter, agame, save_agame
+from innerloop_vos.agame.builders import FAMILY
 from innerloop_vos.agame.model.appearance import AppearanceModel
-from innerloop_vos.agame.training.end_to_end import WEIGHTS, AGAMETraining
+from innerloop_vos.agame.training.end_to_end import AGAMETraining
 from innerloop_vos.agame.training.settings import AGAMESettings
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.tracks import TrackSampler
@@ -186,27 +187,6 @@ def test_the_mask_of_a_box_lies_in_it(clip, box, sizes):
     assert mask.sum() == mask[y : y + height, x : x + width].sum()
 
 
-@pytest.mark.parametrize("sizes", VARIANTS)
-def test_weights_survive_a_file(tmp_path, sizes):
-    net = network(**sizes)
-    save_agame(net, tmp_path / "net.safetensors")
-    again = load_agame(tmp_path / "net.safetensors")
-    assert again.sizes == net.sizes
-    for (name, ours), theirs in zip(
-        net.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours.half().float(), theirs), name
-
-
-def test_a_released_backbone_is_left_to_its_package(tmp_path):
-    net, path = agame("imagenet", features=8), tmp_path / "net.safetensors"
-    save_agame(net, path)
-    assert not any(name.startswith("backbone.") for name in load_file(path))
-    again = load_agame(path).backbone.state_dict()
-    for name, tensor in net.backbone.state_dict().items():
-        assert torch.equal(tensor, again[name]), name
-
-
 @pytest.mark.parametrize(
     ("name", "value"), [("short_side", 8), ("learning_rate", 1.1), ("min_area", -1)]
 )
@@ -278,7 +258,7 @@ def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
     run(training(clips, held_out=clips[:1]), tmp_path / "whole", 4, every=2)
     run(training(clips, held_out=clips[:1]), tmp_path / "parts", 2, every=2)
     assert run(training(clips, held_out=clips[:1]), tmp_path / "parts", 4, every=2, resume=True)
-    whole, parts = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    whole, parts = (load_file(tmp_path / name / FAMILY.file) for name in ("whole", "parts"))
     assert all(torch.equal(tensor, parts[name]) for name, tensor in whole.items())
 
 
@@ -289,12 +269,12 @@ def test_the_command_trains_from_scratch_and_from_its_own_weights(tmp_path):
         "--batch-size 1 --height 64 --width 96 --frames 2 --features 8 --components 2 --warmup 1"
     )
     assert cli.main([*line.split(), "--out", str(tmp_path / "first")]) == 0
-    weights = tmp_path / "first" / WEIGHTS
+    weights = tmp_path / "first" / FAMILY.file
     sizes = {"features": 8, "components": 2, "propagation": True}
-    assert load_agame(weights).sizes == sizes
+    assert agame(weights).sizes == sizes
     more = ["--out", str(tmp_path / "second"), "--init", str(weights)]
     assert cli.main([*line.split(), *more]) == 0
-    assert load_agame(tmp_path / "second" / WEIGHTS).sizes == sizes
+    assert agame(tmp_path / "second" / FAMILY.file).sizes == sizes
     for wrong in ("--components=3", "--features=0", "--components=0 --no-propagation"):
         more = [*wrong.split(), "--out", str(tmp_path / "third")]
         assert cli.main([*line.split(), *more]) == 2

@@ -12,7 +12,7 @@ from PIL import Image
 from benchmarks.cosnet import ablation, salient
 from innerloop.errors import InputError
 from innerloop_vos.cosnet import cosnet, save_cosnet
-from innerloop_vos.cosnet.training.siamese import WEIGHTS
+from innerloop_vos.cosnet.builders import FAMILY
 from innerloop_vos.data import FolderDataset
 
 
@@ -20,10 +20,10 @@ def test_forms_references_and_selections_are_compared(tmp_path, capsys, monkeypa
     davis = write_davis(tmp_path / "davis", ["cat", "cow"], length=4)
     work = tmp_path / "work"
     torch.manual_seed(0)
-    save_cosnet(cosnet(co_attention="symmetric", channels=8), tmp_path / WEIGHTS)
+    save_cosnet(cosnet(co_attention="symmetric", channels=8), tmp_path / FAMILY.file)
     for form in ("vanilla", "symmetric", "channel"):
         (work / form).mkdir(parents=True)
-        save_cosnet(cosnet(co_attention=form, channels=8), work / form / WEIGHTS)
+        save_cosnet(cosnet(co_attention=form, channels=8), work / form / FAMILY.file)
     words = (
         f"--davis {davis} --held-out cow --held-out-frames 4 --iterations 1 --batch-size 1 "
         f"--height 64 --width 96 --warmup 1 --work {work} --output {tmp_path}"
@@ -34,7 +34,7 @@ def test_forms_references_and_selections_are_compared(tmp_path, capsys, monkeypa
     assert list(written["about"]["weights"]) == ["symmetric"]
 
     ablation.main(words)  # the network without co-attention is trained
-    assert (work / "none" / WEIGHTS).exists()
+    assert (work / "none" / FAMILY.file).exists()
     rows = json.loads((tmp_path / "ablation.json").read_text())["rows"]
     assert len(rows) == 10
     for name, figures in written["rows"].items():
@@ -50,7 +50,7 @@ def test_forms_references_and_selections_are_compared(tmp_path, capsys, monkeypa
 
     monkeypatch.setattr(ablation, "COSNetSegmenter", None)  # nothing is left to do
     ablation.main(words)
-    shutil.copy(tmp_path / WEIGHTS, work / "symmetric" / WEIGHTS)
+    shutil.copy(tmp_path / FAMILY.file, work / "symmetric" / FAMILY.file)
     with pytest.raises(InputError, match="holds a run with symmetric"):
         ablation.main(words)
 

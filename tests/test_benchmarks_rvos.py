@@ -8,8 +8,7 @@ from davis_layout import write_davis
 
 from benchmarks.rvos import ablation
 from innerloop.errors import InputError
-from innerloop_vos.rvos import load_rvos
-from innerloop_vos.rvos.training.end_to_end import WEIGHTS
+from innerloop_vos.rvos.builders import FAMILY, rvos
 from innerloop_vos.training.validation import Validation
 
 
@@ -37,7 +36,7 @@ def test_the_ablation_compares_rows_and_goes_on(tmp_path, capsys):
     assert written["rows"]["zero-shot S"]["F unseen"] is None
     assert written["about"]["sequences"] == ["cow"]
     for folder, recurrence in (("one-shot-ST+", "ST"), ("zero-shot-S", "S")):
-        network = load_rvos(tmp_path / "work" / folder / WEIGHTS)
+        network = rvos(tmp_path / "work" / folder / FAMILY.file)
         assert network.sizes["recurrence"] == recurrence
     lines = capsys.readouterr().out.splitlines()
     # The second call did not train the first row again.

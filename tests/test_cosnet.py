@@ -8,7 +8,6 @@ from functools import cache
 import pytest
 import torch
 from continuing import check_finds_on
-from safetensors.torch import load_file
 
 from innerloop.errors import InputError
 from innerloop_vos.cosnet import (
@@ -17,8 +16,6 @@ from innerloop_vos.cosnet import (
     COSNetOptions,
     COSNetSegmenter,
     cosnet,
-    load_cosnet,
-    save_cosnet,
 )
 from innerloop_vos.cosnet.model.co_attention import AFFINITIES, CoAttention
 from innerloop_vos.cosnet.selection import local, random, uniform
@@ -166,25 +163,6 @@ def test_frames_of_any_size_are_segmented(size):
         assert net(torch.rand(1, 2, 3, *size))[0].shape == (1, 2, *size)
 
 
-def test_files_hold_what_the_package_does_not(tmp_path):
-    torch.manual_seed(0)
-    net = cosnet("imagenet", co_attention="vanilla", channels=8)
-    path = tmp_path / "net.safetensors"
-    save_cosnet(net, path)
-    assert not any(name.startswith("backbone.") for name in load_file(path))
-    with torch.no_grad():
-        net.backbone.stages[3][0].expand[0].weight.add_(0.125)
-    save_cosnet(net, path)
-    kept = [name for name in load_file(path) if name.startswith("backbone.")]
-    assert kept == ["backbone.stages.3.0.expand.0.weight"]
-    again = cosnet(path)
-    assert again.sizes == {"co_attention": "vanilla", "channels": 8}
-    for (name, ours), theirs in zip(
-        net.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3, msg=name)
-
-
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [({"co_attention": "full"}, "'full' is unknown; there are vanilla, symmetric, channel, none")],
@@ -192,24 +170,6 @@ def test_files_hold_what_the_package_does_not(tmp_path):
 def test_bad_sizes_are_named(sizes, message):
     with pytest.raises(InputError, match=message):
         cosnet(**sizes)
-
-
-def test_weights_that_do_not_ship_are_missed_by_name(monkeypatch):
-    monkeypatch.setattr("innerloop_vos.cosnet.builders._SHIPPED", "none.safetensors")
-    with pytest.raises(
-        InputError, match=r"none of cosnet ship .* 'innerloop-vos train cosnet' makes"
-    ):
-        cosnet("default")
-
-
-def test_files_of_others_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"none\.safetensors"):
-        load_cosnet(tmp_path / "none.safetensors")
-    other = tmp_path / "other.safetensors"
-    save_cosnet(network(), other)
-    other.write_bytes(other.read_bytes().replace(b'\\"cosnet\\"', b'\\"cosmos\\"'))
-    with pytest.raises(InputError, match="does not say which COSNet network it holds"):
-        load_cosnet(other)
 
 
 def test_frames_are_selected():

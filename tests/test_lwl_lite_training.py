@@ -12,11 +12,10 @@ from innerloop.errors import InputError
 from innerloop_vos import cli
 from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.tracks import TrackSampler
-from innerloop_vos.lwl_lite.builders import lwl_lite
-from innerloop_vos.lwl_lite.training.end_to_end import WEIGHTS, LWLLiteTraining
+from innerloop_vos.lwl_lite.builders import FAMILY, lwl_lite
+from innerloop_vos.lwl_lite.training.end_to_end import LWLLiteTraining
 from innerloop_vos.lwl_lite.training.errors import with_errors
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
-from innerloop_vos.lwl_lite.weights import load_lwl_lite
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 
@@ -100,7 +99,7 @@ def test_a_resumed_training_ends_with_the_same_weights(clips, settings, tmp_path
     stopped.step = interrupted
     assert not run(stopped, tmp_path / "parts", 4, every=2)
     assert run(training(clips, settings, held_out), tmp_path / "parts", 4, every=2, resume=True)
-    whole, parts = (load_lwl_lite(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    whole, parts = (lwl_lite(tmp_path / name / FAMILY.file) for name in ("whole", "parts"))
     for (name, ours), theirs in zip(
         whole.state_dict().items(), parts.state_dict().values(), strict=True
     ):
@@ -123,10 +122,10 @@ def test_the_command_trains_from_scratch_and_from_its_own_weights(tmp_path):
         "--batch-size 1 --height 64 --width 96 --frames 2 --features 8 --outputs 3 --warmup 1"
     )
     assert cli.main([*line.split(), "--out", str(tmp_path / "first")]) == 0
-    weights = tmp_path / "first" / WEIGHTS
-    assert load_lwl_lite(weights).sizes == SIZES
+    weights = tmp_path / "first" / FAMILY.file
+    assert lwl_lite(weights).sizes == SIZES
     more = ["--out", str(tmp_path / "second"), "--init", str(weights), "--box-rate", "0.001"]
     assert cli.main([*line.split(), *more]) == 0
-    ours, theirs = load_lwl_lite(weights), load_lwl_lite(tmp_path / "second" / WEIGHTS)
+    ours, theirs = lwl_lite(weights), lwl_lite(tmp_path / "second" / FAMILY.file)
     assert torch.equal(ours.decoder.head.weight, theirs.decoder.head.weight)
     assert not torch.equal(ours.box_encoder.head.weight, theirs.box_encoder.head.weight)

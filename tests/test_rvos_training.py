@@ -15,8 +15,9 @@ from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.sampling import MiniSequence
 from innerloop_vos.data.several import SeveralSampler
 from innerloop_vos.data.tracks import TrackSampler
-from innerloop_vos.rvos import RVOSSegmenter, RVOSZeroShotSegmenter, load_rvos, rvos
-from innerloop_vos.rvos.training.end_to_end import WEIGHTS, RVOSTraining
+from innerloop_vos.rvos import RVOSSegmenter, RVOSZeroShotSegmenter, rvos
+from innerloop_vos.rvos.builders import FAMILY
+from innerloop_vos.rvos.training.end_to_end import RVOSTraining
 from innerloop_vos.rvos.training.held_out import found_figures
 from innerloop_vos.rvos.training.settings import RVOSSettings
 from innerloop_vos.rvos.training.unrolling import discover, follow, see
@@ -212,7 +213,7 @@ def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
     stopped.step = interrupted
     assert not run(stopped, tmp_path / "parts", 4, every=2)
     assert run(training(clips, settings, held_out), tmp_path / "parts", 4, every=2, resume=True)
-    whole, parts = (load_rvos(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
+    whole, parts = (rvos(tmp_path / name / FAMILY.file) for name in ("whole", "parts"))
     for (name, ours), theirs in zip(
         whole.state_dict().items(), parts.state_dict().values(), strict=True
     ):
@@ -282,11 +283,11 @@ def test_the_command_trains_from_scratch_and_from_its_own_weights(tmp_path):
     )
     first = ["--recurrence", "S", "--out", str(tmp_path / "first")]
     assert cli.main([*line.split(), *first]) == 0
-    weights = tmp_path / "first" / WEIGHTS
-    assert load_rvos(weights).sizes["recurrence"] == "S"
+    weights = tmp_path / "first" / FAMILY.file
+    assert rvos(weights).sizes["recurrence"] == "S"
     more = ["--out", str(tmp_path / "second"), "--init", str(weights), "--task", "one-shot"]
     assert cli.main([*line.split(), *more]) == 0
-    assert load_rvos(tmp_path / "second" / WEIGHTS).sizes["recurrence"] == "S"
+    assert rvos(tmp_path / "second" / FAMILY.file).sizes["recurrence"] == "S"
 
 
 def test_no_weights_ship_yet(capsys):

@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from innerloop_vos.cosnet import FORMS, COSNetOptions, COSNetSegmenter, cosnet, load_cosnet
+from innerloop_vos.cosnet import FORMS, COSNetOptions, COSNetSegmenter, cosnet
+from innerloop_vos.cosnet.builders import FAMILY
 from innerloop_vos.cosnet.training.settings import COSNetSettings
-from innerloop_vos.cosnet.training.siamese import WEIGHTS, COSNetTraining
+from innerloop_vos.cosnet.training.siamese import COSNetTraining
 from innerloop_vos.io.files import atomic_path
 from innerloop_vos.runs.folder import check_same, digest
 from innerloop_vos.training.data import add_data_arguments, open_foreground
@@ -99,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     for form in forms:
         left = [row for row in rows if row.form == form and str(row) not in known]
-        network = load_cosnet(weights[form]) if left else None
+        network = cosnet(weights[form]) if left else None
         for row in left:
             options = COSNetOptions(row.references, row.selection, arguments.short_side)
             found = validation.figures(COSNetSegmenter(network, options))
@@ -123,7 +124,7 @@ def show(tables: dict[str, dict[str, tuple[Row, float]]], rows: dict[str, Figure
 def _trained(form: str, arguments: argparse.Namespace) -> Path:
     """Train a network, or go on, where that is not done; returns its weights."""
     folder = arguments.work / form
-    path: Path = folder / WEIGHTS
+    path: Path = folder / FAMILY.file
     resume = (folder / CHECKPOINT).exists()
     if path.exists() and not resume:
         return path

@@ -1,12 +1,19 @@
-"""Builders of A-GAME networks, in torchvision's manner."""
+"""Builders of A-GAME networks, in torchvision's manner, and their weight files."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from innerloop_vos.agame.model.network import AGAME
-from innerloop_vos.agame.weights import load_agame
-from innerloop_vos.backbones.folded import folded_backbone
+from innerloop_vos.backbones.family import Family
+from innerloop_vos.weight_files.sizes import WIDTH, one_of
+
+FAMILY = Family(
+    method="A-GAME",
+    package=__package__,
+    command="innerloop-vos train a-game",
+    network=AGAME,
+    sizes={"features": WIDTH, "components": one_of(0, 2, 4), "propagation": one_of(False, True)},
+)
 
 
 def agame(weights: str | Path | None = None, **sizes: Any) -> AGAME:
@@ -22,12 +29,22 @@ def agame(weights: str | Path | None = None, **sizes: Any) -> AGAME:
         The network in evaluation mode, float32, on the CPU.
 
     Raises:
-        InputError: the file, or the package with the backbone's weights, is missing, unreadable or
-            does not fit.
+        InputError: the file, or the package with the backbone's weights, is missing,
+            unreadable or does not fit.
     """
-    if weights == "default":
-        with resources.as_file(resources.files(__package__) / "agame.safetensors") as path:
-            return load_agame(path)
-    if weights is None or weights == "imagenet":
-        return AGAME(folded_backbone("default" if weights else None), **sizes).eval()
-    return load_agame(weights)
+    return FAMILY.build(weights, **sizes)
+
+
+def save_agame(network: AGAME, path: str | Path) -> None:
+    """Write a network's weights in half precision, with what is needed to build it again.
+
+    Tensors of the backbone that are as the package has them are left out.
+
+    Args:
+        network: as `agame` made it.
+        path: a file that ends in `.safetensors`.
+
+    Raises:
+        InputError: the path ends otherwise, or the file cannot be written.
+    """
+    FAMILY.save(network, path)

@@ -1,9 +1,7 @@
 """The backbone of the networks that are trained here, its normalisations folded."""
 
-from collections.abc import Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from innerloop_vos.backbones import Backbone, EfficientNetLite0
@@ -46,20 +44,6 @@ def released_tensors() -> dict[str, Tensor]:
     """
     released = folded_backbone("default").state_dict()
     return {f"backbone.{name}": tensor for name, tensor in released.items()}
-
-
-def without_released(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
-    """Leave out the backbone of a network where it is as the package has it.
-
-    Args:
-        state: tensors of a network with such a `backbone`.
-
-    Returns:
-        The tensors to keep, and whether the backbone is among them.
-    """
-    released = released_tensors()
-    own = any(not torch.equal(state[name].cpu(), tensor) for name, tensor in released.items())
-    return {name: x for name, x in state.items() if own or name not in released}, own
 
 
 def tuned_layers(network: nn.Module) -> list[nn.Module]:

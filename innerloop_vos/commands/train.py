@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from innerloop_vos.agame.training import end_to_end as agame_training
+from innerloop_vos.agame.builders import FAMILY as AGAMES
 from innerloop_vos.agame.training.command import (
     add_agame_arguments,
     train_agame_from_arguments,
@@ -18,7 +18,7 @@ from innerloop_vos.agame.training.settings import AGAMESettings
 from innerloop_vos.commands.outputs import check_outputs, data_folders
 from innerloop_vos.configs import config_path
 from innerloop_vos.configuration.arguments import option
-from innerloop_vos.cosnet.training import siamese
+from innerloop_vos.cosnet.builders import FAMILY as COSNETS
 from innerloop_vos.cosnet.training.command import add_cosnet_arguments, train_cosnet_from_arguments
 from innerloop_vos.cosnet.training.settings import COSNetSettings
 from innerloop_vos.distill import distillation
@@ -33,14 +33,14 @@ from innerloop_vos.eosvos.train_command import add_eosvos_arguments, train_eosvo
 from innerloop_vos.lwl.training import end_to_end
 from innerloop_vos.lwl.training.command import add_lwl_arguments, train_lwl_from_arguments
 from innerloop_vos.lwl.training.stages import STAGES
-from innerloop_vos.lwl_lite.training import end_to_end as lite_training
+from innerloop_vos.lwl_lite.builders import FAMILY as LWL_LITES
 from innerloop_vos.lwl_lite.training.command import (
     add_lwl_lite_arguments,
     train_lwl_lite_from_arguments,
 )
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.methods.registry import add_device_argument, parse_device
-from innerloop_vos.rvos.training import end_to_end as rvos_training
+from innerloop_vos.rvos.builders import FAMILY as RVOSES
 from innerloop_vos.rvos.training.command import add_rvos_arguments, train_rvos_from_arguments
 from innerloop_vos.rvos.training.settings import RVOSSettings
 from innerloop_vos.training.curve import CURVE
@@ -97,7 +97,7 @@ _NETWORKS = {
         add_lwl_lite_arguments,
         lambda arguments: LWLLiteSettings(),
         train_lwl_lite_from_arguments,
-        lite_training.WEIGHTS,
+        LWL_LITES.file,
     ),
     "lwl": _Network(
         "train LWL",
@@ -125,7 +125,7 @@ _NETWORKS = {
         add_rvos_arguments,
         lambda arguments: RVOSSettings(),
         train_rvos_from_arguments,
-        rvos_training.WEIGHTS,
+        RVOSES.file,
     ),
     "a-game": _Network(
         "train A-GAME",
@@ -134,7 +134,7 @@ _NETWORKS = {
         add_agame_arguments,
         lambda arguments: AGAMESettings(),
         train_agame_from_arguments,
-        agame_training.WEIGHTS,
+        AGAMES.file,
     ),
     "cosnet": _Network(
         "train COSNet",
@@ -144,7 +144,7 @@ _NETWORKS = {
         add_cosnet_arguments,
         lambda arguments: COSNetSettings(),
         train_cosnet_from_arguments,
-        siamese.WEIGHTS,
+        COSNETS.file,
     ),
 }
 

@@ -1,15 +1,20 @@
-"""Builders of COSNet networks, in torchvision's manner."""
+"""Builders of COSNet networks, in torchvision's manner, and their weight files."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InputError
-from innerloop_vos.backbones.folded import folded_backbone
+from innerloop_vos.backbones.family import Family
 from innerloop_vos.cosnet.model.network import FORMS, COSNet
-from innerloop_vos.cosnet.weights import load_cosnet
+from innerloop_vos.weight_files.sizes import one_of, whole
 
-_SHIPPED = "cosnet.safetensors"
+FAMILY = Family(
+    method="COSNet",
+    package=__package__,
+    command="innerloop-vos train cosnet",
+    network=COSNet,
+    sizes={"co_attention": one_of(*FORMS), "channels": whole(2, 2**12)},
+)
 
 
 def cosnet(weights: str | Path | None = None, **sizes: Any) -> COSNet:
@@ -31,15 +36,19 @@ def cosnet(weights: str | Path | None = None, **sizes: Any) -> COSNet:
     form = sizes.get("co_attention", "symmetric")
     if form not in FORMS:
         raise InputError(f"co_attention: {form!r} is unknown; there are {', '.join(FORMS)}")
-    if weights == "default":
-        shipped = resources.files(__package__) / _SHIPPED
-        if not shipped.is_file():
-            raise InputError(
-                "weights: none of cosnet ship with this version; 'innerloop-vos train cosnet' "
-                "makes a file for --weights"
-            )
-        with resources.as_file(shipped) as path:
-            return load_cosnet(path)
-    if weights is None or weights == "imagenet":
-        return COSNet(folded_backbone("default" if weights else None), **sizes).eval()
-    return load_cosnet(weights)
+    return FAMILY.build(weights, **sizes)
+
+
+def save_cosnet(network: COSNet, path: str | Path) -> None:
+    """Write a network's weights in half precision, with what is needed to build it again.
+
+    Tensors of the backbone that are as the package has them are left out.
+
+    Args:
+        network: as `cosnet` made it.
+        path: a file that ends in `.safetensors`.
+
+    Raises:
+        InputError: the path ends otherwise, or the file cannot be written.
+    """
+    FAMILY.save(network, path)

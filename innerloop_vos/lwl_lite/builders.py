@@ -1,12 +1,19 @@
-"""Builders of LWL-lite networks, in torchvision's manner."""
+"""Builders of LWL-lite networks, in torchvision's manner, and their weight files."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from innerloop_vos.backbones.folded import folded_backbone
+from innerloop_vos.backbones.family import Family
 from innerloop_vos.lwl_lite.model.network import LWLLite
-from innerloop_vos.lwl_lite.weights import load_lwl_lite
+from innerloop_vos.weight_files.sizes import WIDTH
+
+FAMILY = Family(
+    method="LWL-lite",
+    package=__package__,
+    command="innerloop-vos train lwl-lite",
+    network=LWLLite,
+    sizes={"features": WIDTH, "outputs": WIDTH},
+)
 
 
 def lwl_lite(weights: str | Path | None = None, **sizes: Any) -> LWLLite:
@@ -22,12 +29,22 @@ def lwl_lite(weights: str | Path | None = None, **sizes: Any) -> LWLLite:
         The network in evaluation mode, float32, on the CPU.
 
     Raises:
-        InputError: the file, or the package with the backbone's weights, is missing, unreadable or
-            does not fit.
+        InputError: the file, or the package with the backbone's weights, is missing,
+            unreadable or does not fit.
     """
-    if weights == "default":
-        with resources.as_file(resources.files(__package__) / "lite.safetensors") as path:
-            return load_lwl_lite(path)
-    if weights is None or weights == "imagenet":
-        return LWLLite(folded_backbone("default" if weights else None), **sizes).eval()
-    return load_lwl_lite(weights)
+    return FAMILY.build(weights, **sizes)
+
+
+def save_lwl_lite(network: LWLLite, path: str | Path) -> None:
+    """Write a network's weights in half precision, with what is needed to build it again.
+
+    Tensors of the backbone that are as the package has them are left out.
+
+    Args:
+        network: as `lwl_lite` made it.
+        path: a file that ends in `.safetensors`.
+
+    Raises:
+        InputError: the path ends otherwise, or the file cannot be written.
+    """
+    FAMILY.save(network, path)

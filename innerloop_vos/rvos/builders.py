@@ -1,15 +1,21 @@
-"""Builders of RVOS networks, in torchvision's manner."""
+"""Builders of RVOS networks, in torchvision's manner, and their weight files."""
 
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from innerloop.errors import InputError
-from innerloop_vos.backbones.folded import folded_backbone
+from innerloop_vos.backbones.family import Family
+from innerloop_vos.rvos.model.decoder import RECURRENCES
 from innerloop_vos.rvos.model.network import RVOS
-from innerloop_vos.rvos.weights import STRIDE, load_rvos
+from innerloop_vos.weight_files.sizes import WIDTH, one_of, several
 
-_SHIPPED = "lite.safetensors"
+FAMILY = Family(
+    method="RVOS",
+    package=__package__,
+    command="innerloop-vos train rvos",
+    network=RVOS,
+    sizes={"widths": several(4, WIDTH), "recurrence": one_of(*RECURRENCES)},
+    stride=32,
+)
 
 
 def rvos(weights: str | Path | None = None, **sizes: Any) -> RVOS:
@@ -25,18 +31,22 @@ def rvos(weights: str | Path | None = None, **sizes: Any) -> RVOS:
         The network in evaluation mode, float32, on the CPU.
 
     Raises:
-        InputError: the file, or the package with the backbone's weights, is missing, unreadable or
-            does not fit.
+        InputError: the file, or the package with the backbone's weights, is missing,
+            unreadable or does not fit.
     """
-    if weights == "default":
-        shipped = resources.files(__package__) / _SHIPPED
-        if not shipped.is_file():
-            raise InputError(
-                "weights: none of rvos ship with this version; name a file that 'innerloop-vos "
-                "train rvos' made"
-            )
-        with resources.as_file(shipped) as path:
-            return load_rvos(path)
-    if weights is None or weights == "imagenet":
-        return RVOS(folded_backbone("default" if weights else None, STRIDE), **sizes).eval()
-    return load_rvos(weights)
+    return FAMILY.build(weights, **sizes)
+
+
+def save_rvos(network: RVOS, path: str | Path) -> None:
+    """Write a network's weights in half precision, with what is needed to build it again.
+
+    Tensors of the backbone that are as the package has them are left out.
+
+    Args:
+        network: as `rvos` made it.
+        path: a file that ends in `.safetensors`.
+
+    Raises:
+        InputError: the path ends otherwise, or the file cannot be written.
+    """
+    FAMILY.save(network, path)

@@ -3,36 +3,14 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from innerloop_vos.training.loop import Figures, Stateful, Training, cosine_rate
 from innerloop_vos.training.processes import average_gradients
-
-
-class DescentSettings(Protocol):
-    """What such a training needs of its settings, a dataclass.
-
-    Attributes:
-        iterations: optimizer steps in all.
-        warmup: steps in which the rates rise.
-        weight_decay: of AdamW.
-        clip: max norm of the gradient, which is scaled down to it.
-        seed: of the draws.
-    """
-
-    @property
-    def iterations(self) -> int: ...
-    @property
-    def warmup(self) -> int: ...
-    @property
-    def weight_decay(self) -> float: ...
-    @property
-    def clip(self) -> float: ...
-    @property
-    def seed(self) -> int: ...
+from innerloop_vos.training.settings import DescentSettings
 
 
 @dataclass(frozen=True)
@@ -112,7 +90,7 @@ class DescentTraining(Training):
 
     def configuration(self) -> dict[str, dict[str, Any]]:
         """Return the settings and the sizes of the network."""
-        return {"settings": asdict(self.schedule), "sizes": self.trained.sizes}  # type: ignore[call-overload, dict-item]
+        return {"settings": asdict(self.schedule), "sizes": self.trained.sizes}  # type: ignore[dict-item]
 
     def parts(self) -> dict[str, Stateful]:
         """Return network and optimizer."""

@@ -1,9 +1,11 @@
-"""Checks that the dataclasses of training settings share."""
+"""What the dataclasses of training settings share: checks, and the settings of a descent."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from innerloop.errors import InputError
+from innerloop_vos.configuration.arguments import described
 from innerloop_vos.configuration.options import MOST
 
 
@@ -50,3 +52,35 @@ def require_sides(settings: object, names: str) -> None:
 
 def _require_bounded(settings: object, names: str) -> None:
     require(settings, names, f"at most {MOST}", lambda value: value <= MOST)
+
+
+@dataclass(frozen=True)
+class DescentSettings:
+    """Settings that trainings by AdamW share; see `DescentTraining`.
+
+    Raises:
+        InputError: A value is out of its range.
+    """
+
+    iterations: int = described(4000, "Optimizer steps.")
+    batch_size: int = described(4, "Mini-sequences per step.")
+    height: int = described(256, "Of the windows in pixels.")
+    width: int = described(448, "Of the windows in pixels.")
+    rate: float = described(1e-3, "Learning rate of the layers beyond the backbone at its height.")
+    backbone_rate: float = described(
+        1e-4, "Likewise of the backbone's pointwise convolutions beyond stride 4; 0 keeps them."
+    )
+    warmup: int = described(
+        50, "Steps in which the rates rise; then they fall to zero like half a cosine."
+    )
+    weight_decay: float = described(1e-2, "Of AdamW.")
+    clip: float = described(1.0, "Max norm of the gradient, which is scaled down to it.")
+    bfloat16: bool = described(
+        False, "Compute the layers in it: faster on GPUs, and on CPUs that have it."
+    )
+    seed: int = described(0, "Of the first weights and the draws.")
+
+    def __post_init__(self) -> None:
+        require_positive(self, "iterations batch_size rate warmup clip")
+        require_not_negative(self, "backbone_rate weight_decay seed")
+        require_sides(self, "height width")

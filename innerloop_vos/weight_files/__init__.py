@@ -11,9 +11,10 @@ from innerloop_vos.weight_files.network import (
     read_network,
     write_network,
 )
-from innerloop_vos.weight_files.reading import read_weights, tensors_in
+from innerloop_vos.weight_files.reading import SUFFIX, read_weights, tensors_in
 
 __all__ = [
+    "SUFFIX",
     "Kind",
     "Recipe",
     "builder_in",

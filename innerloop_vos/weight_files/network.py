@@ -38,9 +38,9 @@ class Kind(Generic[Network]):
         name: of the method, for messages.
         build: builds the network of a recipe, whose sizes are checked before.
         sizes: the checks of the sizes, by name.
-        convert: the command that writes such files from a released checkpoint.
-        elsewhere: returns the tensors that a file of this recipe leaves out, since a package has
-            them. Default: none.
+        command: the one that writes such files.
+        elsewhere: returns the tensors that a file may leave out, since a package has them. Default:
+            none.
         gone: what takes the place of the networks of earlier versions, by their builder. Default:
             there are none.
     """
@@ -48,8 +48,8 @@ class Kind(Generic[Network]):
     name: str
     build: Callable[[Recipe], Network]
     sizes: Mapping[str, Check]
-    convert: str
-    elsewhere: Callable[[Recipe], Mapping[str, Tensor]] = lambda recipe: {}
+    command: str
+    elsewhere: Callable[[], Mapping[str, Tensor]] = dict
     gone: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -142,9 +142,10 @@ def load_network(path: str | Path, kind: Kind[Network]) -> Network:
     except (KeyError, ValueError, TypeError, RuntimeError) as error:
         raise InputError(
             f"weights: {path} does not say which {kind.name} network it holds ({error}); "
-            f"'{kind.convert}' writes such a file from a released checkpoint"
+            f"'{kind.command}' writes such a file"
         ) from error
-    state = {**kind.elsewhere(recipe), **state}
+    if empty.state_dict().keys() - state.keys():
+        state = {**kind.elsewhere(), **state}
     check_fit(empty, state, str(path))
     network = kind.build(recipe)
     fit(network, state, str(path))

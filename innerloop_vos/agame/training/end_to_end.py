@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop_vos.agame.builders import FAMILY
 from innerloop_vos.agame.model.network import AGAME
 from innerloop_vos.agame.options import AGAMEOptions
 from innerloop_vos.agame.segmenter import AGAMESegmenter
 from innerloop_vos.agame.training.settings import AGAMESettings
-from innerloop_vos.agame.weights import save_agame
 from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
@@ -19,7 +19,6 @@ from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.validation import Validation
 
-WEIGHTS = "agame.safetensors"
 _FIRST_WINDOWS = 24
 """Mini-sequences whose features the projection starts from."""
 
@@ -83,8 +82,8 @@ class AGAMETraining(DescentTraining):
         return self.validation.figures(AGAMESegmenter(self.network, options, self.device))
 
     def export(self, folder: Path) -> None:
-        """Write the network with all it needs, as `load_agame` reads it."""
-        save_agame(self.network, folder / WEIGHTS)
+        """Write the network with all it needs, as `agame` reads it."""
+        FAMILY.save(self.network, folder / FAMILY.file)
 
 
 def _groups(network: AGAME, settings: AGAMESettings) -> list[Group]:

@@ -7,20 +7,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop_vos.backbones.folded import tuned_layers
+from innerloop_vos.cosnet.builders import FAMILY
 from innerloop_vos.cosnet.model.network import COSNet
 from innerloop_vos.cosnet.options import COSNetOptions
 from innerloop_vos.cosnet.segmenter import COSNetSegmenter
 from innerloop_vos.cosnet.training.losses import balanced_cross_entropy
 from innerloop_vos.cosnet.training.settings import COSNetSettings
-from innerloop_vos.cosnet.weights import save_cosnet
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.scenes import SceneSampler
 from innerloop_vos.training.descent import DescentTraining, Group
 from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.validation import UnsupervisedValidation
-
-WEIGHTS = "cosnet.safetensors"
 
 
 class COSNetTraining(DescentTraining):
@@ -82,8 +80,8 @@ class COSNetTraining(DescentTraining):
         return self.validation.figures(COSNetSegmenter(self.network, options, self.device))
 
     def export(self, folder: Path) -> None:
-        """Write the network with all it needs, as `load_cosnet` reads it."""
-        save_cosnet(self.network, folder / WEIGHTS)
+        """Write the network with all it needs, as `cosnet` reads it."""
+        FAMILY.save(self.network, folder / FAMILY.file)
 
 
 def _groups(network: COSNet, settings: COSNetSettings) -> list[Group]:

@@ -9,20 +9,19 @@ from torch import Tensor
 from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
+from innerloop_vos.lwl_lite.builders import FAMILY
 from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
 from innerloop_vos.lwl_lite.training.errors import with_errors
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
-from innerloop_vos.lwl_lite.weights import save_lwl_lite
 from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.descent import DescentTraining, Group
 from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.validation import Validation
 
-WEIGHTS = "lwl_lite.safetensors"
 _FIRST_WINDOWS = 24
 """Mini-sequences whose features the projection starts from."""
 
@@ -96,8 +95,8 @@ class LWLLiteTraining(DescentTraining):
         return self.validation.figures(segmenter, boxes=self.boxes)
 
     def export(self, folder: Path) -> None:
-        """Write the network with all it needs, as `load_lwl_lite` reads it."""
-        save_lwl_lite(self.network, folder / WEIGHTS)
+        """Write the network with all it needs, as `lwl_lite` reads it."""
+        FAMILY.save(self.network, folder / FAMILY.file)
 
 
 def _groups(network: LWLLite, settings: LWLLiteSettings) -> list[Group]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.several import SeveralSampler
+from innerloop_vos.rvos.builders import FAMILY
 from innerloop_vos.rvos.model.network import RVOS, Seen
 from innerloop_vos.rvos.options import RVOSOptions, ZeroShotOptions
 from innerloop_vos.rvos.segmenter import RVOSSegmenter
@@ -16,14 +17,11 @@ from innerloop_vos.rvos.training.held_out import found_figures
 from innerloop_vos.rvos.training.losses import MORE, in_order, mask_losses, stop_loss
 from innerloop_vos.rvos.training.settings import RVOSSettings
 from innerloop_vos.rvos.training.unrolling import discover, follow, see
-from innerloop_vos.rvos.weights import save_rvos
 from innerloop_vos.rvos.zero_shot import RVOSZeroShotSegmenter
 from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.descent import DescentTraining, Group
 from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.validation import Validation
-
-WEIGHTS = "rvos.safetensors"
 
 
 class RVOSTraining(DescentTraining):
@@ -107,8 +105,8 @@ class RVOSTraining(DescentTraining):
         return figures
 
     def export(self, folder: Path) -> None:
-        """Write the network with all it needs, as `load_rvos` reads it."""
-        save_rvos(self.network, folder / WEIGHTS)
+        """Write the network with all it needs, as `rvos` reads it."""
+        FAMILY.save(self.network, folder / FAMILY.file)
 
 
 def _clips(logits: Tensor, masks: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
