@@ -254,6 +254,17 @@ def test_the_gradient_of_a_frame_goes_to_those_before(clips):
     assert gradient.abs().sum() > 0
 
 
+def test_errors_in_a_mask_are_seen_from_the_next_frame_on(clips):
+    task = training(clips)
+    images, masks = task.windows.batch(1)
+    task.network.eval()
+    with torch.no_grad():
+        whole, _ = task.network(images, masks[:, 0])
+        lost, _ = task.network(images, masks[:, 0], disturb=torch.zeros_like)
+    assert torch.equal(whole[:, 0], lost[:, 0])
+    assert not torch.equal(whole[:, 1], lost[:, 1])
+
+
 def test_a_resumed_training_ends_with_the_same_weights(clips, tmp_path):
     run(training(clips, held_out=clips[:1]), tmp_path / "whole", 4, every=2)
     run(training(clips, held_out=clips[:1]), tmp_path / "parts", 2, every=2)
@@ -282,7 +293,14 @@ def test_the_command_trains_from_scratch_and_from_its_own_weights(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("frames", 1), ("rate", 0.0), ("paste", 2.0), ("learning_rate", 1.5), ("coarse", -1.0)],
+    [
+        ("frames", 1),
+        ("rate", 0.0),
+        ("paste", 2.0),
+        ("errors", 2.0),
+        ("learning_rate", 1.5),
+        ("coarse", -1.0),
+    ],
 )
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(InputError, match=name):

@@ -14,8 +14,8 @@ from innerloop_vos.data import Sequence, synthetic_clip
 from innerloop_vos.data.tracks import TrackSampler
 from innerloop_vos.lwl_lite.builders import FAMILY, lwl_lite
 from innerloop_vos.lwl_lite.training.end_to_end import LWLLiteTraining
-from innerloop_vos.lwl_lite.training.errors import with_errors
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
+from innerloop_vos.training.errors import with_errors
 from innerloop_vos.training.loop import run
 from innerloop_vos.training.validation import Validation
 

@@ -1,6 +1,6 @@
 """The A-GAME network as a whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,7 +145,11 @@ class AGAME(nn.Module):
         )
 
     def forward(
-        self, images: Tensor, masks: Tensor, rate: float = LEARNING_RATE
+        self,
+        images: Tensor,
+        masks: Tensor,
+        rate: float = LEARNING_RATE,
+        disturb: Callable[[Tensor], Tensor] = lambda masks: masks,
     ) -> tuple[Tensor, Tensor]:
         """Track one object a sequence, learning from the masks that are found.
 
@@ -155,6 +159,8 @@ class AGAME(nn.Module):
             images: RGB in 0..1, shape (S, T, 3, H, W).
             masks: of the object in the first image, 0 to 1, shape (S, H, W).
             rate: λ of the appearance model, 0 to 1. Default 0.1.
+            disturb: makes errors in masks that are found, shape (S, H, W), of which the next frames
+                learn. Default: none.
 
         Returns:
             Logits of all images but the first, shape (S, T - 1, H, W), and the coarse ones, shape
@@ -165,7 +171,7 @@ class AGAME(nn.Module):
         for t, image in enumerate(images[:, 1:].unbind(1), start=1):
             seen = self.see(image)
             found.append(self.segment(gaussians, seen, masks))
-            masks = found[-1][0].sigmoid()
+            masks = disturb(found[-1][0].sigmoid())
             if rate and t + 1 < images.shape[1]:
                 gaussians = self.update(gaussians, seen, masks, rate)
         logits, coarse = (torch.stack(parts, dim=1) for parts in zip(*found, strict=True))

@@ -1,5 +1,6 @@
 """The training of A-GAME: through its appearance model, over frames that it tracks itself."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from innerloop_vos.backbones.folded import tuned_layers
 from innerloop_vos.data.sampling import Sampler
 from innerloop_vos.data.windows import WindowSampler
 from innerloop_vos.training.descent import DescentTraining, Group
+from innerloop_vos.training.errors import with_errors
 from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.validation import Validation
@@ -59,7 +61,8 @@ class AGAMETraining(DescentTraining):
         """Return the losses of a batch."""
         settings = self.settings
         images, masks = (part.to(self.device) for part in self.windows.batch(settings.batch_size))
-        logits, coarse = self.network(images, masks[:, 0], settings.learning_rate)
+        disturb = partial(with_errors, share=settings.errors)
+        logits, coarse = self.network(images, masks[:, 0], settings.learning_rate, disturb)
         entropy, lovasz = mask_losses(logits, masks[:, 1:])
         shares = F.interpolate(masks[:, 1:], coarse.shape[-2:], mode="area")
         rough = F.binary_cross_entropy_with_logits(coarse, shares)

@@ -30,6 +30,10 @@ class AGAMESettings(DescentSettings):
     paste: float = described(
         0.5, "Share of the mini-sequences that an object of another clip is pasted into."
     )
+    errors: float = described(
+        0.3,
+        "Share of the masks found that are remembered with an error, so that it learns to recover.",
+    )
     learning_rate: float = described(
         LEARNING_RATE, "Share of a new frame in the appearance model; 0: it is not updated."
     )
@@ -45,4 +49,4 @@ class AGAMESettings(DescentSettings):
         require_positive(self, "frames fastest")
         require_not_negative(self, "projection_rate appearance_rate cross_entropy coarse")
         require(self, "frames", "at least 2", lambda count: count >= 2)
-        require_share(self, "paste learning_rate")
+        require_share(self, "paste errors learning_rate")

@@ -14,10 +14,10 @@ from innerloop_vos.lwl_lite.memory import TargetMemory
 from innerloop_vos.lwl_lite.model.network import LWLLite
 from innerloop_vos.lwl_lite.options import LWLLiteOptions
 from innerloop_vos.lwl_lite.segmenter import LWLLiteSegmenter
-from innerloop_vos.lwl_lite.training.errors import with_errors
 from innerloop_vos.lwl_lite.training.settings import LWLLiteSettings
 from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.descent import DescentTraining, Group
+from innerloop_vos.training.errors import with_errors
 from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.losses import mask_losses
 from innerloop_vos.training.validation import Validation
