@@ -13,11 +13,11 @@ from innerloop._autodiff import ordinary, outside_inference_mode, transforming
 from innerloop._torch import pytree
 from innerloop.adjoints import Adjoint, Unroll
 from innerloop.problems import Problem, as_problem
+from innerloop.problems.checks import check_whole
 from innerloop.solvers.base import (
     Solver,
     check_instance,
     check_not_negative,
-    check_whole,
 )
 from innerloop.solvers.loop import LinearSolve, Loop
 from innerloop.solvers.reports import Reports

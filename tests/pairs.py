@@ -46,6 +46,20 @@ def _objective() -> Example:
     return Example(make, {"data": normal(4, 3), "decay": _scalar(1.3)}, init)
 
 
+def _mini_batches() -> Example:
+    """Each step sees both batches, as the minimum is that of both."""
+
+    def make(hyper: dict[str, Tensor]) -> il.MiniBatches:
+        def loss(params: dict[str, Tensor], batch: Tensor) -> Tensor:
+            fit = F.softplus(batch @ params["weight"]).sum()
+            return 0.3 * fit + 0.5 * hyper["decay"] * params["weight"].square().sum()
+
+        return il.MiniBatches(loss, [hyper["data"][:2], hyper["data"][2:]], accumulate=2)
+
+    init = {"weight": normal(3, 2)}
+    return Example(make, {"data": normal(5, 3), "decay": _scalar(1.3)}, init)
+
+
 def _least_squares() -> Example:
     def make(hyper: dict[str, Tensor]) -> il.LeastSquares:
         def residual(params: dict[str, Tensor]) -> Tensor:
@@ -151,6 +165,7 @@ def _gaussians() -> Example:
 
 PROBLEMS: dict[str, Callable[[], Example]] = {
     "Objective": _objective,
+    "MiniBatches": _mini_batches,
     "LeastSquares": _least_squares,
     "LinearLeastSquares": _linear,
     "ConvLeastSquares": _conv,

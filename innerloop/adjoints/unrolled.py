@@ -42,7 +42,7 @@ class Unroll(Adjoint):
                 "transforms; Unroll() does"
             )
         progress = loop.begin(init)
-        while (left := loop.steps - len(progress.reports)) > 0:
+        while (left := loop.steps - progress.taken) > 0:
             progress = _advance_checkpointed(loop, progress, min(self.checkpoint, left))
             if loop.done(progress.reports):
                 break
@@ -50,10 +50,10 @@ class Unroll(Adjoint):
 
 
 def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progress:
-    before = progress.reports
+    before, taken = progress.reports, progress.taken
 
     def chunk(carried: tuple[Tree, Any]) -> tuple[Tree, Any, StepStats | None]:
-        reached = loop.advance(Progress(*carried, Reports(before)), steps)
+        reached = loop.advance(Progress(*carried, Reports(before), taken), steps)
         return reached.params, reached.state, reached.reports.stacked()
 
     def same(first: Any, again: Any) -> bool:
@@ -61,7 +61,7 @@ def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progres
 
     params, state, reports = checkpoint(chunk, (progress.params, progress.state), same)
     before.extend(reports)
-    return Progress(params, state, before)
+    return Progress(params, state, before, len(before))
 
 
 class Truncate(Adjoint):

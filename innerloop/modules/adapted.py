@@ -1,7 +1,8 @@
 """Adapting an `nn.Module`: which parameters, with which statistics, without changing the module."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from threading import current_thread, main_thread
 from typing import Any, Literal, TypeAlias, TypeVar, Unpack
 
@@ -20,7 +21,7 @@ from innerloop.compile.functions import (
 from innerloop.modules.copies import Template, clone, detached_copy
 from innerloop.modules.normalization import recorded_statistics, with_statistics
 from innerloop.modules.selection import Selection, first_names, fitting, select
-from innerloop.problems import Objective
+from innerloop.problems import MiniBatches, Objective, Problem
 from innerloop.solvers.base import Solver
 from innerloop.solving import Solution, SolveOptions, solve
 
@@ -124,9 +125,11 @@ class Adapted:
 
     def adapt(
         self,
-        loss: Callable[[Model], Tensor],
+        loss: Callable[..., Tensor],
         solver: Solver,
         *,
+        batches: Sequence[Any] | None = None,
+        accumulate: int = 1,
         init: Mapping[str, Tensor] | None = None,
         compile: bool = False,
         **options: Unpack[SolveOptions],
@@ -140,6 +143,9 @@ class Adapted:
                 changes that the loss makes in it, only new values of adapting parameters reach the
                 next step. With `compile`, it is a function that is called like the module.
             solver: how the loss is minimised.
+            batches: of data, as of `MiniBatches`; `loss` then maps the model and a batch to a
+                scalar, and each step sees the next of them. Default: none.
+            accumulate: batches that a step sees. Default 1.
             init: tensors to take in place of any parameters, adapting or not, by name. Default:
                 none.
             compile: compute gradients of the loss, and calls of the adapted model, by compiled
@@ -170,23 +176,28 @@ class Adapted:
         adapting._others, adapting._compile = own, compile
         model = adapting._model(batch_statistics)
 
-        def values_loss(values: dict[str, Tensor]) -> Tensor:
-            return loss(model(values))
+        def values_loss(values: dict[str, Tensor], *batch: Any) -> Tensor:
+            return loss(model(values), *batch)
 
-        solution = solve(
-            CompiledObjective(values_loss, self._made_once(compiled_value_and_gradient))
-            if compile
-            else Objective(values_loss),
-            start,
-            solver,
-            **options,
-        )
+        objective: Callable[..., Problem] = Objective
+        if compile:
+            compiled = self._made_once(compiled_value_and_gradient)
+            objective = partial(CompiledObjective, compiled=compiled)
+        if batches is None:
+            problem = objective(values_loss)
+        else:
+            problem = MiniBatches(values_loss, batches, accumulate=accumulate, objective=objective)
+        solution = solve(problem, start, solver, **options)
         adapted = copy.copy(adapting)
         adapted.solution, adapted.values = solution, solution.value
         if self._policy == "per_task":
             recorded = adapted._filled(_template(self.module, batch_statistics), adapted.values)
             with recorded_statistics(recorded) as statistics:
-                loss(recorded)
+                if batches is None:
+                    loss(recorded)
+                else:
+                    for number in range(len(batches)):
+                        loss(recorded, batches[number])
             adapted._statistics = statistics
         return adapted
 
@@ -244,13 +255,15 @@ class Adapted:
 class AdaptOptions(SolveOptions, total=False):
     """The options of `Adapted.adapt`, described there."""
 
+    batches: Sequence[Any] | None
+    accumulate: int
     init: Mapping[str, Tensor] | None
     compile: bool
 
 
 def adapt(
     module: nn.Module | Adapted,
-    loss: Callable[[Model], Tensor],
+    loss: Callable[..., Tensor],
     solver: Solver,
     *,
     parameters: Selection | None = None,
@@ -263,11 +276,12 @@ def adapt(
         module: what to adapt; an `Adapted` one keeps adapting, with its choices of parameters and
             buffers.
         loss: maps the model, a callable like the module, to a scalar, for example
-            `lambda model: F.cross_entropy(model(images), labels)`.
+            `lambda model: F.cross_entropy(model(images), labels)`; with `batches`, the model and a
+            batch.
         solver: how the loss is minimised.
         parameters, buffers: see `Adapted`.
-        options: the options of `Adapted.adapt`: init, compile, and those of `solve`. Compiling pays
-            off for an `Adapted` module that is adapted many times.
+        options: the options of `Adapted.adapt`: batches, accumulate, init, compile, and those of
+            `solve`. Compiling pays off for an `Adapted` module that is adapted many times.
 
     Returns:
         The adapted model.

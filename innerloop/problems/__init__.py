@@ -12,6 +12,7 @@ from innerloop.problems.gaussian_mixture import GaussianMixture
 from innerloop.problems.least_squares import LeastSquares
 from innerloop.problems.linear import LinearLeastSquares, RidgeProblem
 from innerloop.problems.logistic import LogisticRegression
+from innerloop.problems.mini_batches import MiniBatches
 from innerloop.problems.moments import Moments
 from innerloop.problems.normal_equations import NormalEquations
 from innerloop.problems.objective import Objective, as_problem
@@ -25,6 +26,7 @@ __all__ = [
     "LeastSquares",
     "LinearLeastSquares",
     "LogisticRegression",
+    "MiniBatches",
     "Moments",
     "NormalEquations",
     "Objective",

@@ -22,6 +22,10 @@ class Problem(ABC):
     def loss(self, params: Tree) -> Tensor:
         """Value of the objective per problem, shape `batch_shape`."""
 
+    def at(self, step: int) -> "Problem":
+        """The problem that step number `step` of a solve sees, counted from 0. Default: itself."""
+        return self
+
     def check(self, params: Tree) -> None:
         """Raise TypeError or ValueError if `params` do not fit this problem."""
         if not trees.leaves(params):

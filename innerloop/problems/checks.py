@@ -85,3 +85,11 @@ def check_alike(features: Tensor, **others: Tensor | None) -> None:
                 f"{name}: {tensor.dtype} on {tensor.device}, should be {features.dtype} on "
                 f"{features.device} like the features"
             )
+
+
+def check_whole(name: str, value: object, minimum: int) -> None:
+    """Raise TypeError or ValueError unless `value` is a whole number of at least `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
+        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {minimum}")
+    if value < minimum:
+        raise ValueError(f"{name}: {value}, should be at least {minimum}")

@@ -162,11 +162,3 @@ def check_instance(name: str, value: object, kind: type, example: str) -> None:
     """Raise TypeError unless `value` is an instance of `kind`, such as `example`."""
     if not isinstance(value, kind):
         raise TypeError(f"{name}: {named(value)}, should be a {kind.__name__} such as {example}")
-
-
-def check_whole(name: str, value: object, minimum: int) -> None:
-    """Raise TypeError or ValueError unless `value` is a whole number of at least `minimum`."""
-    if isinstance(value, bool) or not isinstance(value, int | torch.SymInt):
-        raise TypeError(f"{name}: {value!r}, should be a whole number of at least {minimum}")
-    if value < minimum:
-        raise ValueError(f"{name}: {value}, should be at least {minimum}")

@@ -21,6 +21,8 @@ class Progress(NamedTuple):
     params: Tree
     state: Any
     reports: Reports
+    taken: int = 0
+    """Steps so far."""
 
 
 @dataclass(eq=False)
@@ -82,9 +84,10 @@ class Loop:
     def advance(self, progress: Progress, steps: int, step: Step | None = None) -> Progress:
         """Take up to `steps` more steps, with `step` instead of the solver's own if given."""
         step = step or self.solver.step
-        for _ in range(steps):
-            params, state, report = step(self.problem, progress.params, progress.state)
-            progress = Progress(params, state, progress.reports)
+        for number in range(progress.taken, progress.taken + steps):
+            problem = self.problem.at(number)
+            params, state, report = step(problem, progress.params, progress.state)
+            progress = Progress(params, state, progress.reports, number + 1)
             progress.reports.add(report)
             if self.done(progress.reports):
                 break

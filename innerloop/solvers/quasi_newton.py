@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from innerloop.solvers.base import check_whole, quotient
+from innerloop.problems.checks import check_whole
+from innerloop.solvers.base import quotient
 from innerloop.solvers.searching import Direction, SearchingSolver, first_size, inner
 from innerloop.solvers.wolfe import StrongWolfe
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import transforming
 from innerloop.problems.base import Problem
-from innerloop.solvers.base import check_whole
+from innerloop.problems.checks import check_whole
 from innerloop.trees import Tree
 
 _GRID = 32

@@ -10,7 +10,7 @@ from torch.distributed import ProcessGroup
 
 from innerloop import trees
 from innerloop.errors import InputError
-from innerloop.solvers.base import check_whole
+from innerloop.problems.checks import check_whole
 from innerloop.tasks.checkpoint import Checkpoint
 from innerloop.tasks.differentiation import TaskLoss
 from innerloop.tasks.gradients import Mode, task_gradients
