@@ -13,14 +13,14 @@ from innerloop._autodiff import ordinary, outside_inference_mode, transforming
 from innerloop._torch import pytree
 from innerloop.adjoints import Adjoint, Unroll
 from innerloop.problems import Problem, as_problem
-from innerloop.problems.checks import check_whole
+from innerloop.problems.checks import check_whole, named
 from innerloop.solvers.base import (
     Solver,
     check_instance,
     check_not_negative,
 )
 from innerloop.solvers.loop import LinearSolve, Loop
-from innerloop.solvers.reports import Reports
+from innerloop.solvers.reports import OnStep, Reports
 from innerloop.solvers.state import SolverState, check_state
 from innerloop.trees import Tree
 
@@ -124,6 +124,7 @@ class SolveOptions(TypedDict, total=False):
     tolerance: float
     throw: bool
     state: SolverState | None
+    on_step: OnStep | None
 
 
 def solve(
@@ -136,6 +137,7 @@ def solve(
     tolerance: float = 0.0,
     throw: bool = True,
     state: SolverState | None = None,
+    on_step: OnStep | None = None,
 ) -> Solution:
     """Minimise `problem` from `init`.
 
@@ -153,6 +155,10 @@ def solve(
         state: `Solution.state` of an earlier solve whose value is `init` now: momentum, averages
             and so on continue from there, with their gradient unless the state is detached.
             Default: the solver starts fresh.
+        on_step: called with the number of each step, from 0, and its `StepStats`, tensors that stay
+            on their device until they are read: for logs and progress. With checkpoints it is
+            called for the steps between two of them together, and under torch.compile and
+            torch.func transforms not at all. Default: none.
 
     Returns:
         The solution with its statistics and status.
@@ -167,6 +173,8 @@ def solve(
     check_instance("adjoint", adjoint, Adjoint, "Unroll()")
     check_whole("steps", steps, 0)
     check_not_negative(tolerance=tolerance)
+    if on_step is not None and not callable(on_step):
+        raise TypeError(f"on_step: {named(on_step)}, should be a function of a number and a report")
     problem = as_problem(problem)
     solver.check(problem)
     adjoint.check(problem, solver)
@@ -177,7 +185,7 @@ def solve(
         if restored:
             init = trees.tree_map(ordinary, init)
         carried = check_state(state, solver, problem, init)
-        loop = Loop(problem, solver, taken, tolerance, carried)
+        loop = Loop(problem, solver, taken, tolerance, carried, on_step)
         value, reports, carried, linear = adjoint.run(loop, init)
         stats = _stats(reports, problem, init)
         statuses = _statuses(value, stats, reports, problem, solver, tolerance)

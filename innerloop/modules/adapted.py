@@ -154,7 +154,7 @@ class Adapted:
                 through the steps then takes about half of the memory. It pays off for trainings
                 that last minutes. On a CPU, equal max values of a pooling window share its
                 gradient. Default False.
-            options: steps, adjoint, tolerance, throw and state, as of `solve`.
+            options: steps, adjoint, tolerance, throw, state and on_step, as of `solve`.
 
         Returns:
             The adapted model; this one does not change.

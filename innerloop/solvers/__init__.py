@@ -30,6 +30,7 @@ from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
 from innerloop.solvers.step_sizes import Armijo, ExactLineSearch, StepSize
+from innerloop.solvers.transforms import ClipNorm, ClipValue, GradientTransform
 from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
@@ -42,6 +43,8 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Armijo",
+    "ClipNorm",
+    "ClipValue",
     "ConjugateGradient",
     "DirectionSolver",
     "Exact",
@@ -49,6 +52,7 @@ __all__ = [
     "GaussNewton",
     "GradientDescent",
     "GradientMethod",
+    "GradientTransform",
     "LearnedUpdate",
     "LevenbergMarquardt",
     "Lion",

@@ -3,7 +3,7 @@
 import operator
 from abc import abstractmethod
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import filled
 from innerloop.problems.base import Problem
+from innerloop.problems.checks import named
 from innerloop.solvers.base import Solver, StepStats, check_not_negative, public_names, report
 from innerloop.solvers.step_sizes import (
     Rate,
@@ -20,6 +21,7 @@ from innerloop.solvers.step_sizes import (
     current_rate,
     effective_size,
 )
+from innerloop.solvers.transforms import GradientTransform
 from innerloop.trees import Tree
 
 
@@ -126,6 +128,28 @@ class GradientMethod(DirectionSolver):
         super().__init__(rate)
         check_not_negative(weight_decay=weight_decay)
         self.weight_decay = weight_decay
+        self.transforms: tuple[GradientTransform, ...] = ()
+
+    def transformed(self, *transforms: GradientTransform) -> Self:
+        """This solver with gradients that are changed before it follows them.
+
+        Weight decay is added after that. Line searches and reports see the gradient as it is.
+
+        Args:
+            transforms: such as `ClipNorm(1.0)`, applied in this order, after those there are.
+
+        Raises:
+            TypeError: one is no function.
+        """
+        for transform in transforms:
+            if not callable(transform):
+                raise TypeError(
+                    f"transforms: {named(transform)}, should be a function of a problem and its "
+                    "gradient, such as ClipNorm(1.0)"
+                )
+        solver = copy(self)
+        solver.transforms = (*self.transforms, *transforms)
+        return solver
 
     def biased_by(self) -> str | None:
         decay = self.weight_decay
@@ -154,16 +178,18 @@ class GradientMethod(DirectionSolver):
     def propose(self, problem: Problem, params: Tree, state: State) -> Proposal:
         loss, partial = problem.value_and_partial_gradient(params)
         reached = [part is not None for part in trees.leaves(partial)]
-        gradient, moved = partial, state.moved
+        gradient, moved = partial if all(reached) else filled(partial, params), state.moved
+        followed = gradient
+        for transform in self.transforms:
+            followed = transform(problem, followed)
         if isinstance(moved, int) and all(reached):
-            direction, memory = self.direction(problem, params, gradient, state.memory, moved)
+            direction, memory = self.direction(problem, params, followed, state.memory, moved)
             moved += 1
         else:
             if isinstance(moved, int):
                 moved = (moved,) * len(reached)
-            gradient = filled(partial, params)
             direction, memory = self._leaf_by_leaf(
-                problem, params, gradient, state.memory, moved, reached
+                problem, params, followed, state.memory, moved, reached
             )
             moved = tuple(map(operator.add, moved, reached))
         state = State(state.step + 1, memory, moved)
@@ -201,7 +227,7 @@ class GradientMethod(DirectionSolver):
         return {
             name: trees.leaves_like(name, value, params)
             for name, value in vars(self).items()
-            if name != "rate" and isinstance(value, (dict, list, tuple))
+            if name not in ("rate", "transforms") and isinstance(value, (dict, list, tuple))
         }
 
     def direction(

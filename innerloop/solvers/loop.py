@@ -9,7 +9,7 @@ from torch import Tensor
 from innerloop._autodiff import transforming
 from innerloop.problems.base import Problem
 from innerloop.solvers.base import Solver, StepStats
-from innerloop.solvers.reports import Reports
+from innerloop.solvers.reports import OnStep, Reports
 from innerloop.trees import Tree
 
 Step = Callable[[Problem, Tree, Any], tuple[Tree, Any, StepStats]]
@@ -59,6 +59,8 @@ class Loop:
     tolerance: float = 0.0
     carried: Any = None
     """The state of an earlier solve; None to start fresh."""
+    on_step: OnStep | None = None
+    """See `solve`."""
 
     def run(self, init: Tree) -> Outcome:
         """Take all steps from `init`, in the coordinates that suit them."""
@@ -75,7 +77,7 @@ class Loop:
         state = self.carried
         if state is None:
             state = self.solver.init(self.problem, params)
-        return Progress(params, state, Reports())
+        return Progress(params, state, Reports(on_step=self.on_step))
 
     def outcome(self, progress: Progress) -> Outcome:
         """The result of a solve that ends here."""

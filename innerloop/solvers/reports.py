@@ -1,12 +1,16 @@
 """The reports of the steps of a solve, kept in few tensors."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from innerloop._autodiff import transforming
 from innerloop.solvers.base import StepStats
+
+OnStep: TypeAlias = Callable[[int, StepStats], None]
+"""Called with the number of a step, counted from 0, and what it reports."""
 
 _ROWS = 256
 _TOGETHER = 32
@@ -22,9 +26,12 @@ class Reports:
     Args:
         before: reports of earlier steps of the same solve, to which `settled` compares. Default:
             none.
+        on_step: is told of every step, but for those under torch.compile and torch.func transforms.
+            Default: nobody is.
     """
 
-    def __init__(self, before: "Reports | None" = None) -> None:
+    def __init__(self, before: "Reports | None" = None, on_step: OnStep | None = None) -> None:
+        self._on_step = on_step
         self._first: StepStats | None = None if before is None else before._first
         self._last: StepStats | None = None
         self._count = 0
@@ -45,6 +52,8 @@ class Reports:
             self._first = report
         self._latest.append(report)
         self._count += 1
+        if self._on_step is not None and not transforming():
+            self._on_step(self._count - 1, report)
         # Under a transform, batched values cannot be written into a tensor that is not batched.
         if len(self._latest) == _TOGETHER and not transforming():
             self._write()
