@@ -13,14 +13,16 @@ from safetensors.torch import save_file
 from test_eosvos_training import network as tiny_eosvos
 from torchrun import torchrun
 
-from innerloop_vos.agame.training.end_to_end import WEIGHTS as AGAME_WEIGHTS
+from innerloop_vos.agame.builders import FAMILY as AGAMES
 from innerloop_vos.cli import main
+from innerloop_vos.cosnet.builders import FAMILY as COSNETS
 from innerloop_vos.eosvos import train_command
 from innerloop_vos.eosvos.training import WEIGHTS as EOSVOS_WEIGHTS
 from innerloop_vos.lwl import lwl_resnet50
 from innerloop_vos.lwl.training import command
 from innerloop_vos.lwl.training.end_to_end import WEIGHTS as LWL_WEIGHTS
 from innerloop_vos.reproduce.tables import read_runs, read_table, table_names
+from innerloop_vos.rvos.builders import FAMILY as RVOSES
 from innerloop_vos.training.loop import CHECKPOINT
 
 TRAIN = {
@@ -29,12 +31,18 @@ TRAIN = {
     "--held-out-steps 1 --inner-steps 1 --every 1",
     "a-game": "--iterations 1 --batch-size 1 --frames 2 --height 48 --width 64 --features 8 "
     "--fastest 1 --paste 0 --held-out= --every 1",
+    "rvos": "--iterations 1 --batch-size 1 --frames 2 --height 48 --width 64 --objects 1 "
+    "--fastest 1 --held-out= --every 1",
+    "cosnet": "--iterations 1 --batch-size 1 --height 48 --width 64 --channels 8 --held-out= "
+    "--every 1",
 }
 EVALUATE = {
     "lwl": "--option output=48,64",
     "e-osvos": "--steps 1 --option online_steps=1 --option copies=1 --option proposals=20 "
     "--option propagated=20",
     "a-game": "--option short_side=48",
+    "rvos": "--option short_side=48",
+    "cosnet": "--option short_side=48",
 }
 
 
@@ -127,7 +135,8 @@ def test_tables_share_their_runs(data, out, tiny_networks, capsys):
 
 def test_the_files_of_weights_are_those_of_the_trainings():
     names = {name: method.weights for name, method in read_runs()[2].items()}
-    assert names == {"lwl": LWL_WEIGHTS, "e-osvos": EOSVOS_WEIGHTS, "a-game": AGAME_WEIGHTS}
+    folded = {"a-game": AGAMES.file, "rvos": RVOSES.file, "cosnet": COSNETS.file}
+    assert names == {"lwl": LWL_WEIGHTS, "e-osvos": EOSVOS_WEIGHTS} | folded
 
 
 def test_all_trainings_and_measurements_are_used_and_there():
@@ -170,7 +179,7 @@ def test_the_commands_are_printed_and_nothing_is_made(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["lwl-table10"], "TABLE: 'lwl-table10', should be one of a-game-table1, e-osvos"),
+        (["lwl-table10"], "TABLE: 'lwl-table10', should be one of a-game-table1, cosnet-table1"),
         (["lwl-table8"], "--mask-rcnn: lwl-table8 needs it"),
         (["lwl-table8", "--mask-rcnn", "M"], "--youtube-vos: lwl-table8 needs it"),
         (["lwl-table8", "--use", "lwl"], "--use: 'lwl', should be TRAINING=FILE"),

@@ -47,7 +47,7 @@ _FILES = {
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.description = (
-        "Train and measure all that a table or a figure of the papers of LWL or e-OSVOS needs, and "
+        "Train and measure all that a table or a figure of the papers needs, and "
         "print its figures beside those of the paper. Run again with the same DIR, it goes on "
         "where it stopped; tables share their trainings and measurements. DIR/TABLE.json has the "
         "figures, DIR/TABLE.png the picture of a figure. Started by torchrun, the processes share "

@@ -1,1 +1,1 @@
-"""The tables and figures of the papers of LWL and e-OSVOS, each run by one command."""
+"""The tables and figures of the papers, each run by one command."""
