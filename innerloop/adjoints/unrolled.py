@@ -44,7 +44,7 @@ class Unroll(Adjoint):
         progress = loop.begin(init)
         while (left := loop.steps - progress.taken) > 0:
             progress = _advance_checkpointed(loop, progress, min(self.checkpoint, left))
-            if loop.done(progress.reports):
+            if loop.done(progress):
                 break
         return loop.outcome(progress)
 

@@ -19,6 +19,7 @@ from innerloop.solvers.adaptive import (
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.direction import DirectionSolver, GradientMethod
+from innerloop.solvers.early_stopping import EarlyStopping
 from innerloop.solvers.gradient import GradientDescent, LearnedUpdate
 from innerloop.solvers.irls import IRLS
 from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -47,6 +48,7 @@ __all__ = [
     "ClipValue",
     "ConjugateGradient",
     "DirectionSolver",
+    "EarlyStopping",
     "Exact",
     "ExactLineSearch",
     "GaussNewton",

@@ -86,6 +86,11 @@ class Solver(ABC):
     def step(self, problem: Any, params: Tree, state: Any) -> tuple[Tree, Any, StepStats]:
         """Return the next parameters, the next state and what the step reports."""
 
+    def finished(self, state: Any) -> Tensor | None:
+        """Which problems further steps no longer change, shape `batch_shape`. Default: not known,
+        None."""
+        return None
+
     def carried(self, state: Any) -> Any:
         """The part of the last state from which a later solve can continue. Default: None."""
         return None

@@ -91,13 +91,16 @@ class Loop:
             params, state, report = step(problem, progress.params, progress.state)
             progress = Progress(params, state, progress.reports, number + 1)
             progress.reports.add(report)
-            if self.done(progress.reports):
+            if self.done(progress):
                 break
         return progress
 
-    def done(self, reports: Reports) -> bool:
-        """Whether every problem is solved to the tolerance."""
+    def done(self, progress: Progress) -> bool:
+        """Whether every problem is solved to the tolerance, or not changed by further steps."""
         # Reading a value waits for the device, and is impossible under a transform.
-        if self.tolerance == 0 or transforming():
+        if transforming():
             return False
-        return bool(reports.settled(self.tolerance).all())
+        finished = self.solver.finished(progress.state)
+        if finished is not None and bool(finished.all()):
+            return True
+        return self.tolerance > 0 and bool(progress.reports.settled(self.tolerance).all())
