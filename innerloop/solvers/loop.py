@@ -30,9 +30,13 @@ class LinearSolve:
     Attributes:
         residual: |H u − b| / |b| of the latest system, per problem, shape (*batch). None before
             the gradient is taken, and under torch.compile and torch.func transforms.
+        solution: u of the first system, that of the gradient, without gradient, structured like the
+            parameters; None where `residual` is. The next system of the same problem, after an
+            outer step, can start from it: `Implicit(start=solution.linear.solution)`.
     """
 
     residual: Tensor | None = None
+    solution: Tree | None = None
 
 
 class Outcome(NamedTuple):
