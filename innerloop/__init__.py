@@ -72,6 +72,7 @@ from innerloop.solvers.state import SolverState
 from innerloop.solving import Solution, SolveError, Stats, Status, solve
 from innerloop.tasks import TaskGradients, meta_train, task_gradients
 from innerloop.trees import Tree
+from innerloop.windows import solve_in_windows
 
 __version__ = "0.1.0"
 
@@ -145,5 +146,6 @@ __all__ = [
     "adapt",
     "meta_train",
     "solve",
+    "solve_in_windows",
     "task_gradients",
 ]
