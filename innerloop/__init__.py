@@ -7,6 +7,7 @@ What this module exports is public, and so are `innerloop.trees`, `innerloop.com
 from innerloop.adjoints import (
     Adjoint,
     Detach,
+    FiniteDifference,
     FirstOrder,
     Implicit,
     LinearSolveError,
@@ -15,6 +16,7 @@ from innerloop.adjoints import (
     Truncate,
     Unroll,
 )
+from innerloop.evolution import smoothed_loss
 from innerloop.modules.adapted import Adapted, adapt
 from innerloop.problems import (
     ConvLeastSquares,
@@ -95,6 +97,7 @@ __all__ = [
     "Detach",
     "Exact",
     "ExactLineSearch",
+    "FiniteDifference",
     "FirstOrder",
     "GaussNewton",
     "GaussianMixture",
@@ -145,6 +148,7 @@ __all__ = [
     "Unroll",
     "adapt",
     "meta_train",
+    "smoothed_loss",
     "solve",
     "solve_in_windows",
     "task_gradients",

@@ -218,6 +218,8 @@ ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {
     "Unroll(checkpoint)": lambda: il.Unroll(checkpoint=2),
     "Truncate": lambda: il.Truncate(2),
     "OneStep": il.OneStep,
+    # So close that the difference is exact to the accuracy that the tests ask for.
+    "FiniteDifference": lambda: il.FiniteDifference(1e-5),
     "FirstOrder": il.FirstOrder,
     "Implicit": il.Implicit,
     "Reptile": il.Reptile,

@@ -66,6 +66,7 @@ ADJOINTS = [
     il.OneStep,
     il.Reptile,
 ]
+LATER_ADJOINTS = [il.FiniteDifference, lambda: il.Implicit(il.MINRES(), steps=20)]
 ARGUMENTS = (
     *("features", "targets", "labels", "weights", "regularization", "init", "solver", "adjoint"),
     *("rate", "steps", "tolerance", "loss", "weight_decay", "damping", "form"),
@@ -243,7 +244,7 @@ def solver_for(draw, kind):
     return SOLVERS[draw.rng.choice(names)](rate)
 
 
-def outcome(seed, kind=None, solvers=None):
+def outcome(seed, kind=None, solvers=None, adjoints=ADJOINTS):
     """How a problem ended; AssertionError or any undocumented error is a defect."""
     draw = Draw(seed)
     kind = kind or draw.rng.choice(list(KINDS))
@@ -257,7 +258,7 @@ def outcome(seed, kind=None, solvers=None):
     if draw.badly(0.05):
         options["tolerance"] = draw.rng.choice([float("nan"), -1.0, float("inf")])
     try:
-        options["adjoint"] = adjoint = draw.rng.choice(ADJOINTS)()
+        options["adjoint"] = adjoint = draw.rng.choice(adjoints)()
         if solvers is None:
             solver = solver_for(draw, kind)
         else:
@@ -307,13 +308,18 @@ def test_random_linear_systems_end_well(kind):
     check_outcomes(range(PROBLEMS // PARTS), kind, LINEAR_SYSTEMS)
 
 
-def check_outcomes(seeds, kind=None, solvers=None):
+def test_random_problems_with_later_adjoints_end_well():
+    gradient_methods = {name: make for name, make in ANY.items() if "Newton" not in name}
+    check_outcomes(range(PROBLEMS // PARTS), solvers=gradient_methods, adjoints=LATER_ADJOINTS)
+
+
+def check_outcomes(seeds, *options, **named):
     counts, each = Counter(), len(seeds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in seeds:
             try:
-                counts[outcome(seed, kind, solvers)] += 1
+                counts[outcome(seed, *options, **named)] += 1
             except Exception as error:
                 raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
     print(dict(counts))

@@ -175,7 +175,7 @@ def test_gradient(problem, solver, adjoint):
         check_against_steps(problem, solver, adjoint, STEPS)
     elif adjoint == "Truncate":
         check_against_steps(problem, solver, adjoint, 2)
-    elif adjoint == "OneStep":
+    elif adjoint in ("OneStep", "FiniteDifference"):
         check_against_steps(problem, solver, adjoint, 1)
     elif adjoint == "Implicit":
         check_against_minimum(problem, solver, adjoint)
