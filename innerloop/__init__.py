@@ -6,6 +6,7 @@ What this module exports is public, and so are `innerloop.trees`, `innerloop.com
 
 from innerloop.adjoints import (
     Adjoint,
+    Auto,
     Detach,
     FiniteDifference,
     FirstOrder,
@@ -91,6 +92,7 @@ __all__ = [
     "Adapted",
     "Adjoint",
     "Armijo",
+    "Auto",
     "ConjugateGradient",
     "ConvLeastSquares",
     "CurvedProblem",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
+from typing import Literal
 
 from torch import Tensor
 
@@ -24,7 +25,7 @@ def solve_in_windows(
     *,
     steps: int,
     window: int,
-    adjoint: Adjoint | None = None,
+    adjoint: Adjoint | Literal["auto"] | None = None,
     throw: bool = True,
     state: SolverState | None = None,
 ) -> Iterator[Solution]:

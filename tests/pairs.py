@@ -215,6 +215,7 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {
     "Unroll": il.Unroll,
+    "Auto": il.Auto,
     "Unroll(checkpoint)": lambda: il.Unroll(checkpoint=2),
     "Truncate": lambda: il.Truncate(2),
     "OneStep": il.OneStep,

@@ -49,6 +49,8 @@ class Outcome(NamedTuple):
     """The part of the solver's state from which a later solve can continue."""
     linear: LinearSolve | None = None
     """The outcome of the linear systems of the gradient, if there are any."""
+    adjoint: str | None = None
+    """Which adjoint was chosen and why, if it was."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Loop:
     tolerance: float = 0.0
     carried: Any = None
     """The state of an earlier solve; None to start fresh."""
+    before: Reports | None = None
+    """The reports of earlier steps of the same solve, to which the tolerance refers too."""
 
     def run(self, init: Tree) -> Outcome:
         """Take all steps from `init`, in the coordinates that suit them."""
@@ -77,7 +81,7 @@ class Loop:
         state = self.carried
         if state is None:
             state = self.solver.init(self.problem, params)
-        return Progress(params, state, Reports())
+        return Progress(params, state, Reports(self.before))
 
     def outcome(self, progress: Progress) -> Outcome:
         """The result of a solve that ends here."""
