@@ -237,6 +237,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
                 error = max(row["error"], 1e-13)
                 marker = "osD^v<>PX*hd"[number % 12]
                 part.loglog(row[cost], error, marker, label=row["way"])
+            part.xaxis.set_minor_formatter("")
             part.set(title=problem, xlabel=f"{cost}, Unroll() = 1", ylabel="relative error")
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize="small")
