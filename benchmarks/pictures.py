@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.core import (
     convergence,
+    hypergradients,
     maml_peers,
     maml_speed,
     memory,
@@ -47,6 +48,7 @@ def draw_speed(content: dict[str, Any], picture: Path) -> None:
 
 PICTURES: dict[str, Draw] = {
     "core/results/convergence/*.json": convergence.plot,
+    "core/results/hypergradients/*.json": hypergradients.plot,
     "core/results/maml_peers/*.json": maml_peers.plot,
     "core/results/maml_speed/**/*.json": draw_speed,
     "core/results/memory/*.json": memory.plot,

@@ -6,7 +6,9 @@ What this module exports is public, and so are `innerloop.trees`, `innerloop.com
 
 from innerloop.adjoints import (
     Adjoint,
+    Auto,
     Detach,
+    FiniteDifference,
     FirstOrder,
     Implicit,
     LinearSolveError,
@@ -15,6 +17,7 @@ from innerloop.adjoints import (
     Truncate,
     Unroll,
 )
+from innerloop.evolution import smoothed_loss
 from innerloop.modules.adapted import Adapted, adapt
 from innerloop.problems import (
     ConvLeastSquares,
@@ -37,6 +40,7 @@ from innerloop.solvers import (
     BFGS,
     IRLS,
     LBFGS,
+    MINRES,
     Adadelta,
     Adagrad,
     Adam,
@@ -53,6 +57,7 @@ from innerloop.solvers import (
     GradientDescent,
     GradientMethod,
     GradientTransform,
+    Jacobi,
     LearnedUpdate,
     LevenbergMarquardt,
     Lion,
@@ -60,6 +65,8 @@ from innerloop.solvers import (
     Neumann,
     Newton,
     NonlinearConjugateGradient,
+    Nystrom,
+    Preconditioner,
     RAdam,
     Ridge,
     RMSprop,
@@ -73,6 +80,7 @@ from innerloop.solvers.state import SolverState
 from innerloop.solving import Solution, SolveError, Stats, Status, solve
 from innerloop.tasks import TaskGradients, meta_train, task_gradients
 from innerloop.trees import Tree
+from innerloop.windows import solve_in_windows
 
 __version__ = "0.1.0"
 
@@ -80,6 +88,7 @@ __all__ = [
     "BFGS",
     "IRLS",
     "LBFGS",
+    "MINRES",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -88,6 +97,7 @@ __all__ = [
     "Adapted",
     "Adjoint",
     "Armijo",
+    "Auto",
     "ClipNorm",
     "ClipValue",
     "ConjugateGradient",
@@ -97,6 +107,7 @@ __all__ = [
     "EarlyStopping",
     "Exact",
     "ExactLineSearch",
+    "FiniteDifference",
     "FirstOrder",
     "GaussNewton",
     "GaussianMixture",
@@ -104,6 +115,7 @@ __all__ = [
     "GradientMethod",
     "GradientTransform",
     "Implicit",
+    "Jacobi",
     "LearnedUpdate",
     "LearningRates",
     "LeastSquares",
@@ -119,8 +131,10 @@ __all__ = [
     "Newton",
     "NonlinearConjugateGradient",
     "NormalEquations",
+    "Nystrom",
     "Objective",
     "OneStep",
+    "Preconditioner",
     "Problem",
     "Quadratic",
     "QuadraticProblem",
@@ -146,6 +160,8 @@ __all__ = [
     "Unroll",
     "adapt",
     "meta_train",
+    "smoothed_loss",
     "solve",
+    "solve_in_windows",
     "task_gradients",
 ]

@@ -3,6 +3,8 @@
 `tests/test_private_torch.py` says which of them a new version of torch has changed.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch._dynamo.backends.registry import lookup_backend
@@ -31,6 +33,30 @@ def current_backward_pass() -> int:
     return int(torch._C._current_graph_task_id())
 
 
+def saved_tensors(node: Any) -> list[Tensor]:
+    """The tensors that a node of a graph keeps for the gradient.
+
+    Without those that a hook packed, and zeros that take no memory.
+    """
+    names = _NAMES.get(type(node))
+    if names is None:
+        names = [name for name in dir(node) if name.startswith("_raw_saved_")]
+        _NAMES[type(node)] = names
+    found = [getattr(node, name) for name in names]
+    each = [s for saved in found for s in (saved if isinstance(saved, tuple) else (saved,))]
+    kept = [_unwrapped(saved.data) for saved in each if isinstance(saved.data, Tensor)]
+    return [tensor for tensor in kept if not tensor._is_zerotensor()]
+
+
+def _unwrapped(tensor: Tensor) -> Tensor:
+    """What a tensor of a torch.func transform holds."""
+    while is_wrapped(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor
+
+
+_NAMES: dict[type, list[str]] = {}
+
 __all__ = [
     "BatchNorm",
     "CustomGraphPass",
@@ -42,5 +68,6 @@ __all__ = [
     "is_wrapped",
     "lookup_backend",
     "pytree",
+    "saved_tensors",
     "without_torch_function",
 ]

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import ordinary, outside_inference_mode, transforming
 from innerloop._torch import pytree
-from innerloop.adjoints import Adjoint, Unroll
+from innerloop.adjoints import Adjoint, Auto, Unroll
 from innerloop.problems import Problem, as_problem
 from innerloop.problems.checks import check_whole, named
 from innerloop.solvers.base import (
@@ -76,6 +76,7 @@ class Solution:
             nothing, or if the adjoint gives `value` a gradient that the state does not fit.
         linear: how well the linear system of an implicit gradient was solved, known once that
             gradient is taken; None without `Implicit()`.
+        adjoint: which adjoint `Auto()` chose and why, a sentence; None without it.
     """
 
     value: Tree
@@ -83,6 +84,7 @@ class Solution:
     statuses: Tensor
     state: SolverState | None = None
     linear: LinearSolve | None = None
+    adjoint: str | None = None
 
     def detach(self) -> "Solution":
         """The same without gradient, which can be copied and pickled."""
@@ -120,7 +122,7 @@ class SolveOptions(TypedDict, total=False):
     """The options of `solve`, described there, which `adapt` takes too."""
 
     steps: int
-    adjoint: Adjoint | None
+    adjoint: Adjoint | Literal["auto"] | None
     tolerance: float
     throw: bool
     state: SolverState | None
@@ -133,7 +135,7 @@ def solve(
     solver: Solver,
     *,
     steps: int = 1,
-    adjoint: Adjoint | None = None,
+    adjoint: Adjoint | Literal["auto"] | None = None,
     tolerance: float = 0.0,
     throw: bool = True,
     state: SolverState | None = None,
@@ -146,7 +148,8 @@ def solve(
         init: parameters to start from, a tensor or a tree of tensors; never changed.
         solver: how it is minimised, e.g. `SteepestDescent`.
         steps: number of steps, at least 0. A direct solver (`Ridge`) takes one. Default 1.
-        adjoint: how the outer gradient comes back. Default `Unroll()`.
+        adjoint: how the outer gradient comes back. "auto" stands for `Auto()`, which chooses by the
+            memory that is free. Default `Unroll()`.
         tolerance: stop once every problem's gradient norm is at most this multiple of its first
             one. Default 0: take all steps. Under torch.compile and torch.func transforms, where the
             loop cannot branch on values, all steps are taken.
@@ -168,7 +171,8 @@ def solve(
             together; the message names the argument and what works.
         SolveError: NaN, infinity or breakdown, unless `throw` is False.
     """
-    adjoint = Unroll() if adjoint is None else adjoint
+    if adjoint is None or adjoint == "auto":
+        adjoint = Unroll() if adjoint is None else Auto()
     check_instance("solver", solver, Solver, "GradientDescent(0.1)")
     check_instance("adjoint", adjoint, Adjoint, "Unroll()")
     check_whole("steps", steps, 0)
@@ -186,11 +190,11 @@ def solve(
             init = trees.tree_map(ordinary, init)
         carried = check_state(state, solver, problem, init)
         loop = Loop(problem, solver, taken, tolerance, carried, on_step)
-        value, reports, carried, linear = adjoint.run(loop, init)
+        value, reports, carried, linear, chosen = adjoint.run(loop, init)
         stats = _stats(reports, problem, init)
         statuses = _statuses(value, stats, reports, problem, solver, tolerance)
         reached = None if carried is None else SolverState(solver, problem, init, carried)
-        solution = Solution(value, stats, statuses, reached, linear)
+        solution = Solution(value, stats, statuses, reached, linear, chosen)
     if throw and not transforming() and solution.status >= Status.BREAKDOWN:
         raise SolveError(solution)
     return solution

@@ -214,6 +214,10 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "NonlinearConjugateGradient": il.NonlinearConjugateGradient,
     "SteepestDescent": il.SteepestDescent,
     "ConjugateGradient": il.ConjugateGradient,
+    "ConjugateGradient(Jacobi())": lambda: il.ConjugateGradient(il.Jacobi(2)),
+    "MINRES": il.MINRES,
+    "MINRES(Nystrom())": lambda: il.MINRES(il.Nystrom(2, damping=0.5)),
+    "Nystrom": lambda: il.Nystrom(3, damping=0.7),
     "GaussNewton": lambda: il.GaussNewton(0.9),
     "LevenbergMarquardt": il.LevenbergMarquardt,
     "Newton": lambda: il.Newton(0.9, linear_solver=il.Exact()),
@@ -226,9 +230,12 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {
     "Unroll": il.Unroll,
+    "Auto": il.Auto,
     "Unroll(checkpoint)": lambda: il.Unroll(checkpoint=2),
     "Truncate": lambda: il.Truncate(2),
     "OneStep": il.OneStep,
+    # So close that the difference is exact to the accuracy that the tests ask for.
+    "FiniteDifference": lambda: il.FiniteDifference(1e-5),
     "FirstOrder": il.FirstOrder,
     "Implicit": il.Implicit,
     "Reptile": il.Reptile,

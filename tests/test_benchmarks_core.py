@@ -5,7 +5,7 @@ import ast
 import pytest
 import torch
 
-from benchmarks.core import before_after, mutants, rewrites, sufficient_statistics
+from benchmarks.core import before_after, hypergradients, mutants, rewrites, sufficient_statistics
 
 
 @pytest.mark.parametrize("name", [n for n in before_after.CASES if n.startswith("overhead")])
@@ -53,3 +53,14 @@ def test_a_rotated_factor_is_that_of_the_sum():
     factor = torch.linalg.cholesky(rows[:-1].mT @ rows[:-1])
     rotated = sufficient_statistics.rotated(factor, rows[-1])
     torch.testing.assert_close(rotated, torch.linalg.cholesky(rows.mT @ rows))
+
+
+def test_hypergradients_of_ridge_are_what_they_should_be(monkeypatch):
+    monkeypatch.setattr(hypergradients, "PAIRS", 2)
+    task = hypergradients.ridge()
+    rows = {row["way"]: row for row in hypergradients.compare("ridge", task._replace(steps=40), 1)}
+    assert rows["Unroll()"]["error"] < 1e-8
+    assert rows["Unroll(checkpoint=√steps)"]["error"] < 1e-8
+    assert rows["Implicit()"]["error"] < 1e-2
+    assert rows["FiniteDifference()"]["error"] == pytest.approx(rows["OneStep()"]["error"], rel=0.1)
+    assert rows["OneStep()"]["memory"] < rows["Truncate(steps / 4)"]["memory"] < 1

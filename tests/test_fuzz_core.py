@@ -47,6 +47,13 @@ OWN = {
     "IRLS": lambda rate: il.IRLS(),
     "MaximumLikelihood": lambda rate: il.MaximumLikelihood(),
 }
+LINEAR_SYSTEMS = {
+    "MINRES": lambda rate: il.MINRES(),
+    "MINRES, Nystrom": lambda rate: il.MINRES(il.Nystrom(2)),
+    "CG, Jacobi": lambda rate: il.ConjugateGradient(il.Jacobi(2)),
+    "Nystrom": lambda rate: il.Nystrom(3, damping=0.5),
+}
+"""They came later, and have draws of their own."""
 SOLVERS = {**ANY, **CURVED, **LINEAR, **OWN}
 ADJOINTS = [
     il.Unroll,
@@ -59,6 +66,7 @@ ADJOINTS = [
     il.OneStep,
     il.Reptile,
 ]
+LATER_ADJOINTS = [il.FiniteDifference, lambda: il.Implicit(il.MINRES(), steps=20)]
 ARGUMENTS = (
     *("features", "targets", "labels", "weights", "regularization", "init", "solver", "adjoint"),
     *("rate", "steps", "tolerance", "loss", "weight_decay", "damping", "form"),
@@ -236,7 +244,7 @@ def solver_for(draw, kind):
     return SOLVERS[draw.rng.choice(names)](rate)
 
 
-def outcome(seed, kind=None):
+def outcome(seed, kind=None, solvers=None, adjoints=ADJOINTS):
     """How a problem ended; AssertionError or any undocumented error is a defect."""
     draw = Draw(seed)
     kind = kind or draw.rng.choice(list(KINDS))
@@ -250,8 +258,11 @@ def outcome(seed, kind=None):
     if draw.badly(0.05):
         options["tolerance"] = draw.rng.choice([float("nan"), -1.0, float("inf")])
     try:
-        options["adjoint"] = adjoint = draw.rng.choice(ADJOINTS)()
-        solver = solver_for(draw, kind)
+        options["adjoint"] = adjoint = draw.rng.choice(adjoints)()
+        if solvers is None:
+            solver = solver_for(draw, kind)
+        else:
+            solver = solvers[draw.rng.choice(list(solvers))](0.01)
         if kind == "net":
             module, loss, sources = made
             solution = il.adapt(module, loss, solver, **options).solution
@@ -292,13 +303,23 @@ def test_random_problems_of_a_kind_end_well(kind):
     check_outcomes(range(PROBLEMS // PARTS), kind)
 
 
-def check_outcomes(seeds, kind=None):
+@pytest.mark.parametrize("kind", ["linear", "conv", "statistics"])
+def test_random_linear_systems_end_well(kind):
+    check_outcomes(range(PROBLEMS // PARTS), kind, LINEAR_SYSTEMS)
+
+
+def test_random_problems_with_later_adjoints_end_well():
+    gradient_methods = {name: make for name, make in ANY.items() if "Newton" not in name}
+    check_outcomes(range(PROBLEMS // PARTS), solvers=gradient_methods, adjoints=LATER_ADJOINTS)
+
+
+def check_outcomes(seeds, *options, **named):
     counts, each = Counter(), len(seeds)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for seed in seeds:
             try:
-                counts[outcome(seed, kind)] += 1
+                counts[outcome(seed, *options, **named)] += 1
             except Exception as error:
                 raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
     print(dict(counts))

@@ -9,9 +9,13 @@ from innerloop.adjoints.implicit import _System
 SIZE = 12
 
 
+def normal(*shape, seed):
+    make = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=make, dtype=torch.float64)
+
+
 def symmetric(eigenvalues):
-    make = torch.Generator().manual_seed(0)
-    q = torch.linalg.qr(torch.randn(SIZE, SIZE, generator=make, dtype=torch.float64))[0]
+    q = torch.linalg.qr(normal(len(eigenvalues), len(eigenvalues), seed=0))[0]
     return q @ torch.diag(torch.as_tensor(eigenvalues, dtype=torch.float64)) @ q.mT
 
 
@@ -32,7 +36,7 @@ def stationary(matrix, adjoint, right=None):
         adjoint=adjoint,
     )
     if right is None:
-        right = torch.randn(SIZE, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        right = normal(SIZE, seed=2)
     return m, solution, right
 
 
@@ -143,8 +147,96 @@ def test_later_systems_are_measured_by_the_first():
     one_step = il.Implicit(steps=1)
     rounding = (1e-9 * torch.ones(2, dtype=torch.float64),)
     with pytest.raises(il.LinearSolveError):
-        _System(one_step, problem, start).solve(rounding)
-    system = _System(one_step, problem, start)
+        _System(one_step, problem, start, None).solve(rounding)
+    system = _System(one_step, problem, start, None)
     system.solve((torch.tensor([1.0, 0.0], dtype=torch.float64),))
     system.solve(rounding)
     assert system.report.residual < 1e-8
+
+
+class Counted(il.Objective):
+    """Counts its products with the Hessian."""
+
+    def __init__(self, fn, calls):
+        super().__init__(fn)
+        self.calls = calls
+
+    def hessian_operator(self, params):
+        operator = super().hessian_operator(params)
+
+        def counting(direction):
+            self.calls.append(1)
+            return operator(direction)
+
+        return counting
+
+
+def outer_step(matrix, m, right, start, linear_solver, calls):
+    """The solution of the quadratic by which `stationary` is one, and its gradient by m."""
+    solution = il.solve(
+        Counted(lambda p: 0.5 * p["p"] @ matrix @ p["p"] - m @ p["p"], calls),
+        {"p": torch.zeros_like(right)},
+        il.GradientDescent(0.05),
+        adjoint=il.Implicit(linear_solver, steps=400, tolerance=1e-6, start=start),
+    )
+    (gradient,) = torch.autograd.grad(solution.value["p"] @ right, m)
+    return solution, gradient
+
+
+@pytest.mark.parametrize("linear_solver", [il.ConjugateGradient(), il.MINRES(), il.Neumann(0.1)])
+def test_a_warm_start_needs_fewer_products_for_the_same_residual(linear_solver):
+    size = 80
+    right, change = (normal(size, seed=seed) for seed in (2, 3))
+    m = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    counts = {True: [], False: []}
+    for warm, count in counts.items():
+        start = None
+        for k in range(4):
+            # The Hessian and the outer gradient move a little with every outer step.
+            matrix = symmetric(torch.linspace(0.5, 10, size).double() + 1e-4 * k)
+            wanted, calls = right + 1e-4 * k * change, []
+            solution, gradient = outer_step(matrix, m, wanted, start, linear_solver, calls)
+            assert solution.linear.residual <= 1e-6
+            exact = torch.linalg.solve(matrix, wanted)
+            torch.testing.assert_close(gradient, exact, rtol=1e-4, atol=1e-5)
+            start = solution.linear.solution if warm else None
+            count.append(len(calls))
+    # Half of the digits are known.
+    assert max(counts[True][1:]) < 0.7 * min(counts[False]), counts
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-20, 1e20])
+def test_any_start_is_safe(scale):
+    m = torch.zeros(SIZE, dtype=torch.float64, requires_grad=True)
+    matrix = symmetric(spread())
+    right = scale * torch.ones(SIZE, dtype=torch.float64)
+    start = {"p": torch.linspace(-1, 1, SIZE, dtype=torch.float64)}
+    _, gradient = outer_step(matrix, m, right, start, None, [])
+    expected = torch.linalg.solve(matrix, right)
+    torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5 * scale)
+
+
+def test_the_solution_of_the_first_system_is_kept_with_any_order():
+    matrix = symmetric(spread())
+    for order in (1, 2):
+        _, solution, right = stationary(matrix, il.Implicit(order=order))
+        assert solution.linear.solution is None
+        (solution.value @ right).backward()
+        expected = torch.linalg.solve(matrix, right)
+        torch.testing.assert_close(solution.linear.solution.abs(), expected.abs())
+        assert not solution.linear.solution.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "message"),
+    [
+        ({"q": torch.zeros(SIZE)}, ValueError, "start: lacks"),
+        ({"p": torch.zeros(3, dtype=torch.float64)}, ValueError, r"start\['p'\].*shape \(3,\)"),
+        ({"p": torch.zeros(SIZE, dtype=torch.float32)}, ValueError, r"start\['p'\]: torch.float32"),
+        ({"p": 1.0}, TypeError, r"start\['p'\]: float"),
+    ],
+)
+def test_a_start_that_does_not_fit(start, error, message):
+    m = torch.zeros(SIZE, dtype=torch.float64, requires_grad=True)
+    with pytest.raises(error, match=message):
+        outer_step(symmetric(spread()), m, torch.ones(SIZE).double(), start, None, [])

@@ -77,6 +77,49 @@ def fresh():
     return [(x.clone(), y.clone()) for x, y in BATCHES]
 
 
+@pytest.mark.parametrize("make", [il.LBFGS, il.BFGS, il.NonlinearConjugateGradient])
+def test_a_search_takes_nothing_of_the_batch_before(make):
+    """Without gradients, searches keep the gradient that they end with."""
+    init = trees.detach(start())
+    found = il.solve(il.MiniBatches(loss, BATCHES), init, make(), steps=4)
+    with torch.no_grad():
+        again = il.solve(il.MiniBatches(loss, BATCHES), init, make(), steps=4)
+    torch.testing.assert_close(again.value, found.value, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(again.stats.losses, found.stats.losses)
+
+
+def test_windows_and_auto_go_on_with_the_next_batch():
+    init, solver = start(), il.Adam(0.1)
+    problem = il.MiniBatches(loss, BATCHES)
+    expected = il.solve(problem, init, solver, steps=8)
+    *_, last = il.solve_in_windows(problem, init, solver, steps=8, window=3)
+    torch.testing.assert_close(last.value, expected.value)
+    for memory in (1e9, 1e4, 0):
+        told = []
+        found = il.solve(
+            problem,
+            init,
+            solver,
+            steps=8,
+            adjoint=il.Auto(memory),
+            on_step=lambda number, report, told=told: told.append((number, report.loss)),
+        )
+        torch.testing.assert_close(found.value, expected.value)
+        assert [number for number, _ in told] == [*range(8)], found.adjoint
+        torch.testing.assert_close(torch.stack([x for _, x in told]), expected.stats.losses)
+
+
+def test_a_finite_difference_is_of_the_last_batch():
+    init = start()
+    values = [
+        il.solve(
+            il.MiniBatches(loss, BATCHES), init, il.GradientDescent(0.3), steps=3, adjoint=adjoint
+        ).value["weight"]
+        for adjoint in (il.OneStep(), il.FiniteDifference(1e-4))
+    ]
+    assert torch.equal(*values)
+
+
 def test_losses_are_those_of_the_batches_seen():
     solution = il.solve(il.MiniBatches(loss, BATCHES), start(), il.GradientDescent(0.0), steps=4)
     expected = torch.stack([loss(start(), BATCHES[i % 3]) for i in range(4)]).detach()

@@ -171,11 +171,11 @@ def check_first_order(problem, solver):
 
 @pytest.mark.parametrize(("problem", "solver", "adjoint"), SUPPORTED)
 def test_gradient(problem, solver, adjoint):
-    if adjoint in ("Unroll", "Unroll(checkpoint)"):
+    if adjoint in ("Unroll", "Unroll(checkpoint)", "Auto"):
         check_against_steps(problem, solver, adjoint, STEPS)
     elif adjoint == "Truncate":
         check_against_steps(problem, solver, adjoint, 2)
-    elif adjoint == "OneStep":
+    elif adjoint in ("OneStep", "FiniteDifference"):
         check_against_steps(problem, solver, adjoint, 1)
     elif adjoint == "Implicit":
         check_against_minimum(problem, solver, adjoint)

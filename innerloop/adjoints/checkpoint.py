@@ -98,12 +98,7 @@ class _Recompute(Primitive):
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
         again = torch.is_grad_enabled()
         with torch.enable_grad():
-            fresh = [
-                tensor.view_as(tensor)
-                if again and tensor.requires_grad
-                else tensor.detach().requires_grad_()
-                for tensor in ctx.saved_tensors
-            ]
+            fresh = fresh_tensors(ctx.saved_tensors, again)
             pairs = [
                 (result, gradient)
                 for result, gradient in zip(ctx.run(fresh), gradients, strict=True)
@@ -119,6 +114,65 @@ class _Recompute(Primitive):
                 allow_unused=True,
             )
         return None, None, *found
+
+
+def fresh_tensors(tensors: Iterable[Tensor], again: bool) -> list[Tensor]:
+    """The tensors to differentiate by; with `again`, the gradient is differentiated itself."""
+    return [
+        tensor.view_as(tensor)
+        if again and tensor.requires_grad
+        else tensor.detach().requires_grad_()
+        for tensor in tensors
+    ]
+
+
+class Replay:
+    """A run of a function without a graph, which can be repeated with one.
+
+    Args:
+        adjoint: what repeats it, for error messages.
+        function: a function of a tree of tensors and other values.
+        inputs: argument of the function.
+
+    Attributes:
+        result: what the function returned.
+        closure: the tensors with gradient that the function closes over.
+    """
+
+    def __init__(self, adjoint: str, function: Callable[[Tree], Tree], inputs: Tree) -> None:
+        self._adjoint = adjoint
+        self._circumstances = Circumstances()
+        capture = _Capture()
+        capture.know(trees.leaves(inputs))
+        with torch.no_grad(), without_autocast_cache(), capture:
+            self.result = function(inputs)
+        self.closure = capture.found
+
+    def again(self, function: Callable[[Tree], Tree], inputs: Tree, closure: list[Tensor]) -> Tree:
+        """`function(inputs)` under the `Circumstances` of the first run.
+
+        Args:
+            function: the function of the first run, or a part of it.
+            inputs: its argument.
+            closure: tensors to use in place of `closure`.
+
+        Raises:
+            RuntimeError: the function fails, which it did not in the first run.
+        """
+        with _Substitute(self.closure, closure):
+            try:
+                return self._circumstances.run(function, inputs)
+            except Exception as error:
+                raise self.changed(f"it failed: {error!r}") from error
+
+    def changed(self, how: str) -> RuntimeError:
+        """The error to raise where the second run is not like the first one."""
+        return RuntimeError(
+            f"adjoint: {self._adjoint} computed the loss again for the gradient, and {how}. The "
+            "loss should be a function of the parameters: draw batches, and numbers from "
+            "generators of your own, before the solve, and change no module meanwhile; or use "
+            "Unroll()"
+        )
 
 
 def checkpoint(
@@ -140,39 +194,21 @@ def checkpoint(
     """
     leaves, spec = trees.flatten(inputs)
     tensors = [leaf for leaf in leaves if _differentiable(leaf)]
-    circumstances = Circumstances()
-    capture = _Capture()
-    capture.know(tensors)
-    with torch.no_grad(), without_autocast_cache(), capture:
-        returned = function(inputs)
-    outputs, output_spec = trees.flatten(returned)
-    closure = capture.found
+    replay = Replay("Unroll(checkpoint=...)", function, inputs)
+    outputs, output_spec = trees.flatten(replay.result)
 
     def run(arguments: list[Tensor]) -> list[Tensor]:
         given = iter(arguments)
         filled = [next(given) if _differentiable(leaf) else leaf for leaf in leaves]
-        with _Substitute(closure, list(given)):
-            try:
-                again = circumstances.run(function, trees.unflatten(filled, spec))
-            except Exception as error:
-                raise RuntimeError(f"{_CHANGED} and it failed: {error!r}. {_ADVICE}") from error
-        if not same(returned, again):
-            raise RuntimeError(
-                f"{_CHANGED} and it had another value than the first time. {_ADVICE}"
-            )
+        again = replay.again(function, trees.unflatten(filled, spec), list(given))
+        if not same(replay.result, again):
+            raise replay.changed("it had another value than the first time")
         return [result for result in trees.leaves(again) if _differentiable(result)]
 
     results = [output for output in outputs if _differentiable(output)]
-    attached = iter(_Recompute.apply(run, results, *tensors, *closure))
+    attached = iter(_Recompute.apply(run, results, *tensors, *replay.closure))
     merged = [next(attached) if _differentiable(output) else output for output in outputs]
     return trees.unflatten(merged, output_spec)
-
-
-_CHANGED = "adjoint: Unroll(checkpoint=...) computed the loss again for the gradient,"
-_ADVICE = (
-    "The loss should be a function of the parameters: draw batches, and numbers from generators of "
-    "your own, before the solve, and change no module meanwhile; or use Unroll()"
-)
 
 
 def _differentiable(leaf: Any) -> bool:

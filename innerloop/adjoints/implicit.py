@@ -11,6 +11,7 @@ from innerloop._autodiff import differentiated_around, transforming
 from innerloop._primitive import Primitive
 from innerloop.adjoints.base import Adjoint, check_count, constant
 from innerloop.problems.base import Problem
+from innerloop.problems.checks import check_parameter
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.linear import check_linear_solver, residual_and_scale, solve_linear
@@ -29,10 +30,14 @@ class _System:
         adjoint: says how they are solved, and what counts as solved.
         problem: the problem that was solved.
         solution: the parameters, without gradient.
+        start: where the first system starts, structured like the solution; None for zero.
     """
 
-    def __init__(self, adjoint: "Implicit", problem: Problem, solution: Tree) -> None:
+    def __init__(
+        self, adjoint: "Implicit", problem: Problem, solution: Tree, start: Tree | None
+    ) -> None:
         self.adjoint = adjoint
+        self.start = start
         self.problem = problem
         self.report = LinearSolve()
         self._solution = solution
@@ -44,8 +49,15 @@ class _System:
         adjoint, batch_shape = self.adjoint, self.problem.batch_shape
         operator = self.problem.hessian_operator(self._solution)
         wanted = trees.unflatten(list(right), self._spec)
+        first = self.report.solution is None
         found = solve_linear(
-            adjoint.linear_solver, operator, wanted, batch_shape, adjoint.steps, adjoint.tolerance
+            adjoint.linear_solver,
+            operator,
+            wanted,
+            batch_shape,
+            adjoint.steps,
+            adjoint.tolerance,
+            self.start if first else None,
         )
         residual, scale = residual_and_scale(operator, found, wanted, batch_shape)
         if not transforming():
@@ -61,6 +73,8 @@ class _System:
 
             return tuple(map(visible, trees.leaves(found)))
         self.report.residual = residual
+        if first:
+            self.report.solution = trees.detach(found)
         if not bool(solved.all()):
             self._complain(residual, solved)
         return tuple(trees.leaves(found))
@@ -149,8 +163,9 @@ class Implicit(Adjoint):
     and once for every linear system.
 
     Args:
-        linear_solver: solver of the system. Default `ConjugateGradient()`; `Neumann(rate)` for a
-            truncated series, `Exact()` for few parameters.
+        linear_solver: solver of the system. Default `ConjugateGradient()`; `MINRES()` where the
+            Hessian may be indefinite, `Nystrom(rank)` with few steps, `Neumann(rate)` for a
+            truncated series, `Exact()` for few parameters. The first two take a preconditioner.
         steps: steps of the linear solver. Default 50.
         tolerance: stop the linear solver once its residual has fallen by this factor. Default
             1e-10.
@@ -164,6 +179,10 @@ class Implicit(Adjoint):
             exact, for one more linear system, but not under torch.compile and torch.func
             transforms. Default: 1, plus one for every enclosing solve whose steps or solution are
             differentiated.
+        start: parameters u from which the linear solver starts, structured like `init`: the
+            `Solution.linear.solution` of the same problem before the last outer step, which saves
+            linear steps. Its multiple with the smallest residual is taken, so that it changes only
+            how soon the solution is found. Default: zero.
 
     Source:
         Rajeswaran et al., Meta-Learning with Implicit Gradients, NeurIPS 2019, lemma 1.
@@ -178,6 +197,7 @@ class Implicit(Adjoint):
         accept: float = 1e-3,
         unsolved: Literal["raise", "warn"] = "raise",
         order: int | None = None,
+        start: Tree | None = None,
     ) -> None:
         check_count("steps", steps)
         if order is not None:
@@ -192,6 +212,7 @@ class Implicit(Adjoint):
         self.accept = accept
         self.unsolved = unsolved
         self.order = order
+        self.start = start
 
     def check(self, problem: Problem, solver: Solver) -> None:
         setting = solver.biased_by()
@@ -208,11 +229,12 @@ class Implicit(Adjoint):
                 f"adjoint: Implicit(order={order}) does not work under torch.compile and "
                 "torch.func transforms; Implicit() outside of other solves and Unroll() do"
             )
+        start = None if self.start is None else _fitting(self.start, init)
         with torch.no_grad():
             outcome = loop.run(trees.detach(init))
         solution = trees.detach(outcome.params)
         spec = trees.flatten(solution)[1]
-        system = _System(self, loop.problem, solution)
+        system = _System(self, loop.problem, solution, start)
         value = solution
         # Each Newton step from the minimum makes one more derivative exact, whatever the
         # derivatives of its starting point.
@@ -224,3 +246,17 @@ class Implicit(Adjoint):
         value = trees.tree_map(lambda leaf, start: leaf + 0.0 * start, value, init)
         carried = constant(loop, outcome.carried)
         return Outcome(value, outcome.reports, carried, system.report)
+
+
+def _fitting(start: Tree, init: Tree) -> Tree:
+    """`start` without gradient and structured like `init`; an error if it does not fit."""
+    leaves = trees.leaves_like("start", start, init)
+    for (name, like), leaf in zip(trees.named_leaves(init), leaves, strict=True):
+        where = f"start[{name!r}]" if name else "start"
+        check_parameter(where, leaf)
+        if leaf.shape != like.shape or leaf.dtype != like.dtype:
+            raise ValueError(
+                f"{where}: {leaf.dtype} of shape {tuple(leaf.shape)}, should be {like.dtype} of "
+                f"shape {tuple(like.shape)} like init"
+            )
+    return trees.unflatten([leaf.detach() for leaf in leaves], trees.flatten(init)[1])

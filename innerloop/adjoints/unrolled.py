@@ -61,7 +61,7 @@ def _advance_checkpointed(loop: Loop, progress: Progress, steps: int) -> Progres
 
     params, state, reports = checkpoint(chunk, (progress.params, progress.state), same)
     before.extend(reports)
-    return Progress(params, state, before, len(before))
+    return Progress(params, state, before, taken + len(reports.loss))
 
 
 class Truncate(Adjoint):

@@ -22,8 +22,15 @@ class Problem(ABC):
     def loss(self, params: Tree) -> Tensor:
         """Value of the objective per problem, shape `batch_shape`."""
 
+    changing: bool = False
+    """Whether the problem of the step before may be another one, of which nothing is to be used."""
+
     def at(self, step: int) -> "Problem":
         """The problem that step number `step` of a solve sees, counted from 0. Default: itself."""
+        return self
+
+    def after(self, steps: int) -> "Problem":
+        """The problem of a solve that goes on after so many steps. Default: itself."""
         return self
 
     def check(self, params: Tree) -> None:

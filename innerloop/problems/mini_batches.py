@@ -1,6 +1,7 @@
 """Losses over batches of data, of which each step sees some."""
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -18,9 +19,9 @@ class MiniBatches(Problem):
     """The mean of a loss over batches of data, of which each step sees the next ones.
 
     Step s sees the batches s · accumulate, s · accumulate + 1, ..., and after the last one the
-    first again; every solve begins with the first. Since a batch is found by its number, steps that
-    are run again, as by `Unroll(checkpoint=)`, see the same ones. What an adjoint asks of the
-    problem as a whole, as `Implicit` does, is of the mean over all batches.
+    first again; a solve begins with the first, but for `after(steps)`. Since a batch is found by
+    its number, steps that are run again, as by `Unroll(checkpoint=)`, see the same ones. What an
+    adjoint asks of the problem as a whole, as `Implicit` does, is of the mean over all batches.
 
     Args:
         loss: maps parameters and a batch to the loss, shape `batch_shape`.
@@ -59,11 +60,18 @@ class MiniBatches(Problem):
         self.accumulate = accumulate
         self.batch_shape = torch.Size(batch_shape)
         self._loss = loss
+        self._first = 0
         self._objective = objective or partial(Objective, batch_shape=batch_shape)
 
     def at(self, step: int) -> Problem:
-        first, count = step * self.accumulate, len(self.batches)
-        return _Mean([self._of(number % count) for number in range(first, first + self.accumulate)])
+        first, count = (self._first + step) * self.accumulate, len(self.batches)
+        seen = [self._of(number % count) for number in range(first, first + self.accumulate)]
+        return _Mean(seen, changing=self.accumulate % count != 0)
+
+    def after(self, steps: int) -> "MiniBatches":
+        later = copy(self)
+        later._first += steps
+        return later
 
     def loss(self, params: Tree) -> Tensor:
         return self._whole().loss(params)
@@ -85,8 +93,8 @@ class MiniBatches(Problem):
 class _Mean(Problem):
     """The mean of several problems of the same parameters."""
 
-    def __init__(self, parts: list[Problem]) -> None:
-        self.parts = parts
+    def __init__(self, parts: list[Problem], *, changing: bool = False) -> None:
+        self.parts, self.changing = parts, changing
         self.batch_shape = parts[0].batch_shape
 
     def loss(self, params: Tree) -> Tensor:

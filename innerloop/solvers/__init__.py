@@ -25,8 +25,11 @@ from innerloop.solvers.irls import IRLS
 from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
 from innerloop.solvers.linear import Exact, Neumann
 from innerloop.solvers.maximum_likelihood import MaximumLikelihood
+from innerloop.solvers.minres import MINRES
 from innerloop.solvers.newton import GaussNewton, Newton
 from innerloop.solvers.nonlinear_conjugate import NonlinearConjugateGradient
+from innerloop.solvers.nystrom import Nystrom
+from innerloop.solvers.preconditioners import Jacobi, Preconditioner
 from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
@@ -38,6 +41,7 @@ __all__ = [
     "BFGS",
     "IRLS",
     "LBFGS",
+    "MINRES",
     "Adadelta",
     "Adagrad",
     "Adam",
@@ -55,6 +59,7 @@ __all__ = [
     "GradientDescent",
     "GradientMethod",
     "GradientTransform",
+    "Jacobi",
     "LearnedUpdate",
     "LevenbergMarquardt",
     "Lion",
@@ -62,6 +67,8 @@ __all__ = [
     "Neumann",
     "Newton",
     "NonlinearConjugateGradient",
+    "Nystrom",
+    "Preconditioner",
     "RAdam",
     "RMSprop",
     "Ridge",

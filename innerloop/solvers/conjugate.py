@@ -1,7 +1,6 @@
 """Linear conjugate gradients."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop.problems.base import QuadraticProblem
 from innerloop.solvers.base import Solver, StepStats, quotient, report, safe_quotient
+from innerloop.solvers.preconditioners import Preconditioning, as_preconditioner
 from innerloop.trees import Tree
 
 
@@ -17,6 +17,8 @@ class _State(NamedTuple):
     direction: Tree
     previous_square: Tensor
     floor: Tensor
+    prepared: Any
+    """What the preconditioner needs."""
 
 
 class ConjugateGradient(Solver):
@@ -29,8 +31,9 @@ class ConjugateGradient(Solver):
     reach the point where the gradient vanishes; only a direction without curvature ends them.
 
     Args:
-        preconditioner: maps a gradient to an approximation of the inverse Hessian times it;
-            symmetric positive definite. Default: the identity.
+        preconditioner: an approximate inverse of the Hessian, symmetric positive definite: `Jacobi`
+            or `Nystrom`, or a function that maps a gradient to it times the gradient. Default: the
+            identity.
 
     Source:
         Hestenes and Stiefel, Methods of Conjugate Gradients for Solving Linear Systems, 1952
@@ -40,20 +43,21 @@ class ConjugateGradient(Solver):
 
     solves = QuadraticProblem
 
-    def __init__(self, preconditioner: Callable[[Tree], Tree] | None = None) -> None:
-        self.preconditioner = preconditioner
+    def __init__(self, preconditioner: Preconditioning = None) -> None:
+        self.preconditioner = as_preconditioner(preconditioner)
 
     def init(self, problem: QuadraticProblem, params: Tree) -> _State:
         leaf = trees.leaves(params)[0]
         none_yet = torch.zeros(problem.batch_shape, dtype=leaf.dtype, device=leaf.device)
         prediction = problem.predict(params)
-        return _State(prediction, trees.zeros_like(params), none_yet, none_yet - 1)
+        prepared = self.preconditioner.prepare(problem, params)
+        return _State(prediction, trees.zeros_like(params), none_yet, none_yet - 1, prepared)
 
     def step(
         self, problem: QuadraticProblem, params: Tree, state: _State
     ) -> tuple[Tree, _State, StepStats]:
         loss, gradient = problem.evaluate(params, state.prediction)
-        slope = self.preconditioner(gradient) if self.preconditioner else gradient
+        slope = self.preconditioner.apply(state.prepared, gradient)
         square = problem.dot(gradient, slope)
         precision = torch.finfo(square.dtype).eps ** 2
         floor = torch.where(state.floor < 0, precision * square.detach(), state.floor)
@@ -65,7 +69,6 @@ class ConjugateGradient(Solver):
         slope_along = -problem.dot(gradient, direction)
         step_size = quotient(slope_along, curvature, curvature == 0)
         moved = trees.add_scaled(params, step_size, direction)
-        state = _State(
-            problem.move(state.prediction, step_size, response), direction, square, floor
-        )
+        prediction = problem.move(state.prediction, step_size, response)
+        state = _State(prediction, direction, square, floor, state.prepared)
         return moved, state, report(problem, loss, gradient, step_size)

@@ -7,9 +7,11 @@ from innerloop import trees
 from innerloop._autodiff import Operator
 from innerloop.maps.inverse import factorable
 from innerloop.problems.base import Quadratic, QuadraticProblem
-from innerloop.solvers.base import Solver, StepStats, report
+from innerloop.solvers.base import Solver, StepStats, report, safe_quotient
 from innerloop.solvers.gradient import GradientDescent
 from innerloop.solvers.loop import Loop
+from innerloop.solvers.probing import products
+from innerloop.solvers.reports import Reports
 from innerloop.trees import Tree
 
 
@@ -32,15 +34,9 @@ class Exact(Solver):
         loss, gradient = problem.value_and_gradient(params)
         batch_dims = len(problem.batch_shape)
         right = trees.ravel(gradient, batch_dims)
-        operator = problem.gauss_newton_operator(params)
         units = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
-        columns = [
-            trees.ravel(
-                operator(trees.unravel(unit.expand_as(right), params, batch_dims)), batch_dims
-            )
-            for unit in units
-        ]
-        matrix = factorable(torch.stack(columns, -1))
+        operator = problem.gauss_newton_operator(params)
+        matrix = factorable(products(operator, units, params, batch_dims))
         change = self.solution(matrix, factorable(right)).to(right)
         change = trees.unravel(change, params, batch_dims)
         moved = trees.tree_map(torch.sub, params, change)
@@ -85,12 +81,31 @@ def solve_linear(
     batch_shape: torch.Size,
     steps: int,
     tolerance: float,
+    start: Tree | None = None,
 ) -> Tree:
-    """Solve H u = right from u = 0."""
-    loop = Loop(
-        Quadratic(operator, right, batch_shape), solver, 1 if solver.direct else steps, tolerance
-    )
-    return loop.advance(loop.begin(trees.zeros_like(right)), loop.steps).params
+    """Solve H u = right until |H u − right| is at most `tolerance` times |right|.
+
+    It begins at u = 0, or at the multiple of `start` that has the smallest residual, which takes
+    one more product.
+    """
+    problem = Quadratic(operator, right, batch_shape)
+    loop = Loop(problem, solver, 1 if solver.direct else steps, tolerance)
+    if start is None:
+        progress = loop.begin(trees.zeros_like(right))
+    else:
+        image = operator(start)
+        multiple = safe_quotient(problem.dot(image, right), problem.dot(image, image))
+        progress = loop.begin(trees.scale(multiple, start))
+        progress = progress._replace(reports=Reports(_report_of_zero(problem)))
+    return loop.advance(progress, loop.steps).params
+
+
+def _report_of_zero(problem: Quadratic) -> Reports:
+    """The report of a step from zero, to which the tolerance refers."""
+    square = problem.dot(problem.right, problem.right).detach()
+    reports = Reports()
+    reports.add(StepStats(torch.zeros_like(square), square.sqrt(), torch.zeros_like(square)))
+    return reports
 
 
 def residual_and_scale(
@@ -112,5 +127,5 @@ def check_linear_solver(solver: Solver) -> None:
         name = solver.__name__ if isinstance(solver, type) else type(solver).__name__
         raise TypeError(
             f"linear_solver: {name} does not solve linear systems; ConjugateGradient(), "
-            "Neumann(rate) and Exact() do"
+            "MINRES(), Nystrom(), Neumann(rate) and Exact() do"
         )

@@ -32,9 +32,13 @@ class LinearSolve:
     Attributes:
         residual: |H u − b| / |b| of the latest system, per problem, shape (*batch). None before
             the gradient is taken, and under torch.compile and torch.func transforms.
+        solution: u of the first system, that of the gradient, without gradient, structured like the
+            parameters; None where `residual` is. The next system of the same problem, after an
+            outer step, can start from it: `Implicit(start=solution.linear.solution)`.
     """
 
     residual: Tensor | None = None
+    solution: Tree | None = None
 
 
 class Outcome(NamedTuple):
@@ -47,6 +51,8 @@ class Outcome(NamedTuple):
     """The part of the solver's state from which a later solve can continue."""
     linear: LinearSolve | None = None
     """The outcome of the linear systems of the gradient, if there are any."""
+    adjoint: str | None = None
+    """Which adjoint was chosen and why, if it was."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Loop:
     """The state of an earlier solve; None to start fresh."""
     on_step: OnStep | None = None
     """See `solve`."""
+    before: Reports | None = None
+    """The reports of earlier steps of the same solve, to which the tolerance refers too."""
 
     def run(self, init: Tree) -> Outcome:
         """Take all steps from `init`, in the coordinates that suit them."""
@@ -77,7 +85,7 @@ class Loop:
         state = self.carried
         if state is None:
             state = self.solver.init(self.problem, params)
-        return Progress(params, state, Reports(on_step=self.on_step))
+        return Progress(params, state, Reports(self.before, self.on_step))
 
     def outcome(self, progress: Progress) -> Outcome:
         """The result of a solve that ends here."""

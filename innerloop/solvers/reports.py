@@ -32,6 +32,7 @@ class Reports:
 
     def __init__(self, before: "Reports | None" = None, on_step: OnStep | None = None) -> None:
         self._on_step = on_step
+        self._told = 0 if before is None else len(before)
         self._first: StepStats | None = None if before is None else before._first
         self._last: StepStats | None = None
         self._count = 0
@@ -42,8 +43,8 @@ class Reports:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, report: StepStats) -> None:
-        """Record what a step reports."""
+    def add(self, report: StepStats, *, tell: bool = True) -> None:
+        """Record what a step reports, and tell `on_step` of it."""
         # Without a graph: checkpoints, which are part of graphs, refer to the reports.
         if any(v is not None and v.requires_grad for v in report):
             report = StepStats._make(None if v is None else v.detach() for v in report)
@@ -52,8 +53,8 @@ class Reports:
             self._first = report
         self._latest.append(report)
         self._count += 1
-        if self._on_step is not None and not transforming():
-            self._on_step(self._count - 1, report)
+        if tell and self._on_step is not None and not transforming():
+            self._on_step(self._told + self._count - 1, report)
         # Under a transform, batched values cannot be written into a tensor that is not batched.
         if len(self._latest) == _TOGETHER and not transforming():
             self._write()
@@ -66,10 +67,10 @@ class Reports:
             column[start:stop] = rows
         self._latest = []
 
-    def extend(self, reports: StepStats) -> None:
-        """Record the reports of several steps, each entry of shape (steps, *batch)."""
+    def extend(self, reports: StepStats, *, tell: bool = True) -> None:
+        """Record the reports of several steps, each entry of shape (steps, *batch); see `add`."""
         for row in range(len(reports.loss)):
-            self.add(StepStats._make(None if v is None else v[row] for v in reports))
+            self.add(StepStats._make(None if v is None else v[row] for v in reports), tell=tell)
 
     def stacked(self) -> StepStats | None:
         """All reports, each entry of shape (steps, *batch); None before the first step."""

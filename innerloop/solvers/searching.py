@@ -76,7 +76,7 @@ class SearchingSolver(Solver):
 
     def step(self, problem: Problem, params: Tree, state: Search) -> tuple[Tree, Search, StepStats]:
         batch_dims = len(problem.batch_shape)
-        if state.known is None or torch.is_grad_enabled():
+        if state.known is None or problem.changing or torch.is_grad_enabled():
             loss, gradient = problem.value_and_gradient(params)
         else:
             loss, gradient = state.known
