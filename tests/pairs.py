@@ -17,7 +17,7 @@ TABLE = Path(__file__).parents[1] / "innerloop" / "PAIRS.md"
 
 
 class Example(NamedTuple):
-    """A strongly convex problem with hyperparameters, and where to start."""
+    """A problem with one solution and hyperparameters, and where to start."""
 
     make: Callable[[dict[str, Tensor]], Any]
     hyper: dict[str, Tensor]
@@ -149,6 +149,45 @@ def _gaussians() -> Example:
     return Example(make, hyper, init)
 
 
+def _split(vector: Tensor) -> dict[str, Tensor]:
+    return {"a": vector[..., :3], "b": vector[..., 3:].unflatten(-1, (1, 2))}
+
+
+def _joined(params: dict[str, Tensor]) -> Tensor:
+    return torch.cat([params["a"], params["b"].flatten(-2)], -1)
+
+
+def _squashed(hyper: dict[str, Tensor], params: dict[str, Tensor]) -> Tensor:
+    return torch.tanh(_joined(params) @ hyper["matrix"] + hyper["bias"])
+
+
+def _equations(make: Callable[[dict[str, Tensor]], Any]) -> Example:
+    """Two systems of equations, whose matrix is not symmetric."""
+    hyper = {"matrix": 0.25 * normal(5, 5), "bias": normal(2, 5)}
+    return Example(make, hyper, _split(0.5 * normal(2, 5, seed=1)))
+
+
+def _fixed_point() -> Example:
+    return _equations(lambda h: il.FixedPoint(lambda p: _split(_squashed(h, p)), (2,)))
+
+
+def _root() -> Example:
+    return _equations(
+        lambda h: il.Root(lambda p: _split(_joined(p) + 0.7 * _squashed(h, p) - h["bias"]), (2,))
+    )
+
+
+def _linear_system() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.LinearSystem:
+        def operator(params: dict[str, Tensor]) -> dict[str, Tensor]:
+            vector = _joined(params)
+            return _split(vector + vector @ hyper["matrix"])
+
+        return il.LinearSystem(operator, _split(hyper["bias"]), (2,))
+
+    return _equations(make)
+
+
 PROBLEMS: dict[str, Callable[[], Example]] = {
     "Objective": _objective,
     "LeastSquares": _least_squares,
@@ -159,6 +198,9 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "NormalEquations (conv)": _statistics_of_frames,
     "LogisticRegression": _logistic,
     "GaussianMixture": _gaussians,
+    "FixedPoint": _fixed_point,
+    "Root": _root,
+    "LinearSystem": _linear_system,
 }
 
 
@@ -204,9 +246,16 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "Newton": lambda: il.Newton(0.9, linear_solver=il.Exact()),
     "Newton(Armijo())": lambda: il.Newton(il.Armijo()),
     "Exact": il.Exact,
+    "GMRES": il.GMRES,
+    "Neumann": lambda: il.Neumann(0.3),
     "Ridge": il.Ridge,
     "IRLS": il.IRLS,
     "MaximumLikelihood": il.MaximumLikelihood,
+    "FixedPointIteration": lambda: il.FixedPointIteration(0.9),
+    "Anderson": lambda: il.Anderson(2),
+    "Broyden": il.Broyden,
+    "NewtonRaphson": lambda: il.NewtonRaphson(0.9, linear_solver=il.Exact()),
+    "NewtonRaphson(Armijo())": lambda: il.NewtonRaphson(il.Armijo()),
 }
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {

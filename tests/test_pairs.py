@@ -106,7 +106,7 @@ def check_against_steps(problem, solver, adjoint, differentiated):
 
 
 def minimum(problem, init):
-    """The minimum of a strongly convex problem to machine precision."""
+    """The solution of a problem to machine precision."""
     newton = il.Newton(linear_solver=il.Exact())
     return il.solve(problem, init, newton, steps=12, adjoint=il.Detach()).value
 

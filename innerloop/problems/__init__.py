@@ -3,9 +3,11 @@
 from innerloop.problems.base import (
     ClosedFormProblem,
     CurvedProblem,
+    LinearProblem,
     Problem,
     Quadratic,
     QuadraticProblem,
+    Solvable,
 )
 from innerloop.problems.conv import ConvLeastSquares
 from innerloop.problems.gaussian_mixture import GaussianMixture
@@ -15,15 +17,19 @@ from innerloop.problems.logistic import LogisticRegression
 from innerloop.problems.moments import Moments
 from innerloop.problems.normal_equations import NormalEquations
 from innerloop.problems.objective import Objective, as_problem
+from innerloop.problems.root import FixedPoint, LinearSystem, Root
 from innerloop.problems.statistics import Statistics
 
 __all__ = [
     "ClosedFormProblem",
     "ConvLeastSquares",
     "CurvedProblem",
+    "FixedPoint",
     "GaussianMixture",
     "LeastSquares",
     "LinearLeastSquares",
+    "LinearProblem",
+    "LinearSystem",
     "LogisticRegression",
     "Moments",
     "NormalEquations",
@@ -32,6 +38,8 @@ __all__ = [
     "Quadratic",
     "QuadraticProblem",
     "RidgeProblem",
+    "Root",
+    "Solvable",
     "Statistics",
     "as_problem",
 ]

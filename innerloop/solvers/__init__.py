@@ -17,14 +17,18 @@ from innerloop.solvers.adaptive import (
     RMSprop,
 )
 from innerloop.solvers.base import Solver, StepStats
+from innerloop.solvers.broyden import Broyden
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.direction import DirectionSolver, GradientMethod
+from innerloop.solvers.fixed_point import Anderson, FixedPointIteration
+from innerloop.solvers.gmres import GMRES
 from innerloop.solvers.gradient import GradientDescent, LearnedUpdate
 from innerloop.solvers.irls import IRLS
 from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
 from innerloop.solvers.linear import Exact, Neumann
 from innerloop.solvers.maximum_likelihood import MaximumLikelihood
 from innerloop.solvers.newton import GaussNewton, Newton
+from innerloop.solvers.newton_raphson import NewtonRaphson
 from innerloop.solvers.nonlinear_conjugate import NonlinearConjugateGradient
 from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
@@ -34,6 +38,7 @@ from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
     "BFGS",
+    "GMRES",
     "IRLS",
     "LBFGS",
     "Adadelta",
@@ -41,11 +46,14 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Anderson",
     "Armijo",
+    "Broyden",
     "ConjugateGradient",
     "DirectionSolver",
     "Exact",
     "ExactLineSearch",
+    "FixedPointIteration",
     "GaussNewton",
     "GradientDescent",
     "GradientMethod",
@@ -55,6 +63,7 @@ __all__ = [
     "MaximumLikelihood",
     "Neumann",
     "Newton",
+    "NewtonRaphson",
     "NonlinearConjugateGradient",
     "RAdam",
     "RMSprop",
