@@ -188,6 +188,43 @@ def _linear_system() -> Example:
     return _equations(make)
 
 
+def _composite() -> Example:
+    """The lasso in one tensor, where some parameters are zero, and bounds on another one."""
+
+    def make(hyper: dict[str, Tensor]) -> il.Composite:
+        def loss(params: dict[str, Tensor]) -> Tensor:
+            fit = torch.stack([hyper["data"] @ params["a"][i] for i in range(2)])
+            fit = fit + params["b"] - hyper["targets"]
+            return 0.5 * fit.square().sum(-1) + 0.5 * params["b"].square().sum(-1)
+
+        term = {"a": il.L1(hyper["weight"]), "b": il.Box(-0.1, hyper["upper"])}
+        return il.Composite(il.Objective(loss, (2,)), term, size=0.3)
+
+    hyper = {
+        "data": 0.2 * normal(5, 4) + torch.eye(5, 4, dtype=torch.float64),
+        "targets": normal(2, 5),
+        "weight": torch.tensor([0.3, 0.5], dtype=torch.float64),
+        "upper": _scalar(0.2),
+    }
+    return Example(make, hyper, {"a": normal(2, 4, seed=1), "b": 0.05 * normal(2, 1)})
+
+
+def _on_simplex() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.Composite:
+        def loss(params: Tensor) -> Tensor:
+            square = (params @ hyper["data"]).square().flatten(1).sum(-1)
+            return 0.5 * square - (params * hyper["gain"]).flatten(1).sum(-1)
+
+        return il.Composite(il.Objective(loss, (2,)), il.Simplex(hyper["total"]))
+
+    hyper = {
+        "data": 0.2 * normal(4, 4) + torch.eye(4, dtype=torch.float64),
+        "gain": normal(2, 3, 4),
+        "total": torch.tensor([1.0, 1.5], dtype=torch.float64),
+    }
+    return Example(make, hyper, normal(2, 3, 4, seed=1).softmax(-1))
+
+
 PROBLEMS: dict[str, Callable[[], Example]] = {
     "Objective": _objective,
     "LeastSquares": _least_squares,
@@ -201,6 +238,8 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "FixedPoint": _fixed_point,
     "Root": _root,
     "LinearSystem": _linear_system,
+    "Composite": _composite,
+    "Composite (Simplex)": _on_simplex,
 }
 
 
@@ -256,6 +295,11 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "Broyden": il.Broyden,
     "NewtonRaphson": lambda: il.NewtonRaphson(0.9, linear_solver=il.Exact()),
     "NewtonRaphson(Armijo())": lambda: il.NewtonRaphson(il.Armijo()),
+    "ProximalGradient": lambda: il.ProximalGradient(0.2),
+    # So that its sizes, and what is zero, are the same wherever finite differences are taken.
+    "ProximalGradient(Backtracking())": lambda: il.ProximalGradient(il.Backtracking(0.8)),
+    "FISTA": lambda: il.FISTA(0.2),
+    "MirrorDescent": lambda: il.MirrorDescent(0.5),
 }
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {

@@ -30,6 +30,7 @@ from innerloop.solvers.maximum_likelihood import MaximumLikelihood
 from innerloop.solvers.newton import GaussNewton, Newton
 from innerloop.solvers.newton_raphson import NewtonRaphson
 from innerloop.solvers.nonlinear_conjugate import NonlinearConjugateGradient
+from innerloop.solvers.proximal import FISTA, Backtracking, MirrorDescent, ProximalGradient
 from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
@@ -38,6 +39,7 @@ from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
     "BFGS",
+    "FISTA",
     "GMRES",
     "IRLS",
     "LBFGS",
@@ -48,6 +50,7 @@ __all__ = [
     "Adamax",
     "Anderson",
     "Armijo",
+    "Backtracking",
     "Broyden",
     "ConjugateGradient",
     "DirectionSolver",
@@ -61,10 +64,12 @@ __all__ = [
     "LevenbergMarquardt",
     "Lion",
     "MaximumLikelihood",
+    "MirrorDescent",
     "Neumann",
     "Newton",
     "NewtonRaphson",
     "NonlinearConjugateGradient",
+    "ProximalGradient",
     "RAdam",
     "RMSprop",
     "Ridge",
