@@ -30,6 +30,12 @@ COMPILED_SLOWLY = [
     ("NormalEquations (conv)", "ConjugateGradient", "Unroll"),
     ("LeastSquares", "LevenbergMarquardt", "Unroll"),
     ("Objective", "Newton", "OneStep"),
+    ("FixedPoint", "Anderson", "Implicit"),
+    ("Root", "Broyden", "Unroll"),
+    ("Root", "NewtonRaphson", "OneStep"),
+    ("LinearSystem", "GMRES", "Unroll"),
+    ("Composite", "FISTA", "Implicit"),
+    ("Composite (Simplex)", "MirrorDescent", "Unroll"),
 ]
 
 
