@@ -1,4 +1,4 @@
-"""A deep-equilibrium model: a layer applied until nothing changes, trained by implicit gradients."""
+"""A deep-equilibrium model: a layer applied until nothing changes, with implicit gradients."""
 
 import torch
 from data import iterations

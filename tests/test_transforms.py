@@ -32,9 +32,8 @@ COMPILED_SLOWLY = [
     ("Objective", "Newton", "OneStep"),
     ("FixedPoint", "Anderson", "Implicit"),
     ("Root", "Broyden", "Unroll"),
-    ("Root", "NewtonRaphson", "OneStep"),
     ("LinearSystem", "GMRES", "Unroll"),
-    ("Composite", "FISTA", "Implicit"),
+    ("Composite", "FISTA", "Unroll"),
     ("Composite (Simplex)", "MirrorDescent", "Unroll"),
 ]
 

@@ -72,8 +72,9 @@ class GMRES(Solver):
         image, shares = _less(product, state.images)
         image, length = _unit(image, product)
         direction = newest
-        for share, earlier in zip(shares.unbind(-1), state.directions, strict=True):
-            direction = direction - share.unsqueeze(-1) * earlier
+        if state.directions:
+            earlier = torch.stack(state.directions, -2)
+            direction = newest - (shares.unsqueeze(-2) @ earlier).squeeze(-2)
         direction = direction / length
 
         size = -(image * state.condition).sum(-1)
