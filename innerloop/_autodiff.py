@@ -183,7 +183,9 @@ def _check_reached(reached: bool) -> None:
 
 def check_dense(gradient: Tensor | None) -> Tensor | None:
     """The gradient; ValueError if it is sparse, as sparse gradients cannot be differentiated."""
-    if gradient is not None and gradient.layout != torch.strided:
+    # Dynamo reads no layout in the backward of a Function; what it compiles is dense.
+    compiling = torch.compiler.is_compiling()
+    if gradient is not None and not compiling and gradient.layout != torch.strided:
         raise ValueError(
             f"loss: its gradient is {gradient.layout}, should be dense: make embeddings with "
             "sparse=False"

@@ -12,7 +12,7 @@ from innerloop import trees
 from innerloop._autodiff import ordinary, outside_inference_mode, transforming
 from innerloop._torch import pytree
 from innerloop.adjoints import Adjoint, Auto, Unroll
-from innerloop.problems import Problem, as_problem
+from innerloop.problems import Solvable, as_problem
 from innerloop.problems.checks import check_whole, named
 from innerloop.solvers.base import (
     Solver,
@@ -55,9 +55,10 @@ class Stats:
     """The reports of the steps: tensors of shape (steps taken, *batch), without gradient."""
 
     losses: Tensor
-    """Objective at the parameters that each step started from."""
+    """Objective at the parameters that each step started from; ½ |F|² of equations F = 0."""
     gradient_norms: Tensor
-    """Norm of the gradient at the parameters that each step started from."""
+    """Norm of the gradient at the parameters that each step started from; of solvers of equations
+    F = 0, and of a `Composite`, |F|."""
     step_sizes: Tensor
     """Multiple of the direction that each step took."""
     linear_residuals: Tensor | None = None
@@ -130,7 +131,7 @@ class SolveOptions(TypedDict, total=False):
 
 
 def solve(
-    problem: Problem | Callable[[Tree], Tensor],
+    problem: Solvable | Callable[[Tree], Tensor],
     init: Tree,
     solver: Solver,
     *,
@@ -141,10 +142,12 @@ def solve(
     state: SolverState | None = None,
     on_step: OnStep | None = None,
 ) -> Solution:
-    """Minimise `problem` from `init`.
+    """Minimise `problem`, or solve its equations, from `init`.
 
     Args:
-        problem: what is minimised: a `Problem`, or a function from parameters to a scalar loss.
+        problem: what is minimised: a `Problem`, or a function from parameters to a scalar loss;
+            with a nonsmooth term or constraints, a `Composite`. Or equations: a `FixedPoint`, a
+            `Root`, a `LinearSystem`.
         init: parameters to start from, a tensor or a tree of tensors; never changed.
         solver: how it is minimised, e.g. `SteepestDescent`.
         steps: number of steps, at least 0. A direct solver (`Ridge`) takes one. Default 1.
@@ -200,7 +203,7 @@ def solve(
     return solution
 
 
-def _stats(reports: Reports, problem: Problem, init: Tree) -> Stats:
+def _stats(reports: Reports, problem: Solvable, init: Tree) -> Stats:
     stacked = reports.stacked()
     if stacked is None:
         empty = trees.leaves(init)[0].new_zeros(0, *problem.batch_shape)
@@ -212,7 +215,7 @@ def _statuses(
     value: Tree,
     stats: Stats,
     reports: Reports,
-    problem: Problem,
+    problem: Solvable,
     solver: Solver,
     tolerance: float,
 ) -> Tensor:

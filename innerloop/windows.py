@@ -7,15 +7,15 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop.adjoints import Adjoint
-from innerloop.problems import Problem, as_problem
+from innerloop.problems import Solvable, as_problem
 from innerloop.problems.checks import check_whole
 from innerloop.solvers.base import Solver, check_instance
 from innerloop.solvers.state import SolverState
 from innerloop.solving import Solution, solve
 from innerloop.trees import Tree
 
-Minimised = Problem | Callable[[Tree], Tensor]
-"""A `Problem`, or a function from parameters to a scalar loss."""
+Minimised = Solvable | Callable[[Tree], Tensor]
+"""A problem, or a function from parameters to a scalar loss."""
 
 
 def solve_in_windows(
@@ -76,7 +76,7 @@ def solve_in_windows(
     check_whole("window", window, 1)
     total = min(steps, 1) if solver.direct else steps
     begins = range(0, total, window)
-    if isinstance(problem, Problem) or callable(problem):
+    if isinstance(problem, Solvable) or callable(problem):
         whole = as_problem(problem)
         problems: Iterator[Minimised] = (whole.after(begin) for begin in begins)
     elif isinstance(problem, Iterable):

@@ -17,7 +17,7 @@ TABLE = Path(__file__).parents[1] / "innerloop" / "PAIRS.md"
 
 
 class Example(NamedTuple):
-    """A strongly convex problem with hyperparameters, and where to start."""
+    """A problem with one solution and hyperparameters, and where to start."""
 
     make: Callable[[dict[str, Tensor]], Any]
     hyper: dict[str, Tensor]
@@ -163,6 +163,82 @@ def _gaussians() -> Example:
     return Example(make, hyper, init)
 
 
+def _split(vector: Tensor) -> dict[str, Tensor]:
+    return {"a": vector[..., :3], "b": vector[..., 3:].unflatten(-1, (1, 2))}
+
+
+def _joined(params: dict[str, Tensor]) -> Tensor:
+    return torch.cat([params["a"], params["b"].flatten(-2)], -1)
+
+
+def _squashed(hyper: dict[str, Tensor], params: dict[str, Tensor]) -> Tensor:
+    return torch.tanh(_joined(params) @ hyper["matrix"] + hyper["bias"])
+
+
+def _equations(make: Callable[[dict[str, Tensor]], Any]) -> Example:
+    """Two systems of equations, whose matrix is not symmetric."""
+    hyper = {"matrix": 0.25 * normal(5, 5), "bias": normal(2, 5)}
+    return Example(make, hyper, _split(0.5 * normal(2, 5, seed=1)))
+
+
+def _fixed_point() -> Example:
+    return _equations(lambda h: il.FixedPoint(lambda p: _split(_squashed(h, p)), (2,)))
+
+
+def _root() -> Example:
+    return _equations(
+        lambda h: il.Root(lambda p: _split(_joined(p) + 0.7 * _squashed(h, p) - h["bias"]), (2,))
+    )
+
+
+def _linear_system() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.LinearSystem:
+        def operator(params: dict[str, Tensor]) -> dict[str, Tensor]:
+            vector = _joined(params)
+            return _split(vector + vector @ hyper["matrix"])
+
+        return il.LinearSystem(operator, _split(hyper["bias"]), (2,))
+
+    return _equations(make)
+
+
+def _composite() -> Example:
+    """The lasso in one tensor, where some parameters are zero, and bounds on another one."""
+
+    def make(hyper: dict[str, Tensor]) -> il.Composite:
+        def loss(params: dict[str, Tensor]) -> Tensor:
+            fit = torch.stack([hyper["data"] @ params["a"][i] for i in range(2)])
+            fit = fit + params["b"] - hyper["targets"]
+            return 0.5 * fit.square().sum(-1) + 0.5 * params["b"].square().sum(-1)
+
+        term = {"a": il.L1(hyper["weight"]), "b": il.Box(-0.1, hyper["upper"])}
+        return il.Composite(il.Objective(loss, (2,)), term, size=0.3)
+
+    hyper = {
+        "data": 0.2 * normal(5, 4) + torch.eye(5, 4, dtype=torch.float64),
+        "targets": normal(2, 5),
+        "weight": torch.tensor([0.3, 0.5], dtype=torch.float64),
+        "upper": _scalar(0.2),
+    }
+    return Example(make, hyper, {"a": normal(2, 4, seed=1), "b": 0.05 * normal(2, 1)})
+
+
+def _on_simplex() -> Example:
+    def make(hyper: dict[str, Tensor]) -> il.Composite:
+        def loss(params: Tensor) -> Tensor:
+            square = (params @ hyper["data"]).square().flatten(1).sum(-1)
+            return 0.5 * square - (params * hyper["gain"]).flatten(1).sum(-1)
+
+        return il.Composite(il.Objective(loss, (2,)), il.Simplex(hyper["total"]))
+
+    hyper = {
+        "data": 0.2 * normal(4, 4) + torch.eye(4, dtype=torch.float64),
+        "gain": normal(2, 3, 4),
+        "total": torch.tensor([1.0, 1.5], dtype=torch.float64),
+    }
+    return Example(make, hyper, normal(2, 3, 4, seed=1).softmax(-1))
+
+
 PROBLEMS: dict[str, Callable[[], Example]] = {
     "Objective": _objective,
     "MiniBatches": _mini_batches,
@@ -174,6 +250,11 @@ PROBLEMS: dict[str, Callable[[], Example]] = {
     "NormalEquations (conv)": _statistics_of_frames,
     "LogisticRegression": _logistic,
     "GaussianMixture": _gaussians,
+    "FixedPoint": _fixed_point,
+    "Root": _root,
+    "LinearSystem": _linear_system,
+    "Composite": _composite,
+    "Composite (Simplex)": _on_simplex,
 }
 
 
@@ -223,9 +304,21 @@ SOLVERS: dict[str, Callable[[], il.Solver]] = {
     "Newton": lambda: il.Newton(0.9, linear_solver=il.Exact()),
     "Newton(Armijo())": lambda: il.Newton(il.Armijo()),
     "Exact": il.Exact,
+    "GMRES": il.GMRES,
+    "Neumann": lambda: il.Neumann(0.3),
     "Ridge": il.Ridge,
     "IRLS": il.IRLS,
     "MaximumLikelihood": il.MaximumLikelihood,
+    "FixedPointIteration": lambda: il.FixedPointIteration(0.9),
+    "Anderson": lambda: il.Anderson(2),
+    "Broyden": il.Broyden,
+    "NewtonRaphson": lambda: il.NewtonRaphson(0.9, linear_solver=il.Exact()),
+    "NewtonRaphson(Armijo())": lambda: il.NewtonRaphson(il.Armijo()),
+    "ProximalGradient": lambda: il.ProximalGradient(0.2),
+    # So that its sizes, and what is zero, are the same wherever finite differences are taken.
+    "ProximalGradient(Backtracking())": lambda: il.ProximalGradient(il.Backtracking(0.8)),
+    "FISTA": lambda: il.FISTA(0.2),
+    "MirrorDescent": lambda: il.MirrorDescent(0.5),
 }
 
 ADJOINTS: dict[str, Callable[[], il.Adjoint]] = {

@@ -106,9 +106,11 @@ def check_against_steps(problem, solver, adjoint, differentiated):
 
 
 def minimum(problem, init):
-    """The minimum of a strongly convex problem to machine precision."""
-    newton = il.Newton(linear_solver=il.Exact())
-    return il.solve(problem, init, newton, steps=12, adjoint=il.Detach()).value
+    """The solution of a problem to machine precision."""
+    solver, steps = il.Newton(linear_solver=il.Exact()), 12
+    if isinstance(problem, il.Composite):
+        solver, steps = il.ProximalGradient(0.5), 90
+    return il.solve(problem, init, solver, steps=steps, adjoint=il.Detach()).value
 
 
 @functools.cache

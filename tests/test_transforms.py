@@ -30,6 +30,11 @@ COMPILED_SLOWLY = [
     ("NormalEquations (conv)", "ConjugateGradient", "Unroll"),
     ("LeastSquares", "LevenbergMarquardt", "Unroll"),
     ("Objective", "Newton", "OneStep"),
+    ("FixedPoint", "Anderson", "Implicit"),
+    ("Root", "Broyden", "Unroll"),
+    ("LinearSystem", "GMRES", "Unroll"),
+    ("Composite", "FISTA", "Unroll"),
+    ("Composite (Simplex)", "MirrorDescent", "Unroll"),
 ]
 
 

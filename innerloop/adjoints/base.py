@@ -8,7 +8,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._torch import pytree
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Solvable
 from innerloop.solvers.base import Solver
 from innerloop.solvers.loop import Loop, Outcome
 from innerloop.trees import Tree
@@ -17,7 +17,7 @@ from innerloop.trees import Tree
 class Adjoint(ABC):
     """The rule by which the outer gradient passes through the loop of inner steps."""
 
-    def check(self, problem: Problem, solver: Solver) -> None:  # noqa: B027 - most rules always apply
+    def check(self, problem: Solvable, solver: Solver) -> None:  # noqa: B027 - most rules always apply
         """Raise TypeError or ValueError if the rule does not apply to this solver."""
 
     @abstractmethod

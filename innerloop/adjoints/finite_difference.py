@@ -11,7 +11,7 @@ from innerloop._autodiff import filled, transforming
 from innerloop._primitive import Primitive
 from innerloop.adjoints.base import Adjoint
 from innerloop.adjoints.checkpoint import Replay, fresh_tensors
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Problem, Solvable
 from innerloop.solvers.base import Solver, check_not_negative, quotient
 from innerloop.solvers.direction import GradientMethod
 from innerloop.solvers.gradient import LearnedUpdate
@@ -34,7 +34,9 @@ class _Differenced(Problem):
         self.batch_shape, self.changing = problem.batch_shape, problem.changing
 
     def at(self, step: int) -> Problem:
-        return _Differenced(self.problem.at(step), self.size)
+        seen = self.problem.at(step)
+        assert isinstance(seen, Problem)
+        return _Differenced(seen, self.size)
 
     def loss(self, params: Tree) -> Tensor:
         return self.problem.loss(params)
@@ -152,7 +154,7 @@ class FiniteDifference(Adjoint):
             raise ValueError("size: 0, should be positive")
         self.size = size
 
-    def check(self, problem: Problem, solver: Solver) -> None:
+    def check(self, problem: Solvable, solver: Solver) -> None:
         kinds = GradientMethod | LearnedUpdate | SearchingSolver
         # A rate that measures more than the loss needs more than the gradient.
         measured = getattr(getattr(solver, "rate", None), "solves", Problem)
@@ -175,5 +177,6 @@ class FiniteDifference(Adjoint):
         if loop.steps > 1:
             with torch.no_grad():
                 progress = loop.advance(loop.begin(trees.detach(init)), loop.steps - 1)
+        assert isinstance(loop.problem, Problem)
         last = replace(loop, problem=_Differenced(loop.problem, self.size))
         return last.outcome(last.advance(progress, 1))

@@ -8,7 +8,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._primitive import Primitive
 from innerloop.adjoints.base import Adjoint, constant
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Solvable
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.direction import GradientMethod, take
 from innerloop.solvers.gradient import LearnedUpdate
@@ -41,7 +41,7 @@ class FirstOrder(Adjoint):
         Finn et al., Model-Agnostic Meta-Learning, ICML 2017, section 5.2 (first-order MAML).
     """
 
-    def check(self, problem: Problem, solver: Solver) -> None:
+    def check(self, problem: Solvable, solver: Solver) -> None:
         if not isinstance(solver, GradientMethod) or isinstance(solver, LearnedUpdate):
             raise TypeError(
                 f"adjoint: FirstOrder() takes the directions of GradientDescent, Adam, AdamW, "
@@ -60,7 +60,7 @@ class FirstOrder(Adjoint):
         solver = loop.solver
         assert isinstance(solver, GradientMethod)
 
-        def step(problem: Problem, params: Tree, state: _State) -> tuple[Tree, _State, StepStats]:
+        def step(problem: Any, params: Tree, state: _State) -> tuple[Tree, _State, StepStats]:
             number = state.inner.step
             with torch.no_grad():
                 proposal = solver.propose(problem, params, state.inner)

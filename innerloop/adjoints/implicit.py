@@ -10,10 +10,11 @@ from innerloop import trees
 from innerloop._autodiff import differentiated_around, transforming
 from innerloop._primitive import Primitive
 from innerloop.adjoints.base import Adjoint, check_count, constant
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Solvable
 from innerloop.problems.checks import check_parameter
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
+from innerloop.solvers.gmres import GMRES
 from innerloop.solvers.linear import check_linear_solver, residual_and_scale, solve_linear
 from innerloop.solvers.loop import LinearSolve, Loop, Outcome
 from innerloop.trees import Tree
@@ -26,6 +27,8 @@ class LinearSolveError(RuntimeError):
 class _System:
     """The linear systems in the Hessian at a solution, for the gradient of that solution.
 
+    The Hessian H stands for the derivative of the problem's condition, symmetric or not.
+
     Args:
         adjoint: says how they are solved, and what counts as solved.
         problem: the problem that was solved.
@@ -34,7 +37,7 @@ class _System:
     """
 
     def __init__(
-        self, adjoint: "Implicit", problem: Problem, solution: Tree, start: Tree | None
+        self, adjoint: "Implicit", problem: Solvable, solution: Tree, start: Tree | None
     ) -> None:
         self.adjoint = adjoint
         self.start = start
@@ -44,19 +47,20 @@ class _System:
         self._spec = trees.flatten(solution)[1]
         self._scale = torch.zeros(())
 
-    def solve(self, right: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """H⁻¹ right, where H counts as a constant."""
+    def solve(self, right: tuple[Tensor, ...], transposed: bool = True) -> tuple[Tensor, ...]:
+        """The inverse of H, transposed or not, times `right`; H counts as a constant."""
         adjoint, batch_shape = self.adjoint, self.problem.batch_shape
-        operator = self.problem.hessian_operator(self._solution)
+        operator = self.problem.condition_operator(self._solution, transposed)
         wanted = trees.unflatten(list(right), self._spec)
         first = self.report.solution is None
         found = solve_linear(
-            adjoint.linear_solver,
+            adjoint.linear_solver_of(self.problem),
             operator,
             wanted,
             batch_shape,
             adjoint.steps,
             adjoint.tolerance,
+            self.problem.symmetric,
             self.start if first else None,
         )
         residual, scale = residual_and_scale(operator, found, wanted, batch_shape)
@@ -93,19 +97,19 @@ class _System:
 
 
 class _Inverse(Primitive):
-    """The linear map v ↦ H⁻¹ v of a constant symmetric H."""
+    """The linear map v ↦ H⁻¹ v of a constant H, or that of its transpose."""
 
     @staticmethod
-    def forward(system: _System, *right: Tensor) -> tuple[Tensor, ...]:
-        return system.solve(right)
+    def forward(system: _System, transposed: bool, *right: Tensor) -> tuple[Tensor, ...]:
+        return system.solve(right, transposed)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.system = inputs[0]
+        ctx.system, ctx.transposed = inputs[:2]
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
-        return None, *_Inverse.apply(ctx.system, *outer)
+        return None, None, *_Inverse.apply(ctx.system, not ctx.transposed, *outer)
 
 
 class _Once(Primitive):
@@ -142,7 +146,7 @@ class _Correction(Primitive):
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
         if not ctx.once:
-            inverse = _Inverse.apply(ctx.system, *outer)
+            inverse = _Inverse.apply(ctx.system, True, *outer)
         else:
             with torch.no_grad():
                 inverse = ctx.system.solve(outer)
@@ -157,15 +161,18 @@ class Implicit(Adjoint):
     With g(p, h) the gradient of the problem at the solution p for the hyperparameters h, the
     implicit function theorem gives dp/dh = −H⁻¹ ∂g/∂h: one linear system in the Hessian H for the
     outer gradient, and memory independent of the number of steps. It is the gradient of the exact
-    minimum: as accurate as the solver has converged, and zero for `init`.
+    minimum: as accurate as the solver has converged, and zero for `init`. Of equations, such as a
+    `FixedPoint`, and of a `Composite`, g is what vanishes at the solution; its derivative H is not
+    symmetric then.
 
     Besides the solver's calls, the loss is called `order` times for the gradient at the solution,
     and once for every linear system.
 
     Args:
-        linear_solver: solver of the system. Default `ConjugateGradient()`; `MINRES()` where the
-            Hessian may be indefinite, `Nystrom(rank)` with few steps, `Neumann(rate)` for a
-            truncated series, `Exact()` for few parameters. The first two take a preconditioner.
+        linear_solver: solver of the system. Default `ConjugateGradient()`, or `GMRES()` where it is
+            not symmetric; `MINRES()` where the Hessian may be indefinite, `Nystrom(rank)` with few
+            steps, `Neumann(rate)` for a truncated series, `Exact()` for few parameters.
+            `ConjugateGradient` and `MINRES` take a preconditioner.
         steps: steps of the linear solver. Default 50.
         tolerance: stop the linear solver once its residual has fallen by this factor. Default
             1e-10.
@@ -205,8 +212,9 @@ class Implicit(Adjoint):
         check_not_negative(tolerance=tolerance, accept=accept)
         if unsolved not in ("raise", "warn"):
             raise ValueError(f"unsolved: {unsolved!r}, should be 'raise' or 'warn'")
-        self.linear_solver = linear_solver or ConjugateGradient()
-        check_linear_solver(self.linear_solver)
+        if linear_solver is not None:
+            check_linear_solver(linear_solver)
+        self.linear_solver = linear_solver
         self.steps = steps
         self.tolerance = tolerance
         self.accept = accept
@@ -214,7 +222,12 @@ class Implicit(Adjoint):
         self.order = order
         self.start = start
 
-    def check(self, problem: Problem, solver: Solver) -> None:
+    def linear_solver_of(self, problem: Solvable) -> Solver:
+        """The solver of the linear systems of a problem."""
+        return self.linear_solver or (ConjugateGradient() if problem.symmetric else GMRES())
+
+    def check(self, problem: Solvable, solver: Solver) -> None:
+        check_linear_solver(self.linear_solver_of(problem), problem.symmetric)
         setting = solver.biased_by()
         if setting is not None:
             raise ValueError(
@@ -239,7 +252,7 @@ class Implicit(Adjoint):
         # Each Newton step from the minimum makes one more derivative exact, whatever the
         # derivatives of its starting point.
         for _ in range(order):
-            _, gradient = loop.problem.value_and_gradient(value)
+            _, gradient = loop.problem.value_and_condition(value)
             correction = _Correction.apply(system, order == 1, *trees.leaves(gradient))
             value = trees.add(value, trees.unflatten(list(correction), spec))
         # The zero term gives `init` a gradient of zero rather than none.

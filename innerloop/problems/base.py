@@ -1,6 +1,7 @@
 """The interfaces of problems, from the weakest to the strongest structure."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,24 +13,41 @@ from innerloop.problems.checks import check_parameter
 from innerloop.trees import Tree
 
 
-class Problem(ABC):
-    """A batch of independent minimisation problems, each with a scalar loss of its parameters."""
+class Solvable(ABC):
+    """A batch of independent problems, each with a condition that its solution meets: F(p) = 0."""
 
     batch_shape: torch.Size = torch.Size()
     """Leading dimensions of every parameter; each entry is an independent problem."""
 
+    symmetric: ClassVar[bool] = False
+    """Whether the derivative of F is symmetric."""
+
+    solved_by: ClassVar[str]
+    """Names of solvers that solve any problem of this kind, for messages."""
+
     @abstractmethod
     def loss(self, params: Tree) -> Tensor:
-        """Value of the objective per problem, shape `batch_shape`."""
+        """What solvers report per problem, shape `batch_shape`; least at a solution."""
+
+    @abstractmethod
+    def value_and_condition(self, params: Tree) -> tuple[Tensor, Tree]:
+        """Loss per problem and F, structured like `params`."""
+
+    @abstractmethod
+    def condition_operator(self, params: Tree, transposed: bool = False) -> Operator:
+        """The map from a direction to the derivative of F at `params`, or its transpose, times it.
+
+        It is differentiable where gradients are on.
+        """
 
     changing: bool = False
     """Whether the problem of the step before may be another one, of which nothing is to be used."""
 
-    def at(self, step: int) -> "Problem":
+    def at(self, step: int) -> "Solvable":
         """The problem that step number `step` of a solve sees, counted from 0. Default: itself."""
         return self
 
-    def after(self, steps: int) -> "Problem":
+    def after(self, steps: int) -> "Solvable":
         """The problem of a solve that goes on after so many steps. Default: itself."""
         return self
 
@@ -48,6 +66,24 @@ class Problem(ABC):
         if all(leaf.shape[len(self.batch_shape) :].numel() == 0 for leaf in trees.leaves(params)):
             raise ValueError("init: all tensors are empty, should hold at least one parameter")
 
+    def dot(self, a: Tree, b: Tree) -> Tensor:
+        """Inner product of two parameter-like trees per problem, shape `batch_shape`."""
+        return trees.dot(a, b, len(self.batch_shape))
+
+
+class Problem(Solvable):
+    """A batch of independent minimisation problems, each with a scalar loss of its parameters.
+
+    Its condition is that the gradient vanishes.
+    """
+
+    symmetric = True
+    solved_by = "GradientDescent, Adam and Newton"
+
+    @abstractmethod
+    def loss(self, params: Tree) -> Tensor:
+        """Value of the objective per problem, shape `batch_shape`."""
+
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         """Loss per problem and its gradient, structured like `params`."""
         return autodiff.value_and_gradient(self.loss, params)
@@ -60,9 +96,11 @@ class Problem(ABC):
         """The map from a direction to the Hessian at `params` times it."""
         return autodiff.hessian_operator(self.loss, params)
 
-    def dot(self, a: Tree, b: Tree) -> Tensor:
-        """Inner product of two parameter-like trees per problem, shape `batch_shape`."""
-        return trees.dot(a, b, len(self.batch_shape))
+    def value_and_condition(self, params: Tree) -> tuple[Tensor, Tree]:
+        return self.value_and_gradient(params)
+
+    def condition_operator(self, params: Tree, transposed: bool = False) -> Operator:
+        return self.hessian_operator(params)
 
 
 class CurvedProblem(Problem):
@@ -108,8 +146,26 @@ class CurvedProblem(Problem):
         return self.evaluate(params, self.predict(params))
 
 
-class QuadraticProblem(CurvedProblem):
+class LinearProblem(Solvable):
+    """A problem whose condition is a square system of linear equations, F(p) = A p − b."""
+
+    @abstractmethod
+    def loss_from(self, start: Tensor, change: Tree, before: Tree, after: Tree) -> Tensor:
+        """Loss after a change of the parameters, without evaluating the problem.
+
+        Args:
+            start: loss before the change.
+            change: of the parameters.
+            before, after: F before and after it.
+        """
+
+
+class QuadraticProblem(CurvedProblem, LinearProblem):
     """A problem whose gradient is linear in its parameters: J is constant, J'J is the Hessian."""
+
+    def loss_from(self, start: Tensor, change: Tree, before: Tree, after: Tree) -> Tensor:
+        # The trapezoidal rule is exact for a linear gradient.
+        return start + 0.5 * self.dot(change, trees.add(before, after))
 
     def hessian_operator(self, params: Tree) -> Operator:
         return self.gauss_newton_operator(params)

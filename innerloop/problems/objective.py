@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop import _autodiff as autodiff
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Problem, Solvable
 from innerloop.problems.checks import named
 from innerloop.trees import Tree
 
@@ -42,8 +42,13 @@ class Objective(Problem):
         return autodiff.value_and_partial_gradient(self.loss, params)
 
 
-def as_problem(problem: Problem | Callable[[Tree], Tensor]) -> Problem:
+def as_problem(problem: Solvable | Callable[[Tree], Tensor]) -> Solvable:
     """Wrap a plain function of the parameters in an `Objective`."""
+    return problem if isinstance(problem, Solvable) else as_smooth(problem)
+
+
+def as_smooth(problem: Problem | Callable[[Tree], Tensor]) -> Problem:
+    """The same, for problems that have a gradient."""
     if isinstance(problem, Problem):
         return problem
     if isinstance(problem, type) or not callable(problem):

@@ -17,9 +17,12 @@ from innerloop.solvers.adaptive import (
     RMSprop,
 )
 from innerloop.solvers.base import Solver, StepStats
+from innerloop.solvers.broyden import Broyden
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.direction import DirectionSolver, GradientMethod
 from innerloop.solvers.early_stopping import EarlyStopping
+from innerloop.solvers.fixed_point import Anderson, FixedPointIteration
+from innerloop.solvers.gmres import GMRES
 from innerloop.solvers.gradient import GradientDescent, LearnedUpdate
 from innerloop.solvers.irls import IRLS
 from innerloop.solvers.levenberg_marquardt import LevenbergMarquardt
@@ -27,9 +30,11 @@ from innerloop.solvers.linear import Exact, Neumann
 from innerloop.solvers.maximum_likelihood import MaximumLikelihood
 from innerloop.solvers.minres import MINRES
 from innerloop.solvers.newton import GaussNewton, Newton
+from innerloop.solvers.newton_raphson import NewtonRaphson
 from innerloop.solvers.nonlinear_conjugate import NonlinearConjugateGradient
 from innerloop.solvers.nystrom import Nystrom
 from innerloop.solvers.preconditioners import Jacobi, Preconditioner
+from innerloop.solvers.proximal import FISTA, Backtracking, MirrorDescent, ProximalGradient
 from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
@@ -39,6 +44,8 @@ from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
     "BFGS",
+    "FISTA",
+    "GMRES",
     "IRLS",
     "LBFGS",
     "MINRES",
@@ -47,7 +54,10 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "Anderson",
     "Armijo",
+    "Backtracking",
+    "Broyden",
     "ClipNorm",
     "ClipValue",
     "ConjugateGradient",
@@ -55,6 +65,7 @@ __all__ = [
     "EarlyStopping",
     "Exact",
     "ExactLineSearch",
+    "FixedPointIteration",
     "GaussNewton",
     "GradientDescent",
     "GradientMethod",
@@ -64,11 +75,14 @@ __all__ = [
     "LevenbergMarquardt",
     "Lion",
     "MaximumLikelihood",
+    "MirrorDescent",
     "Neumann",
     "Newton",
+    "NewtonRaphson",
     "NonlinearConjugateGradient",
     "Nystrom",
     "Preconditioner",
+    "ProximalGradient",
     "RAdam",
     "RMSprop",
     "Ridge",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Problem, Solvable
 from innerloop.problems.checks import named
 from innerloop.trees import Tree
 
@@ -22,7 +22,7 @@ class StepStats(NamedTuple):
     loss: Tensor
     """Objective at the parameters that the step started from."""
     gradient_norm: Tensor
-    """Norm of the gradient at the parameters that the step started from."""
+    """Norm of the gradient, or of what vanishes at a solution, at the same parameters."""
     step_size: Tensor
     """Multiple of the direction that was taken."""
     linear_residual: Tensor | None = None
@@ -57,15 +57,15 @@ class Solver(ABC):
     """Whether the state that is handed on is a function of the final parameters. It then becomes
     invalid once an adjoint gives these another gradient."""
 
-    solves: ClassVar[type[Problem]] = Problem  # type: ignore[type-abstract]
+    solves: ClassVar[type[Solvable]] = Problem  # type: ignore[type-abstract]
     """The kind of problem whose structure the solver needs."""
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: Solvable) -> None:
         """Raise TypeError if the problem lacks the structure that the solver needs."""
         if not isinstance(problem, self.solves):
             raise TypeError(
                 f"solver: {type(self).__name__} solves {public_names(self.solves)}, not "
-                f"{type(problem).__name__}; GradientDescent, Adam and Newton solve any problem"
+                f"{type(problem).__name__}, which {problem.solved_by} solve"
             )
 
     def coordinates(
@@ -103,10 +103,10 @@ class Solver(ABC):
             )
 
 
-def public_names(kind: type[Problem]) -> str:
+def public_names(kind: type[Solvable]) -> str:
     """The problems of a kind that this package offers, by name."""
 
-    def names(kind: type[Problem]) -> list[str]:
+    def names(kind: type[Solvable]) -> list[str]:
         found = [name for child in kind.__subclasses__() for name in names(child)]
         offered = kind.__module__.startswith("innerloop.problems.") and not isabstract(kind)
         return [kind.__name__, *found] if offered else found
@@ -115,7 +115,7 @@ def public_names(kind: type[Problem]) -> str:
 
 
 def report(
-    problem: Problem,
+    problem: Solvable,
     loss: Tensor,
     gradient: Tree,
     step_size: Tensor,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._autodiff import filled
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Problem, Solvable
 from innerloop.problems.checks import named
 from innerloop.solvers.base import Solver, StepStats, check_not_negative, public_names, report
 from innerloop.solvers.step_sizes import (
@@ -54,7 +54,7 @@ class DirectionSolver(Solver):
     def __init__(self, rate: Rate) -> None:
         self.rate = checked_rate(rate)
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: Solvable) -> None:
         super().check(problem)
         if isinstance(self.rate, StepSize) and not isinstance(problem, self.rate.solves):
             raise TypeError(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Solvable
 from innerloop.problems.checks import check_whole, named
 from innerloop.solvers.base import Solver, StepStats, check_instance, check_not_negative
 from innerloop.trees import Tree
@@ -43,7 +43,7 @@ class EarlyStopping(Solver):
     def __init__(
         self,
         solver: Solver,
-        validation: Problem | Callable[[Tree], Tensor],
+        validation: Solvable | Callable[[Tree], Tensor],
         *,
         patience: int = 5,
         min_delta: float = 0.0,
@@ -56,27 +56,29 @@ class EarlyStopping(Solver):
             )
         check_whole("patience", patience, 1)
         check_not_negative(min_delta=min_delta)
-        if not callable(validation) and not isinstance(validation, Problem):
+        if not callable(validation) and not isinstance(validation, Solvable):
             raise TypeError(
-                f"validation: {named(validation)}, should be a Problem or a function that maps "
+                f"validation: {named(validation)}, should be a problem or a function that maps "
                 "parameters to a loss"
             )
         self.solver = solver
-        self.validation = validation.loss if isinstance(validation, Problem) else validation
+        self.validation = validation.loss if isinstance(validation, Solvable) else validation
         self.patience, self.min_delta = patience, min_delta
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: Solvable) -> None:
         self.solver.check(problem)
 
     def biased_by(self) -> str:
         return "patience"
 
-    def init(self, problem: Problem, params: Tree) -> _State:
+    def init(self, problem: Solvable, params: Tree) -> _State:
         best = self._validated(problem, params)
         waited = torch.zeros_like(best, dtype=torch.int64)
         return _State(self.solver.init(problem, params), params, best, waited)
 
-    def step(self, problem: Problem, params: Tree, state: _State) -> tuple[Tree, _State, StepStats]:
+    def step(
+        self, problem: Solvable, params: Tree, state: _State
+    ) -> tuple[Tree, _State, StepStats]:
         moving, inner, stats = self.solver.step(problem, state.moving, state.inner)
         loss = self._validated(problem, moving)
         better = (loss < state.best - self.min_delta) & (state.waited < self.patience)
@@ -93,7 +95,7 @@ class EarlyStopping(Solver):
         return state.waited >= self.patience
 
     @torch.no_grad()
-    def _validated(self, problem: Problem, params: Tree) -> Tensor:
+    def _validated(self, problem: Solvable, params: Tree) -> Tensor:
         loss = self.validation(trees.detach(params))
         if loss.shape != problem.batch_shape:
             raise ValueError(

@@ -6,9 +6,15 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import Operator
 from innerloop.maps.inverse import factorable
-from innerloop.problems.base import Quadratic, QuadraticProblem
-from innerloop.solvers.base import Solver, StepStats, report, safe_quotient
-from innerloop.solvers.gradient import GradientDescent
+from innerloop.problems.base import LinearProblem, Quadratic, QuadraticProblem
+from innerloop.problems.root import LinearSystem
+from innerloop.solvers.base import (
+    Solver,
+    StepStats,
+    check_not_negative,
+    report,
+    safe_quotient,
+)
 from innerloop.solvers.loop import Loop
 from innerloop.solvers.probing import products
 from innerloop.solvers.reports import Reports
@@ -16,31 +22,31 @@ from innerloop.trees import Tree
 
 
 class Exact(Solver):
-    """Direct solver: assembles the matrix of the quadratic form column by column and factorises it.
+    """Direct solver: assembles the matrix of the linear system column by column and factorises it.
 
-    It costs as many products with the Hessian as there are parameters in a problem; the matrix may
-    be indefinite.
+    It costs as many products with the matrix as there are parameters in a problem; the matrix may
+    be indefinite, or not symmetric.
     """
 
     direct = True
-    solves = QuadraticProblem
+    solves = LinearProblem
 
-    def init(self, problem: QuadraticProblem, params: Tree) -> None:
+    def init(self, problem: LinearProblem, params: Tree) -> None:
         return None
 
     def step(
-        self, problem: QuadraticProblem, params: Tree, state: None
+        self, problem: LinearProblem, params: Tree, state: None
     ) -> tuple[Tree, None, StepStats]:
-        loss, gradient = problem.value_and_gradient(params)
+        loss, condition = problem.value_and_condition(params)
         batch_dims = len(problem.batch_shape)
-        right = trees.ravel(gradient, batch_dims)
+        right = trees.ravel(condition, batch_dims)
+        operator = problem.condition_operator(params)
         units = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
-        operator = problem.gauss_newton_operator(params)
         matrix = factorable(products(operator, units, params, batch_dims))
         change = self.solution(matrix, factorable(right)).to(right)
         change = trees.unravel(change, params, batch_dims)
         moved = trees.tree_map(torch.sub, params, change)
-        return moved, None, report(problem, loss, gradient, torch.ones_like(loss))
+        return moved, None, report(problem, loss, condition, torch.ones_like(loss))
 
     def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
         """u of H u = b; NaN where H is singular."""
@@ -52,6 +58,8 @@ class Exact(Solver):
 class LeastNorm(Exact):
     """Direct solver of consistent systems that may be singular: the least-norm solution."""
 
+    solves = QuadraticProblem
+
     def solution(self, matrix: Tensor, right: Tensor) -> Tensor:
         finite = matrix.isfinite()
         inverse = torch.linalg.pinv(torch.where(finite, matrix, 0.0), hermitian=True)
@@ -59,19 +67,35 @@ class LeastNorm(Exact):
         return solution.masked_fill(~finite.all(-1).all(-1, keepdim=True), torch.nan)
 
 
-class Neumann(GradientDescent):
-    """The Neumann series u = η Σ_k (1 − η H)^k b, which is gradient descent from zero.
+class Neumann(Solver):
+    """The Neumann series u = η Σ_k (1 − η A)^k b of a linear system A u = b.
+
+    From zero, that is gradient descent where A is a Hessian, and fixed-point iteration elsewhere.
 
     Args:
-        rate: η, below 2 / |H|.
+        rate: η, below 2 / |A| for a Hessian: a number, or a tensor of shape () or (*batch).
 
     Source:
         Lorraine et al., Optimizing Millions of Hyperparameters by Implicit Differentiation, AISTATS
         2020, section 4.
     """
 
+    solves = LinearProblem
+
     def __init__(self, rate: float | Tensor) -> None:
-        super().__init__(rate)
+        check_not_negative(rate=rate)
+        self.rate = rate
+
+    def init(self, problem: LinearProblem, params: Tree) -> None:
+        return None
+
+    def step(
+        self, problem: LinearProblem, params: Tree, state: None
+    ) -> tuple[Tree, None, StepStats]:
+        loss, condition = problem.value_and_condition(params)
+        size = torch.as_tensor(self.rate, dtype=loss.dtype, device=loss.device)
+        moved = trees.add_scaled(params, -size, condition)
+        return moved, None, report(problem, loss, condition, size)
 
 
 def solve_linear(
@@ -81,6 +105,7 @@ def solve_linear(
     batch_shape: torch.Size,
     steps: int,
     tolerance: float,
+    symmetric: bool = True,
     start: Tree | None = None,
 ) -> Tree:
     """Solve H u = right until |H u − right| is at most `tolerance` times |right|.
@@ -88,7 +113,7 @@ def solve_linear(
     It begins at u = 0, or at the multiple of `start` that has the smallest residual, which takes
     one more product.
     """
-    problem = Quadratic(operator, right, batch_shape)
+    problem = (Quadratic if symmetric else LinearSystem)(operator, right, batch_shape)
     loop = Loop(problem, solver, 1 if solver.direct else steps, tolerance)
     if start is None:
         progress = loop.begin(trees.zeros_like(right))
@@ -100,7 +125,7 @@ def solve_linear(
     return loop.advance(progress, loop.steps).params
 
 
-def _report_of_zero(problem: Quadratic) -> Reports:
+def _report_of_zero(problem: Quadratic | LinearSystem) -> Reports:
     """The report of a step from zero, to which the tolerance refers."""
     square = problem.dot(problem.right, problem.right).detach()
     reports = Reports()
@@ -121,11 +146,16 @@ def residual_and_scale(
     return residual, scale
 
 
-def check_linear_solver(solver: Solver) -> None:
-    """Raise TypeError unless `solver` solves quadratic problems."""
-    if not (isinstance(solver, Solver) and issubclass(Quadratic, solver.solves)):
+def check_linear_solver(solver: Solver, symmetric: bool = True) -> None:
+    """Raise TypeError unless `solver` solves linear systems, of which all or some are symmetric."""
+    kind = Quadratic if symmetric else LinearSystem
+    if not (isinstance(solver, Solver) and issubclass(kind, solver.solves)):
         name = solver.__name__ if isinstance(solver, type) else type(solver).__name__
+        systems = (
+            "linear systems; ConjugateGradient(), MINRES(), Nystrom(),"
+            if symmetric
+            else "linear systems that are not symmetric;"
+        )
         raise TypeError(
-            f"linear_solver: {name} does not solve linear systems; ConjugateGradient(), "
-            "MINRES(), Nystrom(), Neumann(rate) and Exact() do"
+            f"linear_solver: {name} does not solve {systems} GMRES(), Neumann(rate) and Exact() do"
         )

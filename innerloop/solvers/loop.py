@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from innerloop._autodiff import transforming
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Solvable
 from innerloop.solvers.base import Solver, StepStats
 from innerloop.solvers.reports import OnStep, Reports
 from innerloop.trees import Tree
 
-Step = Callable[[Problem, Tree, Any], tuple[Tree, Any, StepStats]]
+Step = Callable[[Solvable, Tree, Any], tuple[Tree, Any, StepStats]]
 
 
 class Progress(NamedTuple):
@@ -59,7 +59,7 @@ class Outcome(NamedTuple):
 class Loop:
     """A solver about to take `steps` steps on a problem."""
 
-    problem: Problem
+    problem: Solvable
     solver: Solver
     steps: int
     tolerance: float = 0.0

@@ -1,6 +1,6 @@
 """Second-order methods: every step solves a linear system in the curvature."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +54,9 @@ class Newton(DirectionSolver):
         Nocedal and Wright, Numerical Optimization, 2006, section 7.1.
     """
 
+    symmetric: ClassVar[bool] = True
+    """Whether the linear systems are symmetric."""
+
     def __init__(
         self,
         rate: Rate = 1.0,
@@ -68,7 +71,7 @@ class Newton(DirectionSolver):
         if linear_steps < 1:
             raise ValueError(f"linear_steps: {linear_steps}, should be at least 1")
         self.linear_solver = linear_solver or ConjugateGradient()
-        check_linear_solver(self.linear_solver)
+        check_linear_solver(self.linear_solver, self.symmetric)
         self.damping = damping
         self.linear_steps = linear_steps
         self.linear_tolerance = linear_tolerance
@@ -77,11 +80,15 @@ class Newton(DirectionSolver):
         """The curvature at `params`."""
         return problem.hessian_operator(params)  # type: ignore[no-any-return]
 
+    def system(self, problem: Any, params: Tree, gradient: Tree) -> tuple[Operator, Tree]:
+        """The operator and the right-hand side of the linear system of a step."""
+        return damped(self.operator(problem, params), self.damping), trees.negative(gradient)
+
     def direction(
         self, problem: Problem, params: Tree, gradient: Tree, memory: Tree, step: int
     ) -> tuple[Tree, Tensor]:
-        operator = damped(self.operator(problem, params), self.damping)
-        right, batch_shape = trees.negative(gradient), problem.batch_shape
+        operator, right = self.system(problem, params, gradient)
+        batch_shape = problem.batch_shape
         newton = solve_linear(
             self.linear_solver,
             operator,
@@ -89,6 +96,7 @@ class Newton(DirectionSolver):
             batch_shape,
             self.linear_steps,
             self.linear_tolerance,
+            self.symmetric,
         )
         residual, scale = residual_and_scale(operator, newton, right, batch_shape)
         residual = torch.where(residual == 0, 0.0, residual / scale)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from innerloop.maps.inverse import factorable, solve_positive
-from innerloop.problems.base import ClosedFormProblem, Problem
+from innerloop.problems.base import ClosedFormProblem, Solvable
 from innerloop.problems.linear import RidgeProblem
 from innerloop.solvers.base import Solver, StepStats, public_names, report
 
@@ -49,7 +49,7 @@ class Ridge(Solver):
         solution = self.solution(problem, params) + 0.0 * params
         return solution, None, report(problem, loss, gradient, torch.ones_like(loss))
 
-    def check(self, problem: Problem) -> None:
+    def check(self, problem: Solvable) -> None:
         super().check(problem)
         if self.form == "dual" and not isinstance(problem, RidgeProblem):
             kinds = public_names(RidgeProblem)  # type: ignore[type-abstract]

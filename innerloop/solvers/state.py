@@ -7,7 +7,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._torch import pytree
-from innerloop.problems.base import Problem
+from innerloop.problems.base import Solvable
 from innerloop.solvers.base import Solver, check_instance
 from innerloop.trees import Tree
 
@@ -23,7 +23,7 @@ class SolverState:
         inner: a tree of tensors and numbers, carrying the gradient that the adjoint gives.
     """
 
-    def __init__(self, solver: Solver, problem: Problem, params: Tree, inner: Any) -> None:
+    def __init__(self, solver: Solver, problem: Solvable, params: Tree, inner: Any) -> None:
         self.inner = inner
         self._solver, self._problem = type(solver), type(problem)
         self._params = trees.tree_map(lambda leaf: (leaf.shape, leaf.dtype), params)
@@ -35,7 +35,7 @@ class SolverState:
         detached.inner = pytree.tree_map_only(Tensor, torch.Tensor.detach, self.inner)
         return detached
 
-    def check(self, solver: Solver, problem: Problem, params: Tree) -> None:
+    def check(self, solver: Solver, problem: Solvable, params: Tree) -> None:
         """Raise TypeError or ValueError unless a solve of these can continue from it."""
         for name, left, now in (
             ("solver", self._solver, type(solver)),
@@ -54,7 +54,7 @@ class SolverState:
         solver.check_carried(problem, params, self.inner)
 
 
-def check_state(state: object, solver: Solver, problem: Problem, params: Tree) -> Any:
+def check_state(state: object, solver: Solver, problem: Solvable, params: Tree) -> Any:
     """The content of a state, None for no state; TypeError or ValueError if it does not fit."""
     if state is None:
         return None

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from innerloop import trees
 from innerloop._autodiff import transforming
-from innerloop.problems.base import CurvedProblem, Problem
+from innerloop.problems.base import CurvedProblem, Problem, Solvable
 from innerloop.solvers.base import check_not_negative, safe_quotient
 from innerloop.trees import Tree
 
@@ -86,14 +86,19 @@ class Armijo(StepSize):
             loss, params, direction = loss.detach(), trees.detach(params), trees.detach(direction)
             slope = problem.dot(trees.detach(gradient), direction)
             chosen = torch.zeros_like(loss)
-            # Near the minimum the decrease is lost in rounding; full steps are right there.
-            slack = 10 * torch.finfo(loss.dtype).eps * loss.abs()
+            # Near the minimum the decrease is lost in rounding; full steps are right there, as they
+            # are where they change only the last digits: a loss that ends at zero has no scale.
+            eps = torch.finfo(loss.dtype).eps
+            slack = 10 * eps * loss.abs()
+            length, scale = (problem.dot(tree, tree).sqrt() for tree in (direction, params))
+            negligible = self.initial * length <= 10 * eps * scale
             for trial in range(self.trials):
                 if not transforming() and bool((chosen > 0).all()):
                     break
                 size = torch.full_like(loss, self.initial * self.shrink**trial)
                 reached = problem.loss(trees.add_scaled(params, size, direction))
                 enough = reached <= loss + self.decrease * size * slope + slack
+                enough = enough | (negligible & reached.isfinite())
                 good = enough & (chosen == 0)
                 chosen = torch.where(good, size, chosen)
         return chosen
@@ -111,7 +116,12 @@ def current_rate(
     """The rate of this step as a number, a tensor or a tree of tensors."""
     if isinstance(rate, StepSize):
         return rate(problem, params, direction, loss, gradient)
-    return checked_rate(rate(step)) if callable(rate) else rate
+    return rate_at(rate, step)
+
+
+def rate_at(rate: Rate, step: int) -> Tree:
+    """The rate of a step, if it is no line search."""
+    return checked_rate(rate(step)) if callable(rate) else rate  # type: ignore[call-arg]
 
 
 def checked_rate(rate: Rate) -> Rate:
@@ -132,7 +142,7 @@ def _as_tensor(rate: Any) -> Tensor:
     return rate if isinstance(rate, Tensor) else torch.tensor(rate, dtype=torch.float64)
 
 
-def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> Tree:
+def apply_rate(rate: Tree, problem: Solvable, params: Tree, direction: Tree) -> Tree:
     """`params + rate * direction`, for each form of a rate without a rule."""
     if isinstance(rate, int | float):
         for leaf in trees.leaves(params):
@@ -155,7 +165,9 @@ def apply_rate(rate: Tree, problem: Problem, params: Tree, direction: Tree) -> T
     return trees.unflatten(moved, spec)
 
 
-def effective_size(rate: Tree, problem: Problem, before: Tree, after: Tree, direction: Tree) -> Any:
+def effective_size(
+    rate: Tree, problem: Solvable, before: Tree, after: Tree, direction: Tree
+) -> Any:
     """One multiple of the direction per problem, for the statistics: norms where rates differ."""
     if isinstance(rate, int | float):
         return trees.leaves(direction)[0].new_full(problem.batch_shape, rate)
