@@ -7,7 +7,7 @@ from pairs import normal
 from scipy.optimize import minimize
 
 import innerloop as il
-from benchmarks.core.more_garbow_hillstrom import cases
+from benchmarks.core.parts.standard_problems import cases
 from innerloop.solvers.wolfe import StrongWolfe
 
 SOLVERS = {
