@@ -30,6 +30,8 @@ from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
 from innerloop.solvers.step_sizes import Armijo, ExactLineSearch, StepSize
+from innerloop.solvers.subproblems import Dogleg, Steihaug, Subproblem
+from innerloop.solvers.trust_region import GaussNewtonTrustRegion, TrustRegion
 from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
@@ -44,9 +46,11 @@ __all__ = [
     "Armijo",
     "ConjugateGradient",
     "DirectionSolver",
+    "Dogleg",
     "Exact",
     "ExactLineSearch",
     "GaussNewton",
+    "GaussNewtonTrustRegion",
     "GradientDescent",
     "GradientMethod",
     "LearnedUpdate",
@@ -61,7 +65,10 @@ __all__ = [
     "Ridge",
     "Solver",
     "SteepestDescent",
+    "Steihaug",
     "StepSize",
     "StepStats",
     "StrongWolfe",
+    "Subproblem",
+    "TrustRegion",
 ]

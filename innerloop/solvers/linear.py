@@ -33,14 +33,7 @@ class Exact(Solver):
         batch_dims = len(problem.batch_shape)
         right = trees.ravel(gradient, batch_dims)
         operator = problem.gauss_newton_operator(params)
-        units = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
-        columns = [
-            trees.ravel(
-                operator(trees.unravel(unit.expand_as(right), params, batch_dims)), batch_dims
-            )
-            for unit in units
-        ]
-        matrix = factorable(torch.stack(columns, -1))
+        matrix = factorable(assembled(on_vectors(operator, params, batch_dims), right))
         change = self.solution(matrix, factorable(right)).to(right)
         change = trees.unravel(change, params, batch_dims)
         moved = trees.tree_map(torch.sub, params, change)
@@ -51,6 +44,21 @@ class Exact(Solver):
         solution, info = torch.linalg.solve_ex(matrix, right.unsqueeze(-1))
         singular = (info != 0)[..., None]
         return solution.squeeze(-1).masked_fill(singular, torch.nan)  # type: ignore[no-any-return]
+
+
+def on_vectors(operator: Operator, params: Tree, batch_dims: int) -> Operator:
+    """The same map between vectors, shape (*batch, n), of parameters side by side."""
+
+    def product(vector: Tensor) -> Tensor:
+        return trees.ravel(operator(trees.unravel(vector, params, batch_dims)), batch_dims)
+
+    return product
+
+
+def assembled(product: Operator, like: Tensor) -> Tensor:
+    """The matrix (*batch, n, n) of a linear map of vectors shaped like `like`, (*batch, n)."""
+    units = torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+    return torch.stack([product(unit.expand_as(like)) for unit in units], -1)
 
 
 class LeastNorm(Exact):

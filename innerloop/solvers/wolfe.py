@@ -108,8 +108,10 @@ class StrongWolfe:
             done = done | (better & (steepness.abs() <= -self.curvature * slope))
             ends = _moved(ends, size, reached, steepness, better)
             width = _width(ends)
-            done = done | (width * ends.slope.abs() <= slack) | (width <= finest)
-            size = torch.where(done, size, _next(ends))
+            following = _next(ends)
+            tried = (following == ends.low) | (following == ends.high)
+            done = done | tried | (width * ends.slope.abs() <= slack) | (width <= finest)
+            size = torch.where(done, size, following)
         return best
 
 
