@@ -121,8 +121,8 @@ class Dogleg(Subproblem):
             short = (curvature > 0) & (square**1.5 < radius * curvature)
             bent = positive & short & ~whole
         lowest = -quotient(square, curvature, ~short) * gradient
-        edge = -quotient(radius, square.masked_fill(short, 1.0).sqrt(), short) * gradient
-        edge = torch.where(square > 0, edge, 0.0)
+        inward = short | (square <= 0)
+        edge = -quotient(radius, square.masked_fill(inward, 1.0).sqrt(), inward) * gradient
         along = newton - lowest
         path = lowest + _to_boundary(lowest, along, radius, bent) * along
         step = torch.where(short, torch.where(bent, path, lowest), edge)
