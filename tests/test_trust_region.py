@@ -202,6 +202,17 @@ def test_large_residuals_are_no_hindrance(curved):
     torch.testing.assert_close(problem.loss(solution.value), tensor(62.181)[0], rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("name", SOLVERS)
+def test_squares_of_small_gradients_are_not_lost(name):
+    """In single precision the square of the last gradients is zero."""
+    scale = torch.tensor([1e-4, 3e-4], requires_grad=True)
+    problem = il.LeastSquares(lambda p: scale * p)
+    solution = il.solve(problem, torch.tensor([1e-6, 2e-6]), SOLVERS[name](), steps=6)
+    assert (solution.stats.losses.diff() <= 0).all()
+    (gradient,) = torch.autograd.grad(solution.value.sum(), scale)
+    assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", SOLVERS)
 def test_lower_precisions_and_trees(name, dtype):

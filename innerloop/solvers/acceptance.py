@@ -17,7 +17,9 @@ def gain(loss: Tensor, reached: Tensor, promised: Tensor) -> Tensor:
     fall = loss - reached
     rounding = torch.maximum(fall.abs(), promised) <= noise
     # Where the new loss is not finite, neither is the ratio.
-    return torch.where(rounding, 1.0, fall / promised).nan_to_num(-1.0, -1.0, -1.0)
+    ratio = torch.where(rounding, 1.0, fall / promised).nan_to_num(-1.0, -1.0, -1.0)
+    # Rounding can make the model promise a growth, which is no reason to step.
+    return torch.where(rounding | (promised > 0), ratio, -1.0)
 
 
 def negligible(norm: Tensor, length: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class Subproblem(ABC):
 
         Args:
             product: the map from a vector to H times it.
-            gradient: g, shape (*batch, n).
+            gradient: g, shape (*batch, n); its greatest entry is 1 in size, or 0.
             radius: Δ, above 0, shape (*batch, 1).
             progress: norm of g relative to that at the first step of the solve, shape (*batch, 1).
         """

@@ -81,11 +81,16 @@ class TrustRegion(Solver):
         first = torch.where(state.first < 0, norm, state.first)
         progress = safe_quotient(norm, first).unsqueeze(-1)
         product = on_vectors(self.operator(problem, params), params, batch_dims)
-        found = self.subproblem(product, slope, state.radius.unsqueeze(-1), progress)
+        # A step is proportional to gradient and radius; squares of small ones would be lost.
+        greatest = slope.detach().abs().amax(-1, keepdim=True)
+        unit = torch.where(greatest > 0, greatest, 1.0)
+        radius = (state.radius.unsqueeze(-1) / unit).clamp(max=_limits(slope)[1])
+        found = self.subproblem(product, slope / unit, radius, progress)
+        vector, response = unit * found.vector, unit * found.response
         with torch.no_grad():
-            promised = -inner(found.vector, slope + 0.5 * found.response).squeeze(-1)
+            promised = -inner(vector, slope + 0.5 * response).squeeze(-1)
         # Curvature that is NaN is reported by the parameters.
-        vector = found.vector.masked_fill(promised.isnan().unsqueeze(-1), torch.nan)
+        vector = vector.masked_fill(promised.isnan().unsqueeze(-1), torch.nan)
         change = trees.unravel(vector, params, batch_dims)
         with torch.no_grad():
             reached = problem.loss(trees.add(params, change))
@@ -96,12 +101,16 @@ class TrustRegion(Solver):
             smaller = on_grid(0.25 * size)
             wider = (ratio > 0.75) & found.limited.squeeze(-1)
             greater = torch.where(wider, 2 * state.radius, state.radius)
-            radius = torch.where((ratio < 0.25) & ~still, smaller, greater)
-            # Their squares are numbers.
-            limits = torch.finfo(radius.dtype)
-            radius = radius.clamp(2 * limits.tiny**0.5, 0.5 * limits.max**0.5)
+            region = torch.where((ratio < 0.25) & ~still, smaller, greater)
+            region = region.clamp(*_limits(region))
         moved, taken = take(params, change, (ratio >= 1e-4) | promised.isnan(), loss)
-        return moved, _Region(radius, first), report(problem, loss, gradient, taken)
+        return moved, _Region(region, first), report(problem, loss, gradient, taken)
+
+
+def _limits(like: Tensor) -> tuple[float, float]:
+    """Min and max of radii whose squares are numbers."""
+    limits = torch.finfo(like.dtype)
+    return 2 * limits.tiny**0.5, 0.5 * limits.max**0.5
 
 
 class GaussNewtonTrustRegion(TrustRegion):
