@@ -19,6 +19,7 @@ from benchmarks.core import (
     maml_peers,
     maml_speed,
     memory,
+    minimisation,
     more_garbow_hillstrom,
     steepest_descent,
     sufficient_statistics,
@@ -52,6 +53,9 @@ PICTURES: dict[str, Draw] = {
     "core/results/maml_peers/*.json": maml_peers.plot,
     "core/results/maml_speed/**/*.json": draw_speed,
     "core/results/memory/*.json": memory.plot,
+    "core/results/minimisation/*.json": lambda rows, picture: minimisation.plot(
+        [minimisation.Row(**row) for row in rows], picture
+    ),
     "core/results/more_garbow_hillstrom/*.json": lambda rows, picture: more_garbow_hillstrom.plot(
         [more_garbow_hillstrom.Row(**row) for row in rows], picture
     ),

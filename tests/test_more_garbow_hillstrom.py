@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from benchmarks.core.more_garbow_hillstrom import cases, compare, evaluations
+from benchmarks.core.more_garbow_hillstrom import compare, evaluations
+from benchmarks.core.parts.standard_problems import cases
 
 
 @pytest.fixture(scope="module")

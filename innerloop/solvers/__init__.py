@@ -39,7 +39,9 @@ from innerloop.solvers.quasi_newton import BFGS, LBFGS
 from innerloop.solvers.ridge import Ridge
 from innerloop.solvers.steepest import SteepestDescent
 from innerloop.solvers.step_sizes import Armijo, ExactLineSearch, StepSize
+from innerloop.solvers.subproblems import Dogleg, Steihaug, Subproblem
 from innerloop.solvers.transforms import ClipNorm, ClipValue, GradientTransform
+from innerloop.solvers.trust_region import GaussNewtonTrustRegion, TrustRegion
 from innerloop.solvers.wolfe import StrongWolfe
 
 __all__ = [
@@ -62,11 +64,13 @@ __all__ = [
     "ClipValue",
     "ConjugateGradient",
     "DirectionSolver",
+    "Dogleg",
     "EarlyStopping",
     "Exact",
     "ExactLineSearch",
     "FixedPointIteration",
     "GaussNewton",
+    "GaussNewtonTrustRegion",
     "GradientDescent",
     "GradientMethod",
     "GradientTransform",
@@ -88,7 +92,10 @@ __all__ = [
     "Ridge",
     "Solver",
     "SteepestDescent",
+    "Steihaug",
     "StepSize",
     "StepStats",
     "StrongWolfe",
+    "Subproblem",
+    "TrustRegion",
 ]

@@ -9,13 +9,8 @@ from innerloop import trees
 from innerloop.maps.inverse import factorable
 from innerloop.problems.base import CurvedProblem
 from innerloop.problems.least_squares import LeastSquares
-from innerloop.solvers.base import (
-    Solver,
-    StepStats,
-    check_not_negative,
-    report,
-    safe_quotient,
-)
+from innerloop.solvers.acceptance import gain, negligible, take
+from innerloop.solvers.base import Solver, StepStats, check_not_negative, report, safe_quotient
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.linear import check_linear_solver, solve_linear
 from innerloop.solvers.newton import damped
@@ -163,10 +158,8 @@ class LevenbergMarquardt(Solver):
             bend = _times(jacobian, scaled).square().sum(-1) + (weight * scaled**2).sum(-1)
             promised = 0.5 * bend + mu * square
             norm = square.sqrt()
-            negligible = norm <= 8 * torch.finfo(norm.dtype).eps * length
-            ratio = torch.where(
-                negligible & reached.isfinite(), 1.0, _gain(loss, reached, promised)
-            )
+            still = negligible(norm, length)
+            ratio = torch.where(still & reached.isfinite(), 1.0, gain(loss, reached, promised))
             # Where the loss grew: the minimum of the parabola through both losses, along the step.
             shrink = 0.5 * (bend + mu * square) / (bend + mu * square + reached - loss)
             shrink = torch.where(reached <= loss, 0.5, shrink.nan_to_num(0.1).clamp(0.1, 0.5))
@@ -174,8 +167,8 @@ class LevenbergMarquardt(Solver):
             smaller = shrink * torch.minimum(radius, 10 * norm)
             greater = torch.where((ratio >= 0.75) | whole, 2 * norm, radius)
             # At a solution the steps are rounding, which says nothing about the region.
-            radius = torch.where(negligible, radius, torch.where(ratio > 0.25, greater, smaller))
-        moved, taken = _take(params, change, ratio >= 1e-4, loss)
+            radius = torch.where(still, radius, torch.where(ratio > 0.25, greater, smaller))
+        moved, taken = take(params, change, ratio >= 1e-4, loss)
         stats = report(problem, loss, trees.unravel(gradient, params, batch_dims), taken)
         return moved, _Region(scale, radius), stats
 
@@ -202,11 +195,11 @@ class LevenbergMarquardt(Solver):
             reached = problem.loss(trees.add(params, change))
             norm = problem.dot(change, change)
             promised = 0.5 * (damping * norm - problem.dot(change, gradient))
-            ratio = _gain(loss, reached, promised)
+            ratio = gain(loss, reached, promised)
             growth = torch.where(ratio < 0.25, 4.0, torch.where(ratio > 0.75, 0.1, 1.0))
             precision = torch.finfo(norm.dtype).eps
             largest = min(1 / precision**2, torch.finfo(state.factor.dtype).max)
-        moved, taken = _take(params, change, ratio >= 1e-4, loss)
+        moved, taken = take(params, change, ratio >= 1e-4, loss)
         factor = (state.factor * growth.to(state.factor)).clamp(precision**2, largest)
         return moved, _Damping(scale, factor), report(problem, loss, gradient, taken)
 
@@ -250,25 +243,3 @@ def _damping(
         short = short & (middle >= lowest)
         low, high = torch.where(short, low, middle), torch.where(short, middle, high)
     return torch.exp2(high / 4).to(jacobian), high <= lowest
-
-
-def _gain(loss: Tensor, reached: Tensor, promised: Tensor) -> Tensor:
-    """Decrease of the loss, relative to the model's prediction; 1 where all is rounding.
-
-    A step that changes only the last digits is a success: at a solution the losses no longer
-    differ, and refusing the step would cut the outer gradient.
-    """
-    noise = 4 * torch.finfo(loss.dtype).eps * loss
-    fall = loss - reached
-    rounding = torch.maximum(fall.abs(), promised) <= noise
-    # Where the new loss is not finite, neither is the ratio.
-    return torch.where(rounding, 1.0, fall / promised).nan_to_num(-1.0, -1.0, -1.0)
-
-
-def _take(params: Tree, change: Tree, better: Tensor, loss: Tensor) -> tuple[Tree, Tensor]:
-    """Take the step where it is better, or where the loss is NaN, so that it is reported."""
-    better = better | loss.detach().isnan()
-    moved = trees.tree_map(
-        lambda p, c: p + torch.where(trees.per_problem(better, p).bool(), c, 0.0), params, change
-    )
-    return moved, better.to(loss.dtype)

@@ -16,7 +16,7 @@ from innerloop.solvers.base import (
     safe_quotient,
 )
 from innerloop.solvers.loop import Loop
-from innerloop.solvers.probing import products
+from innerloop.solvers.probing import assembled, on_vectors
 from innerloop.solvers.reports import Reports
 from innerloop.trees import Tree
 
@@ -40,9 +40,8 @@ class Exact(Solver):
         loss, condition = problem.value_and_condition(params)
         batch_dims = len(problem.batch_shape)
         right = trees.ravel(condition, batch_dims)
-        operator = problem.condition_operator(params)
-        units = torch.eye(right.shape[-1], dtype=right.dtype, device=right.device)
-        matrix = factorable(products(operator, units, params, batch_dims))
+        product = on_vectors(problem.condition_operator(params), params, batch_dims)
+        matrix = factorable(assembled(product, right))
         change = self.solution(matrix, factorable(right)).to(right)
         change = trees.unravel(change, params, batch_dims)
         moved = trees.tree_map(torch.sub, params, change)

@@ -22,14 +22,16 @@ class _Last(NamedTuple):
 class NonlinearConjugateGradient(SearchingSolver):
     """Conjugate gradients on any smooth loss, by the formula of Polak and Ribière.
 
-    Where its factor would be negative, or the direction would not lead downwards, it starts again
-    with the gradient. It remembers two vectors, whatever the number of steps.
+    Where its factor would be negative, it takes that of Hestenes and Stiefel, which keeps the
+    direction conjugate to the last one after an inexact search too. Where the direction would not
+    lead downwards, it starts again with the gradient. It remembers two vectors, whatever the number
+    of steps.
 
     Args:
         search: the search along a direction. Default `StrongWolfe(curvature=0.1)`.
 
     Source:
-        Nocedal and Wright, Numerical Optimization, 2006, algorithm 5.4 with eq. 5.45 (PR+).
+        Nocedal and Wright, Numerical Optimization, 2006, algorithm 5.4 with eq. 5.44 and 5.46.
     """
 
     def __init__(self, *, search: StrongWolfe | None = None) -> None:
@@ -41,7 +43,11 @@ class NonlinearConjugateGradient(SearchingSolver):
 
     def direction(self, point: Tensor, gradient: Tensor, memory: _Last) -> Direction:
         old = memory.gradient
-        factor = safe_quotient(inner(gradient, gradient - old), inner(old, old)).clamp(min=0)
+        change = gradient - old
+        product = inner(gradient, change)
+        factor = safe_quotient(product, inner(old, old))
+        conjugate = safe_quotient(product, inner(memory.vector, change))
+        factor = torch.where(factor < 0, conjugate, factor)
         vector = factor * memory.vector - gradient
         down = inner(vector, gradient).detach() < 0
         vector = torch.where(down, vector, -gradient)

@@ -11,7 +11,7 @@ from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import check_whole
 from innerloop.solvers.base import Solver, StepStats, check_not_negative, report
 from innerloop.solvers.preconditioners import Preconditioner
-from innerloop.solvers.probing import products, random_signs
+from innerloop.solvers.probing import on_vectors, products, random_signs
 from innerloop.trees import Tree
 
 
@@ -60,12 +60,13 @@ class Nystrom(Solver, Preconditioner):
 
     def prepare(self, problem: QuadraticProblem, params: Tree) -> _Sketch:
         batch_dims = len(problem.batch_shape)
-        flat = factorable(trees.ravel(params, batch_dims))
+        point = trees.ravel(params, batch_dims)
+        flat = factorable(point)
         count = flat.shape[-1]
         signs = random_signs(count, min(self.rank, count), flat)
         test = torch.linalg.qr(signs)[0]
-        operator = problem.gauss_newton_operator(params)
-        image = factorable(products(operator, test, params, batch_dims))
+        product = on_vectors(problem.gauss_newton_operator(params), params, batch_dims)
+        image = factorable(products(product, test, point))
         core = test.mT @ image
         damping = torch.as_tensor(self.damping, dtype=flat.dtype, device=flat.device)[..., None]
         gram = 0.5 * damping[..., None] * (core + core.mT) + image.mT @ image

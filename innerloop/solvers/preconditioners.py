@@ -11,7 +11,7 @@ from innerloop.problems.base import QuadraticProblem
 from innerloop.problems.checks import check_whole, named
 from innerloop.solvers.adaptive.averages import smooth_sqrt
 from innerloop.solvers.base import quotient
-from innerloop.solvers.probing import hadamard, products
+from innerloop.solvers.probing import hadamard, on_vectors, products
 from innerloop.trees import Tree
 
 
@@ -82,7 +82,8 @@ class Jacobi(Preconditioner):
         batch_dims = len(problem.batch_shape)
         flat = trees.ravel(params, batch_dims)
         signs = hadamard(flat.shape[-1], self.probes, flat)
-        image = products(problem.gauss_newton_operator(params), signs, params, batch_dims)
+        product = on_vectors(problem.gauss_newton_operator(params), params, batch_dims)
+        image = products(product, signs, flat)
         size = (signs * image).mean(-1).abs()
         if self.probes < len(signs):
             size = torch.maximum(size, smooth_sqrt(image.square().mean(-1) / self.probes))

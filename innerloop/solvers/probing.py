@@ -8,24 +8,33 @@ from innerloop._autodiff import Operator
 from innerloop.trees import Tree
 
 
-def products(operator: Operator, vectors: Tensor, like: Tree, batch_dims: int) -> Tensor:
+def on_vectors(operator: Operator, params: Tree, batch_dims: int) -> Operator:
+    """The same map between vectors, shape (*batch, n), of parameters side by side."""
+
+    def product(vector: Tensor) -> Tensor:
+        return trees.ravel(operator(trees.unravel(vector, params, batch_dims)), batch_dims)
+
+    return product
+
+
+def products(product: Operator, vectors: Tensor, like: Tensor) -> Tensor:
     """H V, one product for each column of V.
 
     Args:
-        operator: H, a map between trees structured like `like`.
-        vectors: V, the same for all problems, shape (n, k), where a problem has n parameters.
-        like: parameters of all problems.
-        batch_dims: number of leading dimensions that count problems.
+        product: H, a linear map of vectors shaped like `like`.
+        vectors: V, the same for all problems, shape (n, k).
+        like: shape (*batch, n).
 
     Returns:
         Shape (*batch, n, k).
     """
-    flat = trees.ravel(like, batch_dims)
-    columns = [
-        operator(trees.unravel(vector.to(flat).expand_as(flat), like, batch_dims))
-        for vector in vectors.unbind(-1)
-    ]
-    return torch.stack([trees.ravel(column, batch_dims) for column in columns], -1)
+    columns = [product(vector.to(like).expand_as(like)) for vector in vectors.unbind(-1)]
+    return torch.stack(columns, -1)
+
+
+def assembled(product: Operator, like: Tensor) -> Tensor:
+    """The matrix (*batch, n, n) of a linear map of vectors shaped like `like`, (*batch, n)."""
+    return products(product, torch.eye(like.shape[-1], dtype=like.dtype, device=like.device), like)
 
 
 def hadamard(count: int, width: int, like: Tensor) -> Tensor:

@@ -94,6 +94,7 @@ class StrongWolfe:
         infinite = torch.full_like(loss, torch.inf)
         ends = _Ends(torch.zeros_like(loss), loss, slope, infinite, infinite, infinite)
         best = Found(torch.zeros_like(loss), loss, gradient)
+        finest = _finest(params, direction, len(problem.batch_shape))
         size, done = on_grid(initial), ~(slope < 0)
         for _ in range(self.trials):
             if not transforming() and bool(done.all()):
@@ -106,7 +107,11 @@ class StrongWolfe:
             best = _chosen(better & ~done, Found(size, reached, new), best)
             done = done | (better & (steepness.abs() <= -self.curvature * slope))
             ends = _moved(ends, size, reached, steepness, better)
-            size = torch.where(done, size, _next(ends))
+            width = _width(ends)
+            following = _next(ends)
+            tried = (following == ends.low) | (following == ends.high)
+            done = done | tried | (width * ends.slope.abs() <= slack) | (width <= finest)
+            size = torch.where(done, size, following)
         return best
 
 
@@ -130,6 +135,19 @@ def _moved(ends: _Ends, size: Tensor, loss: Tensor, slope: Tensor, better: Tenso
         other(loss, ends.loss, ends.high_loss),
         other(slope, ends.slope, ends.high_slope),
     )
+
+
+def _width(ends: _Ends) -> Tensor:
+    """How far from the better end the search can still go in one trial."""
+    bracketed = ends.high.isfinite()
+    return torch.where(bracketed, (ends.high - ends.low).abs(), (_FARTHER - 1) * ends.low)
+
+
+def _finest(params: Tree, direction: Tree, batch_dims: int) -> Tensor:
+    """The greatest size, per problem, that changes no parameter by more than its last digit."""
+    point, vector = (trees.ravel(tree, batch_dims).abs() for tree in (params, direction))
+    room = torch.where(vector > 0, point / vector, torch.inf)
+    return torch.finfo(room.dtype).eps * room.amin(-1)
 
 
 def _next(ends: _Ends) -> Tensor:
