@@ -136,7 +136,7 @@ def test_every_variant_segments_a_clip(clip, sizes, options):
 
 def test_what_is_switched_off_is_not_used(clip):
     frames, masks = clip
-    still, moving = segmenter(learning_rate=0.0), segmenter(min_area=0)
+    still, moving = segmenter(learning_rate=0.0), segmenter(learning_rate=0.1, min_area=0)
     for tracker in (still, moving):
         tracker.start(frames[0], masks[0])
     before = still.gaussians["mean"].clone()

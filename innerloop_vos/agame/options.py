@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from innerloop_vos.agame.model.network import LEARNING_RATE
-
 
 @dataclass(frozen=True)
 class AGAMEOptions:
@@ -14,13 +12,14 @@ class AGAMEOptions:
         half: whether the layers compute in bfloat16, which is faster on a GPU, and on processors
             that have it. Default: not.
         learning_rate: λ, share of a new frame in the appearance model; 0: it stays as it was in the
-            first frame.
+            first frame. The paper has 0.1, which costs the network that ships more by its own
+            errors than it gains.
         min_area: pixels that an object must cover for its frame to be learned from.
     """
 
     short_side: int = 480
     half: bool = False
-    learning_rate: float = LEARNING_RATE
+    learning_rate: float = 0.0
     min_area: int = 100
 
     def __post_init__(self) -> None:
