@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop import trees
-from innerloop.adjoints.base import check_count
-from innerloop.problems.checks import check_parameter
+from innerloop.problems.checks import check_parameter, check_whole
 from innerloop.solvers.base import check_not_negative
 from innerloop.trees import Tree
 
@@ -61,7 +60,7 @@ class LearningRates(nn.Module):
         if per not in ("model", "tensor", "neuron", "parameter"):
             raise ValueError(f"per: {per!r}, should be 'model', 'tensor', 'neuron' or 'parameter'")
         if per_step is not None:
-            check_count("per_step", per_step)
+            check_whole("per_step", per_step, 1)
         check_not_negative(minimum=minimum, init=init)
         if not math.isfinite(init):
             raise ValueError(f"init: {init}, should be finite")

@@ -41,9 +41,3 @@ def constant(loop: Loop, carried: Any) -> Any:
     if loop.solver.state_follows_params:
         return None
     return pytree.tree_map_only(Tensor, torch.Tensor.detach, carried)
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise ValueError unless `value` is an integer of at least one."""
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name}: {value!r}, should be a whole number of at least 1")

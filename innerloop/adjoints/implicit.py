@@ -9,9 +9,9 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import differentiated_around, transforming
 from innerloop._primitive import Primitive
-from innerloop.adjoints.base import Adjoint, check_count, constant
+from innerloop.adjoints.base import Adjoint, constant
 from innerloop.problems.base import Solvable
-from innerloop.problems.checks import check_parameter
+from innerloop.problems.checks import check_parameter, check_whole
 from innerloop.solvers.base import Solver, check_not_negative
 from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.gmres import GMRES
@@ -206,9 +206,9 @@ class Implicit(Adjoint):
         order: int | None = None,
         start: Tree | None = None,
     ) -> None:
-        check_count("steps", steps)
+        check_whole("steps", steps, 1)
         if order is not None:
-            check_count("order", order)
+            check_whole("order", order, 1)
         check_not_negative(tolerance=tolerance, accept=accept)
         if unsolved not in ("raise", "warn"):
             raise ValueError(f"unsolved: {unsolved!r}, should be 'raise' or 'warn'")

@@ -6,8 +6,9 @@ import torch
 
 from innerloop import trees
 from innerloop._autodiff import transforming
-from innerloop.adjoints.base import Adjoint, check_count
+from innerloop.adjoints.base import Adjoint
 from innerloop.adjoints.checkpoint import checkpoint
+from innerloop.problems.checks import check_whole
 from innerloop.solvers.base import StepStats
 from innerloop.solvers.loop import Loop, Outcome, Progress
 from innerloop.solvers.reports import Reports
@@ -30,7 +31,7 @@ class Unroll(Adjoint):
 
     def __init__(self, checkpoint: int | None = None) -> None:
         if checkpoint is not None:
-            check_count("checkpoint", checkpoint)
+            check_whole("checkpoint", checkpoint, 1)
         self.checkpoint = checkpoint
 
     def run(self, loop: Loop, init: Tree) -> Outcome:
@@ -77,7 +78,7 @@ class Truncate(Adjoint):
     """
 
     def __init__(self, steps: int) -> None:
-        check_count("steps", steps)
+        check_whole("steps", steps, 1)
         self.steps = steps
 
     def run(self, loop: Loop, init: Tree) -> Outcome:

@@ -11,7 +11,7 @@ from torch.distributed import ProcessGroup
 from innerloop import trees
 from innerloop._autodiff import outside_inference_mode
 from innerloop._threads import thread_map
-from innerloop.adjoints.base import check_count
+from innerloop.problems.checks import check_whole
 from innerloop.tasks.batches import count_tasks, one_task, stacked
 from innerloop.tasks.differentiation import (
     Differentiate,
@@ -97,7 +97,7 @@ def task_gradients(
     if mode not in ("loop", "threads", "vmap", "compile"):
         raise ValueError(f"mode: {mode!r}, should be 'loop', 'threads', 'vmap' or 'compile'")
     if chunk_size is not None:
-        check_count("chunk_size", chunk_size)
+        check_whole("chunk_size", chunk_size, 1)
     if mode == "threads" and (seed is not None or randomness == "same"):
         name, value = ("seed", seed) if seed is not None else ("randomness", randomness)
         raise ValueError(f"{name}: {value!r}, should be left out: threads share one generator")
