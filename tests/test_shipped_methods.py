@@ -18,8 +18,9 @@ from innerloop_vos.methods.registry import (
 pytestmark = needs_shared
 GIRLS = SHARED / "data" / "extra" / "davis2017_schoolgirls"
 DAVIS = SHARED / "data" / "DAVIS2016"
-QUICK = ["lwl-lite", "ridge", "a-game"]
-FOUND = ["cosnet"]
+QUICK = ["lwl-lite", "ridge", "a-game", "rvos"]
+FOUND = {"cosnet": 0.85, "rvos": 0.6}
+"""With the least overlap with an object that is alone in its video."""
 
 
 def built(build, line):
@@ -113,9 +114,11 @@ def test_what_is_found(girls, bear, street, method):
     frames, masks = bear
     ids = found(method, torch.cat([frames, street]))
     for ours, theirs in zip(ids[:4], masks, strict=True):
-        assert overlap((ours > 0).byte(), theirs) > 0.85
+        assert overlap((ours > 0).byte(), theirs) > FOUND[method]
     assert len(ids) == 6
     (alone,) = found(method, frames[:1])
-    assert overlap((alone > 0).byte(), masks[0]) > 0.85
-    assert not torch.stack(found(method, torch.zeros_like(street))).any()
+    assert overlap((alone > 0).byte(), masks[0]) > FOUND[method]
     assert torch.stack(found(method, girls[0])).any()
+    nothing = torch.stack(found(method, torch.zeros_like(street)))
+    # RVOS, which has never been shown a frame without objects, finds some here too: see its card.
+    assert method == "rvos" or not nothing.any()
