@@ -35,16 +35,5 @@ def agame(weights: str | Path | None = None, **sizes: Any) -> AGAME:
     return FAMILY.build(weights, **sizes)
 
 
-def save_agame(network: AGAME, path: str | Path) -> None:
-    """Write a network's weights in half precision, with what is needed to build it again.
-
-    Tensors of the backbone that are as the package has them are left out.
-
-    Args:
-        network: as `agame` made it.
-        path: a file that ends in `.safetensors`.
-
-    Raises:
-        InputError: the path ends otherwise, or the file cannot be written.
-    """
-    FAMILY.save(network, path)
+save_agame = FAMILY.save
+"""Write a network that `agame` made to a file; see `Family.save`."""

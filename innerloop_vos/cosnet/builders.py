@@ -39,16 +39,5 @@ def cosnet(weights: str | Path | None = None, **sizes: Any) -> COSNet:
     return FAMILY.build(weights, **sizes)
 
 
-def save_cosnet(network: COSNet, path: str | Path) -> None:
-    """Write a network's weights in half precision, with what is needed to build it again.
-
-    Tensors of the backbone that are as the package has them are left out.
-
-    Args:
-        network: as `cosnet` made it.
-        path: a file that ends in `.safetensors`.
-
-    Raises:
-        InputError: the path ends otherwise, or the file cannot be written.
-    """
-    FAMILY.save(network, path)
+save_cosnet = FAMILY.save
+"""Write a network that `cosnet` made to a file; see `Family.save`."""

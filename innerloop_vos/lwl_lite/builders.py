@@ -35,16 +35,5 @@ def lwl_lite(weights: str | Path | None = None, **sizes: Any) -> LWLLite:
     return FAMILY.build(weights, **sizes)
 
 
-def save_lwl_lite(network: LWLLite, path: str | Path) -> None:
-    """Write a network's weights in half precision, with what is needed to build it again.
-
-    Tensors of the backbone that are as the package has them are left out.
-
-    Args:
-        network: as `lwl_lite` made it.
-        path: a file that ends in `.safetensors`.
-
-    Raises:
-        InputError: the path ends otherwise, or the file cannot be written.
-    """
-    FAMILY.save(network, path)
+save_lwl_lite = FAMILY.save
+"""Write a network that `lwl_lite` made to a file; see `Family.save`."""

@@ -37,16 +37,5 @@ def rvos(weights: str | Path | None = None, **sizes: Any) -> RVOS:
     return FAMILY.build(weights, **sizes)
 
 
-def save_rvos(network: RVOS, path: str | Path) -> None:
-    """Write a network's weights in half precision, with what is needed to build it again.
-
-    Tensors of the backbone that are as the package has them are left out.
-
-    Args:
-        network: as `rvos` made it.
-        path: a file that ends in `.safetensors`.
-
-    Raises:
-        InputError: the path ends otherwise, or the file cannot be written.
-    """
-    FAMILY.save(network, path)
+save_rvos = FAMILY.save
+"""Write a network that `rvos` made to a file; see `Family.save`."""
