@@ -11,7 +11,7 @@ from innerloop import trees
 SUPPORTED = [
     (problem, solver, adjoint)
     for problem, solver, adjoint in pairs.supported()
-    if adjoint != "Unroll(checkpoint)"
+    if adjoint not in ("Unroll(checkpoint)", "FiniteDifference")
 ]
 # Some of each: compiling all of them takes hours.
 COMPILED = [
@@ -25,6 +25,8 @@ COMPILED_SLOWLY = [
     ("Objective", "GradientDescent(momentum)", "Reptile"),
     ("LogisticRegression", "IRLS", "Truncate"),
     ("LinearLeastSquares", "ConjugateGradient", "Implicit"),
+    ("LinearLeastSquares", "MINRES(Nystrom())", "Unroll"),
+    ("LinearLeastSquares", "ConjugateGradient(Jacobi())", "Auto"),
     ("ConvLeastSquares", "Ridge", "Unroll"),
     ("NormalEquations", "Ridge", "Unroll"),
     ("NormalEquations (conv)", "ConjugateGradient", "Unroll"),
