@@ -201,7 +201,7 @@ def _linear_system() -> Example:
 
     # So that no step of Newton's method ends at a residual of exactly zero.
     example = _equations(make)
-    return example._replace(hyper=example.hyper | {"bias": 2.21 * example.hyper["bias"]})
+    return example._replace(hyper=example.hyper | {"bias": 1.56 * example.hyper["bias"]})
 
 
 def _composite() -> Example:
