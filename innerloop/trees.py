@@ -138,8 +138,9 @@ def ravel(tree: Tree, batch_dims: int) -> Tensor:
 
 
 def unravel(vector: Tensor, like: Tree, batch_dims: int) -> Tree:
-    """Undo `ravel`, with the shapes of `like`."""
+    """Undo `ravel`, with the shapes and dtypes of `like`."""
     parts, spec = flatten(like)
     sizes = [part.shape[batch_dims:].numel() for part in parts]
     pieces = torch.split(vector, sizes, -1)
-    return unflatten([piece.reshape(p.shape) for piece, p in zip(pieces, parts, strict=True)], spec)
+    pairs = zip(pieces, parts, strict=True)
+    return unflatten([piece.reshape(p.shape).to(p.dtype) for piece, p in pairs], spec)
