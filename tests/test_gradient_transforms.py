@@ -65,6 +65,20 @@ def test_each_problem_has_its_own_norm():
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.5, 1e-3])
+def test_gradients_whose_squares_are_no_numbers_are_clipped(dtype, size):
+    huge = size * torch.finfo(dtype).max
+    direction = torch.tensor([0.0, 0.6, -0.8], dtype=dtype)
+    problem = il.Objective(lambda p: (huge * direction * p).sum())
+    found = il.ClipNorm(2.0)(problem, huge * direction)
+    torch.testing.assert_close(found, 2 * direction)
+    small = torch.finfo(dtype).tiny * direction
+    assert torch.equal(il.ClipNorm(2.0)(problem, small), small)
+    for strange in (float("nan"), float("inf")):
+        assert il.ClipNorm(2.0)(problem, direction * strange).isnan().any()
+
+
 @pytest.mark.parametrize("transform", [il.ClipNorm(0.7), il.ClipValue(0.4)], ids=["norm", "value"])
 @pytest.mark.parametrize("checkpoint", [None, 2])
 def test_gradients_through_clipped_steps(transform, checkpoint):

@@ -29,11 +29,17 @@ class ClipNorm:
         self.max_norm = _positive("max_norm", max_norm)
 
     def __call__(self, problem: Problem, gradient: Tree) -> Tree:
-        square = problem.dot(gradient, gradient)
+        batch_dims = len(problem.batch_shape)
+        vector = trees.ravel(gradient, batch_dims)
+        # In units of the greatest entry, as the square of a large gradient may be no number.
+        greatest = vector.detach().abs().amax(-1, keepdim=True)
+        unit = torch.where((greatest > 0) & greatest.isfinite(), greatest, 1.0)
+        square = (vector / unit).square().sum(-1, keepdim=True)
         # The derivative of the norm is infinite at a gradient of zero, which is not clipped.
-        large = square > self.max_norm**2
-        factor = torch.where(large, self.max_norm / torch.where(large, square, 1.0).sqrt(), 1.0)
-        return trees.scale(factor, gradient)
+        large = square > (self.max_norm / unit) ** 2
+        norm = torch.where(large, square, 1.0).sqrt()
+        clipped = torch.where(large, vector / unit * (self.max_norm / norm), vector)
+        return trees.unravel(clipped, gradient, batch_dims)
 
 
 class ClipValue:
