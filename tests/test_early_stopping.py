@@ -85,6 +85,17 @@ def test_a_loss_that_is_nan_is_no_improvement():
     assert torch.equal(il.solve(problem(), init, broken, steps=10).value, init)
 
 
+def test_any_loss_is_better_than_nan_at_the_start():
+    init = normal(4, 3, seed=3)
+
+    def late(params):
+        return validation(params) * torch.where(params == init, torch.nan, 1)[:, 0]
+
+    solver = il.EarlyStopping(il.GradientDescent(0.05), late)
+    value = il.solve(problem(), init, solver, steps=10).value
+    assert not (value == init).any()
+
+
 def test_a_module_is_adapted_until_it_validates_worse():
     torch.manual_seed(0)
     net = torch.nn.Linear(3, 1).double()

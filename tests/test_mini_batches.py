@@ -199,6 +199,7 @@ def test_statistics_of_a_task_are_those_over_all_batches():
     [
         ({"loss": 3}, TypeError, "loss: int, should be a function of parameters and a batch"),
         ({"batches": iter(BATCHES)}, TypeError, "batches: list_iterator, should be a sequence"),
+        ({"batches": dict(enumerate(BATCHES))}, TypeError, "batches: dict, should be a sequence"),
         ({"batches": []}, ValueError, "batches: empty, should hold at least one"),
         ({"accumulate": 0}, ValueError, "accumulate: 0, should be at least 1"),
         ({"accumulate": 1.5}, TypeError, "accumulate: 1.5, should be a whole number"),
@@ -207,6 +208,12 @@ def test_statistics_of_a_task_are_those_over_all_batches():
 def test_wrong_arguments_are_named(changes, error, message):
     with pytest.raises(error, match=message):
         il.MiniBatches(**{"loss": loss, "batches": BATCHES, **changes})
+
+
+def test_accumulation_needs_batches():
+    net = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="accumulate: 2, should be 1 where no batches are given"):
+        il.adapt(net, lambda model: model.weight.sum(), il.GradientDescent(), accumulate=2)
 
 
 def test_solvers_of_structure_refuse_it():

@@ -33,8 +33,8 @@ class Auto(Adjoint):
     4. `Truncate(k)`, with as many last steps k as fit.
 
     The first two steps are those of the solve, so the measurement evaluates nothing twice; what the
-    second one keeps counts for all. Up to
-    two steps, and under torch.compile and torch.func transforms, it is `Unroll()`.
+    second one keeps counts for all. Up to two steps, and under torch.compile and torch.func
+    transforms, it is `Unroll()`.
 
     Args:
         memory: bytes that the graph may take. Default: half of what is free on the device of the

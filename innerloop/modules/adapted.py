@@ -160,8 +160,9 @@ class Adapted:
             The adapted model; this one does not change.
 
         Raises:
-            ValueError: `init` names no parameter of the module, or has a tensor of another shape,
-                dtype or device, or two for one parameter.
+            TypeError, ValueError: `init` names no parameter of the module, or has a tensor of
+                another shape, dtype or device, or two for one parameter; `batches` cannot be taken
+                by their number, or `accumulate` is given without them.
             torch._dynamo.exc.Unsupported: `compile` is set, and the loss cannot be compiled, for
                 example because it branches on a tensor's value; the message names the line.
         """
@@ -183,6 +184,8 @@ class Adapted:
         if compile:
             compiled = self._made_once(compiled_value_and_gradient)
             objective = partial(CompiledObjective, compiled=compiled)
+        if batches is None and accumulate != 1:
+            raise ValueError(f"accumulate: {accumulate}, should be 1 where no batches are given")
         if batches is None:
             problem = objective(values_loss)
         else:

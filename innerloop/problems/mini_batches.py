@@ -1,6 +1,6 @@
 """Losses over batches of data, of which each step sees some."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import Any
@@ -48,7 +48,8 @@ class MiniBatches(Problem):
     ) -> None:
         if not callable(loss):
             raise TypeError(f"loss: {named(loss)}, should be a function of parameters and a batch")
-        if not hasattr(batches, "__getitem__") or not hasattr(batches, "__len__"):
+        numbered = hasattr(batches, "__getitem__") and hasattr(batches, "__len__")
+        if not numbered or isinstance(batches, Mapping):
             raise TypeError(
                 f"batches: {named(batches)}, should be a sequence such as list(loader), since "
                 "batches are taken by their number"

@@ -124,11 +124,13 @@ class GradientMethod(DirectionSolver):
             of shape (), or a tree of these, structured like the parameters. Default 0.
     """
 
+    transforms: tuple[GradientTransform, ...] = ()
+    """What changes the gradient, see `transformed`."""
+
     def __init__(self, rate: Rate, weight_decay: Any = 0.0) -> None:
         super().__init__(rate)
         check_not_negative(weight_decay=weight_decay)
         self.weight_decay = weight_decay
-        self.transforms: tuple[GradientTransform, ...] = ()
 
     def transformed(self, *transforms: GradientTransform) -> Self:
         """This solver with gradients that are changed before it follows them.

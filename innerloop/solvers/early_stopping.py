@@ -81,7 +81,8 @@ class EarlyStopping(Solver):
     ) -> tuple[Tree, _State, StepStats]:
         moving, inner, stats = self.solver.step(problem, state.moving, state.inner)
         loss = self._validated(problem, moving)
-        better = (loss < state.best - self.min_delta) & (state.waited < self.patience)
+        lower = (loss < state.best - self.min_delta) | (state.best.isnan() & ~loss.isnan())
+        better = lower & (state.waited < self.patience)
         kept = trees.tree_map(
             lambda new, old: torch.where(trees.per_problem(better, new).bool(), new, old),
             moving,

@@ -11,6 +11,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import transforming
 from innerloop.problems.base import CurvedProblem, Problem, Solvable
+from innerloop.solvers.acceptance import negligible
 from innerloop.solvers.base import check_not_negative, safe_quotient
 from innerloop.trees import Tree
 
@@ -88,17 +89,16 @@ class Armijo(StepSize):
             chosen = torch.zeros_like(loss)
             # Near the minimum the decrease is lost in rounding; full steps are right there, as they
             # are where they change only the last digits: a loss that ends at zero has no scale.
-            eps = torch.finfo(loss.dtype).eps
-            slack = 10 * eps * loss.abs()
+            slack = 10 * torch.finfo(loss.dtype).eps * loss.abs()
             length, scale = (problem.dot(tree, tree).sqrt() for tree in (direction, params))
-            negligible = self.initial * length <= 10 * eps * scale
+            rounding = negligible(self.initial * length, scale)
             for trial in range(self.trials):
                 if not transforming() and bool((chosen > 0).all()):
                     break
                 size = torch.full_like(loss, self.initial * self.shrink**trial)
                 reached = problem.loss(trees.add_scaled(params, size, direction))
                 enough = reached <= loss + self.decrease * size * slope + slack
-                enough = enough | (negligible & reached.isfinite())
+                enough = enough | (rounding & reached.isfinite())
                 good = enough & (chosen == 0)
                 chosen = torch.where(good, size, chosen)
         return chosen
