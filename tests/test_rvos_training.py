@@ -136,6 +136,25 @@ def test_later_frames_are_told_true_masks_or_what_was_found():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("inferred", [False, True])
+def test_masks_after_the_true_one_may_have_errors(inferred):
+    network = tiny()
+    images, masks = batch()
+    frames = see(network, images)
+    right = follow(network, frames, masks, masks[:, 0], inferred=inferred)
+    asked = []
+
+    def nothing(told):
+        asked.append(told.shape)
+        return torch.zeros_like(told)
+
+    wrong = follow(network, frames, masks, masks[:, 0], inferred=inferred, disturb=nothing)
+    assert asked == [(4, 64, 96)]
+    assert torch.equal(right[:, :2], wrong[:, :2])
+    assert not torch.equal(right[:, 2], wrong[:, 2])
+
+
+@torch.no_grad()
 def test_an_object_that_a_clip_does_not_have_changes_none_of_its_own():
     network = tiny()
     images, masks = batch()
@@ -288,8 +307,3 @@ def test_the_command_trains_from_scratch_and_from_its_own_weights(tmp_path):
     more = ["--out", str(tmp_path / "second"), "--init", str(weights), "--task", "one-shot"]
     assert cli.main([*line.split(), *more]) == 0
     assert rvos(tmp_path / "second" / FAMILY.file).sizes["recurrence"] == "S"
-
-
-def test_no_weights_ship_yet(capsys):
-    with pytest.raises(InputError, match="train rvos"):
-        rvos("default")

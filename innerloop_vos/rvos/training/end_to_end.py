@@ -1,6 +1,7 @@
 """The training of RVOS: over clips whose objects are given, and over those where they are not."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from innerloop_vos.rvos.training.unrolling import discover, follow, see
 from innerloop_vos.rvos.zero_shot import RVOSZeroShotSegmenter
 from innerloop_vos.training.boxes import boxes_around
 from innerloop_vos.training.descent import DescentTraining, Group
+from innerloop_vos.training.errors import with_errors
 from innerloop_vos.training.loop import Figures
 from innerloop_vos.training.validation import Validation
 
@@ -78,7 +80,14 @@ class RVOSTraining(DescentTraining):
         """Losses where objects are given."""
         share = self.settings.boxes
         firsts = [_boxed(each) if torch.rand(()) < share else each for each in masks[:, 0]]
-        logits = follow(self.network, frames, masks, torch.stack(firsts), inferred=self._inferred)
+        logits = follow(
+            self.network,
+            frames,
+            masks,
+            torch.stack(firsts),
+            inferred=self._inferred,
+            disturb=partial(with_errors, share=self.settings.errors),
+        )
         pairs = [(found[:, : own.shape[1]], own) for found, own in _clips(logits, masks)]
         return _named("one-shot", pairs)
 

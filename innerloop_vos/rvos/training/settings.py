@@ -37,6 +37,10 @@ class RVOSSettings(DescentSettings):
         "Share of the steps from which on the masks of the frame before are the network's own, "
         "not the true ones; 1: never.",
     )
+    errors: float = described(
+        0.3,
+        "Share of the masks of the frame before that have an error, so that it learns to recover.",
+    )
     boxes: float = described(
         0.2, "Share of the clips whose objects are given by their boxes, to find the masks in them."
     )
@@ -53,4 +57,4 @@ class RVOSSettings(DescentSettings):
         require(self, "task", ", ".join(tasks), lambda task: task in tasks)
         require_positive(self, "frames fastest objects")
         require_not_negative(self, "cross_entropy stop")
-        require_share(self, "inferred_from boxes")
+        require_share(self, "inferred_from errors boxes")

@@ -1,6 +1,6 @@
 """RVOS over the frames of clips, as it is trained."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,13 @@ def see(network: RVOS, images: Tensor) -> list[Seen]:
 
 
 def follow(
-    network: RVOS, frames: Sequence[Seen], masks: Tensor, firsts: Tensor, *, inferred: bool
+    network: RVOS,
+    frames: Sequence[Seen],
+    masks: Tensor,
+    firsts: Tensor,
+    *,
+    inferred: bool,
+    disturb: Callable[[Tensor], Tensor] = lambda masks: masks,
 ) -> Tensor:
     """Segment objects that are given in the first frame.
 
@@ -32,6 +38,8 @@ def follow(
         firsts: what the first frames are told, such as their masks, 0 to 1, shape (B, O, H, W).
         inferred: whether later frames are told the masks that were found in the frame before,
             through which no gradient goes, instead of the true ones.
+        disturb: makes errors in the masks that frames after the second are told, shape (S, H, W).
+            Default: none.
 
     Returns:
         Logits, shape (B, T, O, H, W).
@@ -42,10 +50,11 @@ def follow(
     for t, seen in enumerate(frames):
         if not t:
             told = firsts
-        elif inferred and t > 1:
-            told = _merged(found[-1], there)
+        elif t == 1:
+            told = masks[:, 0]
         else:
-            told = masks[:, t - 1]
+            told = _merged(found[-1], there) if inferred else masks[:, t - 1]
+            told = disturb(told.flatten(0, 1)).view_as(told)
         logits, _, states = _segment(network, seen, list(told.unbind(1)), states)
         found.append(logits)
     return torch.stack(found, dim=1)
