@@ -142,9 +142,12 @@ def test_what_an_object_was_matters_by_its_mask():
         network.segment(frame, left).logits, network.segment(frame, right).logits
     )
     unknown = network.segment(frame).logits
-    # Not to know is to take half a chance everywhere; nothing is another matter.
-    assert torch.equal(unknown, network.segment(frame, torch.full((1, *SIZE), 0.5)).logits)
-    assert not torch.equal(unknown, network.segment(frame, torch.zeros(1, *SIZE)).logits)
+    # Half a chance everywhere says nothing, nor does the mask of an object out of sight.
+    for chance in (0.5, 0.0):
+        mask = torch.full((1, *SIZE), chance)
+        assert torch.equal(unknown, network.segment(frame, mask).logits)
+    mask[:, :2] = 1
+    assert not torch.equal(unknown, network.segment(frame, mask).logits)
 
 
 @torch.no_grad()

@@ -32,7 +32,8 @@ class Decoder(nn.Module):
     h_{t,i,k} = ConvLSTM_k([B2(h_{t,i,k-1}) | f_{t,k} | S_{t-1,i}], [h_{t,i-1,k} | h_{t-1,i,k}]),
     where k counts levels from the coarsest, i objects and t frames, f is what the backbone sees, S
     the object's mask in the frame before, and B2 bilinear upsampling. S is 1 on the object and -1
-    elsewhere, so that 0 says that no mask is known.
+    elsewhere, and 0 everywhere where no mask is known: that of an object out of sight says nothing
+    of where it comes back.
 
     A hidden state that is not there is zero. The cell's memory is the object's own of the frame
     before; where there is none, that of the object before. So a first frame, or an image, is
@@ -112,14 +113,15 @@ class Decoder(nn.Module):
         """
         spatial = neighbour if "S" in self.recurrence else None
         temporal = before if "T" in self.recurrence else None
+        told = None if masks is None else _LOUD * _signs(masks)
         states: States = []
         for k, (shared, cell) in enumerate(zip(seen, self.cells, strict=True)):
             size = shared.shape[-2:]
             nothing = shared.new_zeros(len(shared), shared.shape[1] // 4, *size)
             own = [
                 shared.new_zeros(len(shared), 1, *size)
-                if masks is None
-                else _LOUD * (2 * F.interpolate(masks, size, mode="area") - 1)
+                if told is None
+                else F.interpolate(told, size, mode="area")
             ]
             if states:
                 own.append(resized(states[-1].hidden, size))
@@ -134,3 +136,9 @@ class Decoder(nn.Module):
         pooled = torch.cat([state.hidden.amax((2, 3)) for state in states], dim=1)
         scores: Tensor = self.stop(pooled)
         return logits, scores[:, 0], states
+
+
+def _signs(masks: Tensor) -> Tensor:
+    """1 on an object and -1 elsewhere; 0 everywhere where it is out of sight."""
+    seen = masks.amax((2, 3), keepdim=True) > 0.5
+    return (2 * masks - 1) * seen
