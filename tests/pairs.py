@@ -3,7 +3,9 @@
 `python tests/pairs.py` writes the table to innerloop/PAIRS.md.
 """
 
-from collections.abc import Callable
+import functools
+import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -357,6 +359,7 @@ def refusal(problem: str, solver: str, adjoint: str) -> Exception | None:
     return None
 
 
+@functools.cache
 def supported() -> list[tuple[str, str, str]]:
     """Every combination that goes together."""
     return [
@@ -366,6 +369,19 @@ def supported() -> list[tuple[str, str, str]]:
         for adjoint in ADJOINTS
         if refusal(problem, solver, adjoint) is None
     ]
+
+
+def covering(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Few of the combinations, in which any two choices meet that do in one of them."""
+    rows, chosen = list(rows), []
+    met: set[Any] = set()
+    for least in (3, 2, 1):
+        for row in rows:
+            new = set(itertools.combinations(enumerate(row), 2)) - met
+            if len(new) >= least:
+                chosen.append(row)
+                met |= new
+    return chosen
 
 
 def table() -> str:
