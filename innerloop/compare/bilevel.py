@@ -184,13 +184,15 @@ def _minimum(bilevel: Bilevel, hyper: Tree) -> Tree:
     if isinstance(problem, QuadraticProblem):
         return solve(problem, bilevel.init, Exact()).value
     tolerance = 1e-10
+    # Conjugate gradients need as many steps as there are parameters, and more for rounding.
+    linear_steps = min(1000, 10 * sum(leaf.numel() for leaf in trees.leaves(bilevel.init)))
     solution = solve(
         problem,
         bilevel.init,
-        Newton(Armijo(), linear_steps=1000, linear_tolerance=1e-12),
+        Newton(Armijo(), linear_steps=linear_steps, linear_tolerance=1e-12),
         steps=200,
         tolerance=tolerance,
-        adjoint=Implicit(steps=1000, tolerance=1e-14),
+        adjoint=Implicit(steps=linear_steps, tolerance=1e-14),
     )
     norms = solution.stats.gradient_norms
     if not bool((norms[-1] <= tolerance * norms[0]).all()):
