@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from urllib.error import URLError
 
@@ -58,7 +59,7 @@ SIZES = {
     "proposals": (50, 50),
 }
 TINY = EOSVOSTrainingSettings(
-    iterations=4, batch_size=2, inner_steps=2, init_rate=1e-3, rates_rate=1e-4
+    iterations=4, batch_size=2, inner_steps=2, init_rate=1e-3, rates_rate=1e-4, held_out_tasks=2
 )
 
 
@@ -263,7 +264,7 @@ def test_an_interrupted_training_resumes_to_the_same_weights(davis, tmp_path):
 def options(davis, out, more="", phase="parent"):
     return (
         f"--phase {phase} --davis {davis} --out {out} --iterations 2 --batch-size 1 "
-        f"--held-out dog --held-out-frames 3 --held-out-steps 1 {more}"
+        f"--held-out dog --held-out-frames 3 --held-out-steps 1 --held-out-tasks 1 {more}"
     ).split()
 
 
@@ -397,7 +398,7 @@ def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path, start):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
 
     def launch(name, more=""):
-        more = f"--init {start} --iterations 8 --every 2 {more}"
+        more = f"--init {start} --iterations 4 --every 1 --held-out= {more}"
         words = options(davis, tmp_path / name, more, "meta")
         return subprocess.Popen([*command, *words], env=environment, stderr=subprocess.PIPE)
 
@@ -409,8 +410,9 @@ def test_a_killed_training_resumes_to_the_same_weights(davis, tmp_path, start):
         if checkpoint.exists():
             seen = checkpoint.stat().st_mtime_ns
         while process.poll() is None:
+            time.sleep(0.01)
             if checkpoint.exists() and checkpoint.stat().st_mtime_ns != seen:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 process.wait()
         more = "--resume"
     assert launch("parts", "--resume").wait() == 0

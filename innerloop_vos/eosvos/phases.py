@@ -73,12 +73,16 @@ class EOSVOSTrainingSettings:
     )
     clip: float = described(math.inf, "Max norm of the gradient, which is scaled down to it.")
     seed: int = described(0, "Of the first weights, the tasks and their augmentation.")
+    held_out_tasks: int = described(
+        20, "Tasks of the held-out clips, whose mean loss is measured too; 0: none."
+    )
 
     def __post_init__(self) -> None:
         require_positive(self, "iterations batch_size init_rate rate window")
         require(self, "clip", "positive", lambda clip: clip > 0)
         require_not_negative(
-            self, "inner_steps copies init_decay rates_rate backbone_factor rotation seed"
+            self,
+            "inner_steps copies init_decay rates_rate backbone_factor rotation seed held_out_tasks",
         )
         require_share(self, "paste jitter")
         for name, known in (("schedule", SCHEDULES), ("per", PER)):

@@ -36,7 +36,6 @@ from innerloop_vos.training.validation import Validation
 WEIGHTS = "e-osvos.safetensors"
 _BODY = "backbone.body."
 _WARMUP = 100  # steps
-_HELD_OUT_TASKS = 20
 
 
 class EOSVOSTraining(Training):
@@ -182,7 +181,7 @@ class EOSVOSTraining(Training):
             "rates/mean": rates.mean().item(),
             "frozen/share": (rates == 0).double().mean().item(),
         }
-        if self.held_out:
+        if self.held_out and self.settings.held_out_tasks:
             # Clips that are too short to draw tasks from can still be segmented.
             with contextlib.suppress(InputError):
                 figures["held out/loss"] = self._held_out_loss(self.held_out)
@@ -197,7 +196,7 @@ class EOSVOSTraining(Training):
         losses = []
         with torch.random.fork_rng(devices):
             torch.manual_seed(self.settings.seed)
-            for _ in range(_HELD_OUT_TASKS):
+            for _ in range(self.settings.held_out_tasks):
                 task = self._moved(tasks.sample())
                 with contextlib.suppress(il.SolveError):
                     losses.append(self._task_loss(task).item())
