@@ -49,4 +49,5 @@ def test_its_gradient_is_that_of_finite_differences():
         eps=1e-7,
         atol=1e-5,
         rtol=1e-5,
+        fast_mode=True,
     )
