@@ -4,7 +4,6 @@ import argparse
 import copy
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
