@@ -17,6 +17,8 @@ from innerloop.solvers.loop import Loop
 STEPS = 3
 SUPPORTED = pairs.supported()
 COVERING = pairs.covering(SUPPORTED)
+# Here `Auto` chooses `Unroll`, so that few of its combinations show the same.
+TESTED = [row for row in SUPPORTED if row[2] != "Auto" or row in COVERING]
 
 
 def flat(tree):
@@ -172,7 +174,7 @@ def check_first_order(problem, solver):
         close(gradient, probe(travelled), 1e-10)
 
 
-@pytest.mark.parametrize(("problem", "solver", "adjoint"), SUPPORTED)
+@pytest.mark.parametrize(("problem", "solver", "adjoint"), TESTED)
 def test_gradient(problem, solver, adjoint):
     if adjoint in ("Unroll", "Unroll(checkpoint)", "Auto"):
         check_against_steps(problem, solver, adjoint, STEPS)
