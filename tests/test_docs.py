@@ -17,6 +17,7 @@ PAGES = {
     for path in sorted((ROOT / "docs").rglob("*.md"))
 }
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+WITH_PEERS = re.compile(r"^```(?:py|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMAND = re.compile(r"^innerloop-vos (.*)$", re.MULTILINE)
 
 
@@ -24,14 +25,23 @@ def blocks(kind, page):
     return list(kind.finditer(PAGES[page]))
 
 
+def run(kind, page):
+    torch.manual_seed(0)
+    names = {"__name__": "page"}
+    for block in blocks(kind, page):
+        above = "\n" * PAGES[page].count("\n", 0, block.start(1))
+        exec(compile(above + block[1], ROOT / "docs" / page, "exec"), names)
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(CODE, page)])
 def test_the_code_of_a_page_runs_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    torch.manual_seed(0)
-    names = {"__name__": "page"}
-    for block in blocks(CODE, page):
-        above = "\n" * PAGES[page].count("\n", 0, block.start(1))
-        exec(compile(above + block[1], ROOT / "docs" / page, "exec"), names)
+    run(CODE, page)
+
+
+def test_the_code_of_other_libraries_runs():
+    pytest.importorskip("torchopt")
+    run(WITH_PEERS, "migrating.md")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(COMMAND, page)])
