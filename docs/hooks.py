@@ -76,7 +76,7 @@ def repository_pages() -> list[Path]:
 
 def on_config(config: Any) -> Any:
     """Put the pages of the API into the navigation, in the place of "reference"."""
-    pages = [f"reference/{part}.md" for part in reference()]
+    pages = [{part: f"reference/{part}.md"} for part in reference()]
     for section in config.nav:
         for entries in section.values():
             for entry in entries if isinstance(entries, list) else ():
