@@ -7,7 +7,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 # Small CPU convolutions collapse under OpenMP contention.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: demo test lint peers clean
+.PHONY: demo test lint peers docs clean
 
 demo: $(VENV)/vos
 	$(BIN)/innerloop-vos demo --out demo
@@ -25,16 +25,21 @@ lint: $(VENV)/dev
 	$(BIN)/mypy
 	.ci/check_package $(BIN)
 
+# The site, in site/; any warning is an error. Open site/index.html.
+docs: $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build site *.egg-info
 
 # One stamp per set of extras: an install runs again when the metadata or a pinned version changes.
-$(VENV)/vos $(VENV)/test $(VENV)/dev: setup.cfg constraints.txt | $(BIN)/python
+$(VENV)/vos $(VENV)/test $(VENV)/dev $(VENV)/docs: setup.cfg constraints.txt | $(BIN)/python
 	$(INSTALL) --editable ".[$(EXTRAS)]"
 	touch $@
 $(VENV)/vos: EXTRAS = vos
 $(VENV)/test: EXTRAS = vos,train,test
 $(VENV)/dev: EXTRAS = vos,train,test,dev
+$(VENV)/docs: EXTRAS = vos,train,docs
 
 $(VENV)/peers: .ci/install_peers setup.cfg constraints.txt | $(VENV)/test
 	.ci/install_peers $(BIN)/python
