@@ -17,7 +17,7 @@ class COSNetOptions:
         half: whether the network computes in bfloat16, which is faster on a GPU, and on processors
             that have it. Default: not.
         threshold: probability above which a pixel belongs to the objects.
-        refine: whether the mask is moved to edges of the frame by a guided filter.
+        refine: whether the mask is moved to edges of the frame by a guided filter. Default: it is.
         seed: of the frames that are drawn.
     """
 
@@ -26,7 +26,7 @@ class COSNetOptions:
     short_side: int = 384
     half: bool = False
     threshold: float = 0.5
-    refine: bool = False
+    refine: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
