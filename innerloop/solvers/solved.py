@@ -15,25 +15,38 @@ Inverse = Callable[[Tree, bool], Tree]
 """Maps b, and whether H is transposed, to H⁻¹ b, differentiable like `solved`."""
 
 
+class _Passes:
+    """What is known of the backward passes through the corrections of one solution."""
+
+    twice = False
+    """Whether a gradient was taken that may be differentiated itself."""
+
+
 class _Correction(Primitive):
     """Zero, whose derivative by the residual of a linear system is the inverse of its matrix."""
 
     @staticmethod
-    def forward(inverse: Inverse, spec: Any, *residual: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        inverse: Inverse, passes: _Passes, last: bool, spec: Any, *residual: Tensor
+    ) -> tuple[Tensor, ...]:
         return tuple(torch.zeros_like(leaf) for leaf in residual)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-        ctx.inverse, ctx.spec = inputs[:2]
+        ctx.inverse, ctx.passes, ctx.last, ctx.spec = inputs[:4]
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> Any:
+        ctx.passes.twice = ctx.passes.twice or torch.is_grad_enabled()
+        if not (ctx.last or ctx.passes.twice):
+            # What the last correction leaves of a first derivative is next to zero.
+            return None, None, None, None, *(None,) * len(outer)
         inverse = ctx.inverse(trees.unflatten(list(outer), ctx.spec), True)
-        return None, None, *trees.leaves(inverse)
+        return None, None, None, None, *trees.leaves(inverse)
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> tuple[Tensor, ...]:
-        inverse = ctx.inverse(trees.unflatten(list(tangents[2:]), ctx.spec), False)
+        inverse = ctx.inverse(trees.unflatten(list(tangents[4:]), ctx.spec), False)
         return tuple(trees.leaves(inverse))
 
 
@@ -54,12 +67,12 @@ def solved(found: Tree, operator: Operator, right: Tree, which: Tensor, inverse:
     """
     if constant((found, right)) or not (transforming() or bool(which.any())):
         return found
-    exact = found
+    exact, passes = found, _Passes()
     # Each Newton step from the solution makes one more derivative exact, whatever the derivatives
     # of its starting point.
-    for _ in range(2):
+    for last in (False, True):
         leaves, spec = trees.flatten(trees.tree_map(torch.sub, right, operator(exact)))
-        step = _Correction.apply(inverse, spec, *leaves)
+        step = _Correction.apply(inverse, passes, last, spec, *leaves)
         exact = trees.add(exact, trees.unflatten(list(step), spec))
     return trees.tree_map(
         lambda exact, found: torch.where(trees.per_problem(which, found).bool(), exact, found),
