@@ -17,7 +17,7 @@ from innerloop.adjoints import (
     Truncate,
     Unroll,
 )
-from innerloop.evolution import smoothed_loss
+from innerloop.evolution import smoothed_loss, smoothed_loss_in_windows
 from innerloop.modules.adapted import Adapted, adapt
 from innerloop.problems import (
     L1,
@@ -215,6 +215,7 @@ __all__ = [
     "adapt",
     "meta_train",
     "smoothed_loss",
+    "smoothed_loss_in_windows",
     "solve",
     "solve_in_windows",
     "task_gradients",

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from innerloop import trees
 from innerloop._autodiff import ordinary, outside_inference_mode, transforming
 from innerloop._torch import pytree
-from innerloop.adjoints import Adjoint, Auto, Unroll
+from innerloop.adjoints import Adjoint, Auto, Detach, Unroll
 from innerloop.problems import Solvable, as_problem
 from innerloop.problems.checks import check_whole, named
 from innerloop.solvers.base import (
@@ -78,6 +78,8 @@ class Solution:
         linear: how well the linear system of an implicit gradient was solved, known once that
             gradient is taken; None without `Implicit()`.
         adjoint: which adjoint `Auto()` chose and why, a sentence; None without it.
+        aux: what the loss returns at `value` besides its value, of the problem that the last step
+            saw, differentiable as `value` is; None without `Objective(has_aux=True)`.
     """
 
     value: Tree
@@ -86,6 +88,7 @@ class Solution:
     state: SolverState | None = None
     linear: LinearSolve | None = None
     adjoint: str | None = None
+    aux: Any = None
 
     def detach(self) -> "Solution":
         """The same without gradient, which can be copied and pickled."""
@@ -197,7 +200,10 @@ def solve(
         stats = _stats(reports, problem, init)
         statuses = _statuses(value, stats, reports, problem, solver, tolerance)
         reached = None if carried is None else SolverState(solver, problem, init, carried)
-        solution = Solution(value, stats, statuses, reached, linear, chosen)
+        # Once more, as the last step started from the parameters before.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not isinstance(adjoint, Detach)):
+            aux = problem.at(max(len(reports), 1) - 1).aux(value)
+        solution = Solution(value, stats, statuses, reached, linear, chosen, aux)
     if throw and not transforming() and solution.status >= Status.BREAKDOWN:
         raise SolveError(solution)
     return solution

@@ -145,3 +145,116 @@ def test_wrong_arguments(change, error, message):
     arguments = {"loss": lambda h: h.sum(), "params": normal(3), **change}
     with pytest.raises(error, match=message):
         il.smoothed_loss(**arguments)
+
+
+RATE, WINDOWS, LENGTH = 0.1, 4, 2
+CURVES = torch.tensor([1.0, 3.0], dtype=torch.float64)
+
+
+def window(h, state):
+    """Steps of gradient descent towards h, and a quadratic loss of where they end."""
+    for _ in range(LENGTH):
+        state = state - RATE * CURVES * (state - h)
+    return (state - 1).square().sum(), state
+
+
+def unrolled(point, truncated=False):
+    """The gradient of the sum of all windows' losses, exactly."""
+    leaf, state, total = point.clone().requires_grad_(), torch.zeros_like(point), 0.0
+    for _ in range(WINDOWS):
+        value, state = window(leaf, state.detach() if truncated else state)
+        total = total + value
+    return torch.autograd.grad(total, leaf)[0]
+
+
+def truncated_losses(point, make):
+    """Truncated evolution strategies: one state, and no memory of perturbations."""
+    state = torch.zeros(2, dtype=torch.float64)
+    for _ in range(WINDOWS):
+        seen = lambda h, state=state: window(h, state)[0]  # noqa: E731
+        yield il.smoothed_loss(seen, point, sigma=SIGMA, pairs=4, generator=make)
+        state = window(point.detach(), state)[1]
+
+
+def test_persistent_evolution_is_unbiased_where_truncated_evolution_is_not():
+    point, start = torch.tensor([2.0, -1.0], dtype=torch.float64), torch.zeros(2).double()
+    make, rows = torch.Generator().manual_seed(5), {"persistent": [], "truncated": []}
+    for _ in range(200):
+        for name, row in rows.items():
+            leaf = point.clone().requires_grad_()
+            if name == "truncated":
+                losses = truncated_losses(leaf, make)
+            else:
+                losses = il.smoothed_loss_in_windows(
+                    window, leaf, start, windows=WINDOWS, sigma=SIGMA, pairs=4, generator=make
+                )
+            for value in losses:
+                value.backward()
+            row.append(leaf.grad)
+    exact = unrolled(point)
+    for name, row in rows.items():
+        found = torch.stack(row)
+        off, error = (found.mean(0) - exact).abs(), found.std(0) / len(row) ** 0.5
+        if name == "persistent":
+            assert (off < 4 * error).all()
+            assert error.norm() < 0.1 * exact.norm()
+        else:
+            assert off.norm() > 10 * error.norm()
+            cut = unrolled(point, truncated=True)
+            assert ((found.mean(0) - cut).abs() < 4 * error).all()
+
+
+def test_persistent_evolution_by_its_formula():
+    point, start = normal(2), normal(2, seed=1)
+    make = torch.Generator().manual_seed(3)
+    rows = il.smoothed_loss_in_windows(
+        window, (leaf := point.clone().requires_grad_()), start, windows=3, pairs=1, generator=make
+    )
+    same = torch.Generator().manual_seed(3)
+    total, (up, down) = torch.zeros(2).double(), (start, start)
+    for value in rows:
+        noise = 0.1 * torch.randn(2, generator=same, dtype=torch.float64)
+        total = total + noise
+        (first, up), (second, down) = window(leaf + noise, up), window(leaf - noise, down)
+        (gradient,) = torch.autograd.grad(value, leaf)
+        torch.testing.assert_close(gradient, (first - second).detach() / 0.02 * total)
+        torch.testing.assert_close(value, (first + second) / 2)
+        # An outer step between windows.
+        with torch.no_grad():
+            leaf -= 0.01 * gradient
+
+
+def test_persistent_evolution_of_a_solve_goes_on_with_its_state():
+    def solved(h, carried):
+        solution = il.solve(
+            lambda p: (p - h["target"]).square().sum(),
+            *(carried[0], il.Adam(0.1)),
+            steps=2,
+            state=carried[1],
+        )
+        return solution.value.square().sum(), (solution.value, solution.state)
+
+    h = {"target": normal(3).requires_grad_()}
+    rows = il.smoothed_loss_in_windows(
+        solved, h, (torch.zeros(3).double(), None), windows=3, sigma=1e-9, pairs=1
+    )
+    whole = il.solve(
+        lambda p: (p - h["target"]).square().sum(), torch.zeros(3).double(), il.Adam(0.1), steps=6
+    )
+    *_, last = rows
+    torch.testing.assert_close(last, whole.value.square().sum(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"windows": -1}, ValueError, "windows: -1"),
+        ({"sigma": 0.0}, ValueError, "sigma: 0"),
+        ({"loss": lambda h, state: h.sum()}, TypeError, "loss: returned"),
+        ({"loss": lambda h, state: (h, state)}, ValueError, r"loss: returned \(3,\)"),
+    ],
+)
+def test_wrong_arguments_of_windows(change, error, message):
+    arguments = {"loss": lambda h, state: (h.sum(), state), "params": normal(3), "start": None}
+    with pytest.raises(error, match=message):
+        list(il.smoothed_loss_in_windows(**{**arguments, "windows": 1, **change}))

@@ -54,6 +54,11 @@ LINEAR_SYSTEMS = {
     "Nystrom": lambda rate: il.Nystrom(3, damping=0.5),
 }
 """They came later, and have draws of their own."""
+SEARCHING = {
+    "BFGS": lambda rate: il.BFGS(),
+    "LBFGS": lambda rate: il.LBFGS(3),
+    "NonlinearConjugateGradient": lambda rate: il.NonlinearConjugateGradient(),
+}
 SOLVERS = {**ANY, **CURVED, **LINEAR, **OWN}
 ADJOINTS = [
     il.Unroll,
@@ -306,6 +311,10 @@ def test_random_problems_of_a_kind_end_well(kind):
 @pytest.mark.parametrize("kind", ["linear", "conv", "statistics"])
 def test_random_linear_systems_end_well(kind):
     check_outcomes(range(PROBLEMS // PARTS), kind, LINEAR_SYSTEMS)
+
+
+def test_random_problems_with_searches_end_well():
+    check_outcomes(range(PROBLEMS // PARTS), solvers=SEARCHING)
 
 
 def test_random_problems_with_later_adjoints_end_well():

@@ -193,3 +193,18 @@ def test_a_solved_problem_is_not_searched_on(name, least):
         value = il.solve(Counting(loss), reached.value, solver, steps=10, state=reached.state)
     torch.testing.assert_close(value.value, minimum, rtol=1e-6, atol=1e-6)
     assert len(calls) <= 60  # 200 sizes would be tried
+
+
+@pytest.mark.parametrize("solver", [il.BFGS(), il.LBFGS(3), il.NonlinearConjugateGradient()])
+def test_derivatives_at_a_tiny_scale_are_those_at_any_scale(solver):
+    matrix = torch.tensor([[2.0, 0.3], [0.3, 1.0]])
+
+    def gradient(scale):
+        init = (scale * torch.tensor([0.1, -0.2])).requires_grad_()
+        value = il.solve(lambda p: 0.5 * p @ matrix @ p, init, solver, steps=3).value
+        return torch.autograd.grad(value.sum(), init)[0]
+
+    # There, squares of gradients are numbers of float32, but the squares of these are not.
+    expected = gradient(1.0)
+    assert (expected != 0).all()
+    torch.testing.assert_close(gradient(2.0**-56), expected, rtol=1e-3, atol=1e-4)

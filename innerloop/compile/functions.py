@@ -25,13 +25,15 @@ class CompiledObjective(Objective):
     """An `Objective` whose gradient is computed by a compiled function.
 
     Args:
-        fn: see `Objective`.
+        fn, has_aux: see `Objective`.
         compiled: from `compiled_value_and_gradient`; it compiles once for all losses that run the
             same code on tensors of the same shapes.
     """
 
-    def __init__(self, fn: Callable[[Tree], Tensor], compiled: ValueAndGradient) -> None:
-        super().__init__(fn)
+    def __init__(
+        self, fn: Callable[[Tree], Any], compiled: ValueAndGradient, *, has_aux: bool = False
+    ) -> None:
+        super().__init__(fn, has_aux=has_aux)
         self._compiled = compiled
         self._unreached: set[int] | None = None
 

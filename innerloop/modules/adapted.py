@@ -125,11 +125,12 @@ class Adapted:
 
     def adapt(
         self,
-        loss: Callable[..., Tensor],
+        loss: Callable[..., Any],
         solver: Solver,
         *,
         batches: Sequence[Any] | None = None,
         accumulate: int = 1,
+        has_aux: bool = False,
         init: Mapping[str, Tensor] | None = None,
         compile: bool = False,
         **options: Unpack[SolveOptions],
@@ -146,6 +147,9 @@ class Adapted:
             batches: of data, as of `MiniBatches`; `loss` then maps the model and a batch to a
                 scalar, and each step sees the next of them. Default: none.
             accumulate: batches that a step sees. Default 1.
+            has_aux: `loss` returns a pair of the scalar and anything else, such as predictions;
+                `solution.aux` is what it returns of the adapted model, see `Objective` and
+                `MiniBatches`. Default False.
             init: tensors to take in place of any parameters, adapting or not, by name. Default:
                 none.
             compile: compute gradients of the loss, and calls of the adapted model, by compiled
@@ -177,13 +181,13 @@ class Adapted:
         adapting._others, adapting._compile = own, compile
         model = adapting._model(batch_statistics)
 
-        def values_loss(values: dict[str, Tensor], *batch: Any) -> Tensor:
+        def values_loss(values: dict[str, Tensor], *batch: Any) -> Any:
             return loss(model(values), *batch)
 
-        objective: Callable[..., Problem] = Objective
+        objective: Callable[..., Problem] = partial(Objective, has_aux=has_aux)
         if compile:
             compiled = self._made_once(compiled_value_and_gradient)
-            objective = partial(CompiledObjective, compiled=compiled)
+            objective = partial(CompiledObjective, compiled=compiled, has_aux=has_aux)
         if batches is None and accumulate != 1:
             raise ValueError(f"accumulate: {accumulate}, should be 1 where no batches are given")
         if batches is None:
@@ -260,13 +264,14 @@ class AdaptOptions(SolveOptions, total=False):
 
     batches: Sequence[Any] | None
     accumulate: int
+    has_aux: bool
     init: Mapping[str, Tensor] | None
     compile: bool
 
 
 def adapt(
     module: nn.Module | Adapted,
-    loss: Callable[..., Tensor],
+    loss: Callable[..., Any],
     solver: Solver,
     *,
     parameters: Selection | None = None,
@@ -283,8 +288,8 @@ def adapt(
             batch.
         solver: how the loss is minimised.
         parameters, buffers: see `Adapted`.
-        options: the options of `Adapted.adapt`: batches, accumulate, init, compile, and those of
-            `solve`. Compiling pays off for an `Adapted` module that is adapted many times.
+        options: the options of `Adapted.adapt`: batches, accumulate, has_aux, init, compile, and
+            those of `solve`. Compiling pays off for an `Adapted` module that is adapted many times.
 
     Returns:
         The adapted model.

@@ -1,7 +1,7 @@
 """The interfaces of problems, from the weakest to the strongest structure."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class Solvable(ABC):
     def after(self, steps: int) -> "Solvable":
         """The problem of a solve that goes on after so many steps. Default: itself."""
         return self
+
+    def aux(self, params: Tree) -> Any:
+        """What the loss returns at `params` besides its value. Default: nothing, None."""
+        return None
 
     def check(self, params: Tree) -> None:
         """Raise TypeError or ValueError if `params` do not fit this problem."""

@@ -78,6 +78,9 @@ class Composite(Solvable):
     def loss(self, params: Tree) -> Tensor:
         return self.plus_term(self.problem.loss(params), params)
 
+    def aux(self, params: Tree) -> Any:
+        return self.problem.aux(params)
+
     def plus_term(self, loss: Tensor, params: Tree) -> Tensor:
         """f + g, for a loss f."""
         for term, leaf in zip(self.terms(params), trees.leaves(params), strict=True):

@@ -30,6 +30,9 @@ class MiniBatches(Problem):
             after the other. Default 1.
         batch_shape: leading dimensions of every parameter if `loss` computes the losses of a batch
             of independent problems. Default (): one problem.
+        has_aux: `loss` returns a pair of the loss and anything else, see `Objective`;
+            `Solution.aux` is that of the batch that the last step saw, with `accumulate` a tuple.
+            Default False.
         objective: makes the problem of one batch from a function of the parameters alone. Default
             `Objective`.
 
@@ -39,12 +42,13 @@ class MiniBatches(Problem):
 
     def __init__(
         self,
-        loss: Callable[[Tree, Any], Tensor],
+        loss: Callable[[Tree, Any], Any],
         batches: Sequence[Any],
         *,
         accumulate: int = 1,
         batch_shape: tuple[int, ...] = (),
-        objective: Callable[[Callable[[Tree], Tensor]], Problem] | None = None,
+        has_aux: bool = False,
+        objective: Callable[[Callable[[Tree], Any]], Problem] | None = None,
     ) -> None:
         if not callable(loss):
             raise TypeError(f"loss: {named(loss)}, should be a function of parameters and a batch")
@@ -62,7 +66,7 @@ class MiniBatches(Problem):
         self.batch_shape = torch.Size(batch_shape)
         self._loss = loss
         self._first = 0
-        self._objective = objective or partial(Objective, batch_shape=batch_shape)
+        self._objective = objective or partial(Objective, batch_shape=batch_shape, has_aux=has_aux)
 
     def at(self, step: int) -> Problem:
         first, count = (self._first + step) * self.accumulate, len(self.batches)
@@ -76,6 +80,9 @@ class MiniBatches(Problem):
 
     def loss(self, params: Tree) -> Tensor:
         return self._whole().loss(params)
+
+    def aux(self, params: Tree) -> Any:
+        return self._whole().aux(params)
 
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         return self._whole().value_and_gradient(params)
@@ -100,6 +107,10 @@ class _Mean(Problem):
 
     def loss(self, params: Tree) -> Tensor:
         return torch.stack([part.loss(params) for part in self.parts]).mean(0)
+
+    def aux(self, params: Tree) -> Any:
+        each = tuple(part.aux(params) for part in self.parts)
+        return each[0] if len(each) == 1 else each
 
     def value_and_gradient(self, params: Tree) -> tuple[Tensor, Tree]:
         return self._averaged([part.value_and_gradient(params) for part in self.parts])

@@ -1,5 +1,7 @@
 """Solvers for linear systems H u = b, the inner problem of Newton steps and implicit gradients."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,9 +17,12 @@ from innerloop.solvers.base import (
     report,
     safe_quotient,
 )
+from innerloop.solvers.conjugate import ConjugateGradient
 from innerloop.solvers.loop import Loop
+from innerloop.solvers.minres import MINRES
 from innerloop.solvers.probing import assembled, on_vectors
 from innerloop.solvers.reports import Reports
+from innerloop.solvers.solved import constant, solved
 from innerloop.trees import Tree
 
 
@@ -106,11 +111,16 @@ def solve_linear(
     tolerance: float,
     symmetric: bool = True,
     start: Tree | None = None,
+    transposed: Callable[[], Operator] | None = None,
 ) -> Tree:
     """Solve H u = right until |H u − right| is at most `tolerance` times |right|.
 
     It begins at u = 0, or at the multiple of `start` that has the smallest residual, which takes
-    one more product.
+    one more product. Where the system is solved, to half of the digits, the derivative is that of
+    the solution, by as many more steps; where the steps ended before, it is theirs.
+
+    Args:
+        transposed: makes the transpose of H. Default: H is symmetric.
     """
     problem = (Quadratic if symmetric else LinearSystem)(operator, right, batch_shape)
     loop = Loop(problem, solver, 1 if solver.direct else steps, tolerance)
@@ -121,7 +131,36 @@ def solve_linear(
         multiple = safe_quotient(problem.dot(image, right), problem.dot(image, image))
         progress = loop.begin(trees.scale(multiple, start))
         progress = progress._replace(reports=Reports(_report_of_zero(problem)))
-    return loop.advance(progress, loop.steps).params
+    found = loop.advance(progress, loop.steps).params
+    if solver.direct or constant((found, right)):
+        return found
+    transpose = transposed or (lambda: operator)
+
+    def inverse(right: Tree, flipped: bool) -> Tree:
+        return solve_linear(
+            _of_any_right_side(solver),
+            transpose() if flipped else operator,
+            right,
+            batch_shape,
+            steps,
+            tolerance,
+            symmetric,
+            transposed=(lambda: operator) if flipped else transpose,
+        )
+
+    residual, scale = residual_and_scale(operator, found, right, batch_shape)
+    which = residual <= torch.finfo(residual.dtype).eps ** 0.5 * scale
+    return solved(found, operator, right, which, inverse)
+
+
+def _of_any_right_side(solver: Solver) -> Solver:
+    """The solver, or one like it that solves singular systems in the sense of least squares.
+
+    The right-hand side of a singular system may be one that H reaches, but not its derivative.
+    """
+    if isinstance(solver, ConjugateGradient):
+        return MINRES(solver.preconditioner)
+    return solver
 
 
 def _report_of_zero(problem: Quadratic | LinearSystem) -> Reports:

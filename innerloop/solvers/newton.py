@@ -40,7 +40,9 @@ class Newton(DirectionSolver):
 
     A rough solution of the linear system still gives a step (truncated Newton); its residual is
     kept in `Stats.linear_residuals`. Where the linear solver diverged, as `Neumann` does if its
-    rate is too large, the step follows the gradient.
+    rate is too large, the step follows the gradient. Where the system is solved, to half of the
+    digits, the derivative of a step is that of the exact solution, by `linear_steps` more steps;
+    where the steps ended before, and under torch.compile, it is that of the steps.
 
     Args:
         rate: multiple of the Newton step. Default 1; `Armijo()` makes it safe far from the minimum.
@@ -97,10 +99,13 @@ class Newton(DirectionSolver):
             self.linear_steps,
             self.linear_tolerance,
             self.symmetric,
+            transposed=None if self.symmetric else lambda: problem.condition_operator(params, True),
         )
         residual, scale = residual_and_scale(operator, newton, right, batch_shape)
         residual = torch.where(residual == 0, 0.0, residual / scale)
-        good = (problem.dot(newton, gradient).detach() < 0) & (residual < _DIVERGED)
+        # At a solution there is no way down, but the step has the derivative of Newton's.
+        downward = (problem.dot(newton, gradient).detach() < 0) | (scale == 0)
+        good = downward & (residual < _DIVERGED)
 
         def choose(newton: Tensor, gradient: Tensor) -> Tensor:
             # A NaN of a singular system is kept, to be reported.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop.solvers.base import safe_quotient
-from innerloop.solvers.searching import Direction, SearchingSolver, first_size, inner
+from innerloop.solvers.searching import Direction, SearchingSolver, first_size, inner, magnitude
 from innerloop.solvers.wolfe import Found, StrongWolfe, on_grid
 
 
@@ -42,13 +42,14 @@ class NonlinearConjugateGradient(SearchingSolver):
         return _Last(zero, zero, zero[..., :1])
 
     def direction(self, point: Tensor, gradient: Tensor, memory: _Last) -> Direction:
-        old = memory.gradient
-        change = gradient - old
-        product = inner(gradient, change)
-        factor = safe_quotient(product, inner(old, old))
-        conjugate = safe_quotient(product, inner(memory.vector, change))
-        factor = torch.where(factor < 0, conjugate, factor)
-        vector = factor * memory.vector - gradient
+        change = gradient - memory.gradient
+        scale, unit = magnitude(memory.gradient), magnitude(change)
+        old, turn = memory.gradient / scale, change / unit
+        ahead = memory.vector / scale
+        product = inner(gradient, turn)
+        factor = safe_quotient(product, inner(old, old)) * (unit / scale)
+        conjugate = safe_quotient(product, inner(ahead, turn))
+        vector = torch.where(factor < 0, conjugate, factor) * ahead - gradient
         down = inner(vector, gradient).detach() < 0
         vector = torch.where(down, vector, -gradient)
         with torch.no_grad():

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from innerloop.problems.checks import check_whole
 from innerloop.solvers.base import quotient
-from innerloop.solvers.searching import Direction, SearchingSolver, first_size, inner
+from innerloop.solvers.searching import Direction, SearchingSolver, first_size, inner, magnitude
 from innerloop.solvers.wolfe import StrongWolfe
 
 
@@ -20,13 +20,26 @@ class _Place(NamedTuple):
     """1 after the first step, shape (*batch, 1)."""
 
 
+class _Latest(NamedTuple):
+    """The last step and change of the gradient, each divided by its `magnitude`."""
+
+    step: Tensor
+    change: Tensor
+    ratio: Tensor
+    """Of the magnitudes of step and change, shape (*batch, 1)."""
+    curved: Tensor
+    """Whether they say something of the curvature; boolean, shape (*batch, 1)."""
+
+
 class _Pairs(NamedTuple):
     """The last steps and changes of the gradient, oldest first; zeros where there are none."""
 
     place: _Place
     steps: Tensor
-    """Shape (*batch, history, n)."""
+    """Shape (*batch, history, n); see `_Latest`."""
     changes: Tensor
+    ratios: Tensor
+    """Shape (*batch, history, 1)."""
 
 
 class _Inverse(NamedTuple):
@@ -58,22 +71,19 @@ class LBFGS(SearchingSolver):
     def memory(self, vector: Tensor) -> _Pairs:
         *batch, size = vector.shape
         pairs = vector.new_zeros(*batch, self.history, size)
-        return _Pairs(_nowhere(vector), pairs, pairs)
+        return _Pairs(_nowhere(vector), pairs, pairs, pairs[..., :1])
 
     def direction(self, point: Tensor, gradient: Tensor, memory: _Pairs) -> Direction:
-        step, change, curved = _latest(point, gradient, memory.place)
-        rolled = (
-            torch.cat([old[..., 1:, :], new.unsqueeze(-2)], -2)
-            for old, new in ((memory.steps, step), (memory.changes, change))
+        latest = _latest(point, gradient, memory.place)
+        kept = latest.curved.unsqueeze(-1)
+        pairs = (
+            torch.where(kept, torch.cat([old[..., 1:, :], new.unsqueeze(-2)], -2), old)
+            for old, new in zip(memory[1:], latest[:3], strict=True)
         )
-        kept = curved.unsqueeze(-1)
-        steps, changes = (
-            torch.where(kept, new, old)
-            for new, old in zip(rolled, (memory.steps, memory.changes), strict=True)
-        )
-        vector, learned = _two_loops(gradient, steps, changes)
         place = _Place(point, gradient, torch.ones_like(memory.place.begun))
-        return _descending(vector, learned, gradient, _Pairs(place, steps, changes))
+        memory = _Pairs(place, *pairs)
+        vector, learned = _two_loops(gradient, memory)
+        return _descending(vector, learned, gradient, memory)
 
 
 class BFGS(SearchingSolver):
@@ -98,15 +108,16 @@ class BFGS(SearchingSolver):
         return _Inverse(_nowhere(vector), matrix, torch.zeros_like(vector[..., :1]))
 
     def direction(self, point: Tensor, gradient: Tensor, memory: _Inverse) -> Direction:
-        step, change, curved = _latest(point, gradient, memory.place)
+        step, change, ratio, curved = _latest(point, gradient, memory.place)
         known = memory.learned.unsqueeze(-1) > 0
-        scale = _over(inner(step, change), inner(change, change), ~curved).unsqueeze(-1)
+        product = inner(step, change)
+        scale = (ratio * quotient(product, inner(change, change), ~curved)).unsqueeze(-1)
         matrix = torch.where(known, memory.matrix, scale * memory.matrix)
-        weight = _over(torch.ones_like(scale[..., 0]), inner(step, change), ~curved).unsqueeze(-1)
+        weight = quotient(torch.ones_like(product), product, ~curved).unsqueeze(-1)
         column, row = step.unsqueeze(-1), change.unsqueeze(-2)
         eye = torch.eye(step.shape[-1], dtype=step.dtype, device=step.device)
         side = eye - weight * column * row
-        updated = side @ matrix @ side.mT + weight * column * column.mT
+        updated = side @ matrix @ side.mT + ratio.unsqueeze(-1) * weight * column * column.mT
         matrix = torch.where(curved.unsqueeze(-1), updated, memory.matrix)
         vector = -(matrix @ gradient.unsqueeze(-1)).squeeze(-1)
         learned = torch.maximum(memory.learned, curved.to(step))
@@ -119,36 +130,32 @@ def _nowhere(vector: Tensor) -> _Place:
     return _Place(zero, zero, zero[..., :1])
 
 
-def _latest(point: Tensor, gradient: Tensor, before: _Place) -> tuple[Tensor, Tensor, Tensor]:
-    """The last step, the change of the gradient, and whether they say something of the curvature.
-
-    Returns:
-        Two tensors of shape (*batch, n), and a boolean one, shape (*batch, 1).
-    """
+def _latest(point: Tensor, gradient: Tensor, before: _Place) -> _Latest:
     step, change = point - before.point, gradient - before.gradient
+    length, rise = magnitude(step), magnitude(change)
+    step, change, ratio = step / length, change / rise, length / rise
     with torch.no_grad():
-        product = inner(step, change)
         least = torch.finfo(step.dtype).eps * inner(change, change)
-        curved = (before.begun > 0) & (product > least)
-    return step, change, curved
+        curved = (before.begun > 0) & (ratio * inner(step, change) > least)
+    return _Latest(step, change, ratio, curved)
 
 
-def _two_loops(gradient: Tensor, steps: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
+def _two_loops(gradient: Tensor, pairs: _Pairs) -> tuple[Tensor, Tensor]:
     """Minus the inverse Hessian of the pairs times a gradient, and whether there are pairs."""
-    pairs = list(zip(steps.unbind(-2), changes.unbind(-2), strict=True))
-    products = [inner(step, change) for step, change in pairs]
+    rows = list(zip(*(rows.unbind(-2) for rows in pairs[1:]), strict=True))
+    products = [inner(step, change) for step, change, _ in rows]
     none = [product.detach() <= 0 for product in products]
     vector, shares = gradient, []
-    for (step, change), product, empty in reversed(list(zip(pairs, products, none, strict=True))):
-        share = _over(inner(step, vector), product, empty)
+    for (step, change, _), product, empty in reversed(list(zip(rows, products, none, strict=True))):
+        share = quotient(inner(step, vector), product, empty)
         shares.append(share)
         vector = vector - share * change
-    _, last = pairs[-1]
-    scale = _over(products[-1], inner(last, last), none[-1])
+    _, last, ratio = rows[-1]
+    scale = ratio * quotient(products[-1], inner(last, last), none[-1])
     vector = torch.where(none[-1], vector, scale * vector)
-    for (step, change), product, empty in zip(pairs, products, none, strict=True):
-        again = _over(inner(change, vector), product, empty)
-        vector = vector + step * (shares.pop() - again)
+    for (step, change, ratio), product, empty in zip(rows, products, none, strict=True):
+        again = quotient(inner(change, vector), product, empty)
+        vector = vector + step * (ratio * shares.pop() - again)
     return -vector, ~none[-1]
 
 
@@ -158,7 +165,3 @@ def _descending(vector: Tensor, learned: Tensor, gradient: Tensor, memory: objec
     usable = learned & down
     initial = torch.where(usable[..., 0], 1.0, first_size(gradient))
     return Direction(torch.where(usable, vector, -gradient), initial, memory)
-
-
-def _over(numerator: Tensor, denominator: Tensor, empty: Tensor) -> Tensor:
-    return quotient(numerator, denominator, empty)

@@ -106,6 +106,15 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum(-1, keepdim=True)
 
 
+def magnitude(vector: Tensor) -> Tensor:
+    """The greatest entry in size, a constant, or 1 if all are zero; shape (*batch, 1).
+
+    Divided by it, vectors have products that are numbers at any scale, and so have derivatives.
+    """
+    greatest = vector.detach().abs().amax(-1, keepdim=True)
+    return torch.where(greatest > 0, greatest, 1.0)
+
+
 def first_size(gradient: Tensor) -> Tensor:
     """The size to try first along a gradient: a step not longer than 1, shape (*batch)."""
     norm = gradient.detach().norm(dim=-1)

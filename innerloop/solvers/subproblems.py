@@ -10,8 +10,11 @@ from innerloop._autodiff import Operator, transforming
 from innerloop.maps.inverse import factorable, solve_positive
 from innerloop.problems.checks import check_whole
 from innerloop.solvers.base import check_not_negative, quotient
+from innerloop.solvers.linear import solve_linear
+from innerloop.solvers.minres import MINRES
 from innerloop.solvers.probing import assembled
 from innerloop.solvers.searching import inner
+from innerloop.solvers.solved import solved
 
 
 class ModelStep(NamedTuple):
@@ -45,7 +48,9 @@ class Subproblem(ABC):
 class Steihaug(Subproblem):
     """Conjugate gradients that end at the radius, or along a direction of negative curvature.
 
-    Only products with H are computed, and H may be indefinite or singular.
+    Only products with H are computed, and H may be indefinite or singular. Where the system
+    H p = −g is solved, to half of the digits, the derivative is that of its solution; elsewhere it
+    is that of the steps.
 
     Args:
         steps: max number of products per step; there are never more than there are parameters.
@@ -78,7 +83,8 @@ class Steihaug(Subproblem):
         enough = torch.clamp(torch.as_tensor(forcing), min=least) ** 2 * square.detach()
         done = square.detach() <= 0
         limited = torch.zeros_like(done)
-        for _ in range(min(self.steps, gradient.shape[-1])):
+        steps = min(self.steps, gradient.shape[-1])
+        for _ in range(steps):
             if not transforming() and bool(done.all()):
                 break
             bent = product(direction)
@@ -96,6 +102,15 @@ class Steihaug(Subproblem):
             done, limited = done | stopped | (square.detach() <= enough), limited | stopped
             turned = quotient(square, before, done) * direction - residual
             direction = torch.where(done, 0.0, turned)
+
+        def inverse(right: Tensor, _: bool) -> Tensor:
+            solution: Tensor = solve_linear(
+                MINRES(), product, right, right.shape[:-1], steps, least
+            )
+            return solution
+
+        which = ~limited & (square.detach() <= least * inner(gradient, gradient).detach())
+        step = solved(step, product, -gradient, which.squeeze(-1), inverse)
         return ModelStep(step, response, limited)
 
 

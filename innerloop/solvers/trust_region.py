@@ -11,7 +11,7 @@ from innerloop.problems.base import CurvedProblem, Problem
 from innerloop.solvers.acceptance import gain, negligible, take
 from innerloop.solvers.base import Solver, StepStats, check_instance, report, safe_quotient
 from innerloop.solvers.probing import on_vectors
-from innerloop.solvers.searching import inner
+from innerloop.solvers.searching import inner, magnitude
 from innerloop.solvers.subproblems import Steihaug, Subproblem
 from innerloop.solvers.wolfe import on_grid
 from innerloop.trees import Tree
@@ -82,8 +82,7 @@ class TrustRegion(Solver):
         progress = safe_quotient(norm, first).unsqueeze(-1)
         product = on_vectors(self.operator(problem, params), params, batch_dims)
         # A step is proportional to gradient and radius; squares of small ones would be lost.
-        greatest = slope.detach().abs().amax(-1, keepdim=True)
-        unit = torch.where(greatest > 0, greatest, 1.0)
+        unit = magnitude(slope)
         radius = (state.radius.unsqueeze(-1) / unit).clamp(max=_limits(slope)[1])
         found = self.subproblem(product, slope / unit, radius, progress)
         vector, response = unit * found.vector, unit * found.response

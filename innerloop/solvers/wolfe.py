@@ -159,8 +159,11 @@ def _next(ends: _Ends) -> Tensor:
 
 def _minimum(ends: _Ends, width: Tensor) -> Tensor:
     """Place of the minimum of the cubic through both ends, from 0 at the better one to 1."""
-    first, last = ends.slope * width, ends.high_slope * width
-    d = first + last - 3 * (ends.high_loss - ends.loss)
+    # Relative to the first, so that the squares of small ones are not lost.
+    first = ends.slope * width
+    unit = torch.where(first == 0, 1.0, first.abs())
+    first, last = first / unit, ends.high_slope * width / unit
+    d = first + last - 3 * (ends.high_loss - ends.loss) / unit
     root = (d.square() - first * last).clamp(min=0).sqrt()
     place = 1 - (last + root - d) / (last - first + 2 * root)
     known = ends.high_loss.isfinite() & ends.high_slope.isfinite() & place.isfinite()
