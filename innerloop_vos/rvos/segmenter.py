@@ -70,6 +70,17 @@ class RVOSSegmenter(Segmenter):
             found = self.network.segment(encoded.seen, mask[None], neighbour=last)
             self.states.append(found.states)
 
+    def trust(self, encoded: _Encoded, masks: Tensor) -> None:
+        before, self.states = self.states, []
+        for mask, states in zip(masks, before, strict=True):
+            if mask.any():
+                self.add(encoded, mask[None])
+            else:  # what was known of an object out of sight stays
+                self.states.append(states)
+
+    def keep(self, places: list[int]) -> None:
+        self.states = [self.states[place] for place in places]
+
     def track(self, encoded: _Encoded) -> _Found:
         masks = averaged(self.probabilities[1:], encoded.seen.size)
         logits: list[Tensor] = []
