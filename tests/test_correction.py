@@ -196,6 +196,18 @@ def test_objects_come_and_go(clip, make):
     torch.testing.assert_close(segmenter.probabilities.sum(0), torch.ones(SIZE))
 
 
+def test_without_room_for_more_lwl_learns_from_given_frames_alone(clip):
+    frames, masks = clip
+    settings = changed(LWLOptions(), output=(64, 96), capacity=1, update_steps=0)
+    segmenter = LWLSegmenter(tiny_lwl(), settings)
+    segmenter.start(frames[0], masks[0])
+    segmenter.correct(frames[1], masks[1])
+    before = segmenter.filters
+    segmenter.step(frames[2])
+    assert segmenter.memory.samples()[-1].tolist() == [[0.5, 0.5]] * 2
+    assert torch.equal(segmenter.filters, before)
+
+
 def test_given_samples_stay_in_a_full_memory(clip):
     frames, masks = clip
     segmenter = lwl_segmenter()

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from innerloop_vos.lwl.options import MemoryOptions
 
+_LEAST = 0.25
+"""Min weight of corrected samples where the first, from a box, has none: that of first masks."""
+
 
 class SampleWeights:
     """Which sample of an object's memory is replaced next, and what each one weighs.
@@ -54,8 +57,7 @@ class SampleWeights:
             values[slot] = values[0]
         values /= values.sum()
         least = self.options.first_weight
-        if least is None:
-            least = MemoryOptions.first_weight or 0.0
+        least = _LEAST if least is None else least
         if given and values[0] < least:  # they all weigh the same
             values /= given * least + values[given:].sum()
             values[:given] = least
