@@ -1,7 +1,7 @@
 """The streaming interface that every segmentation method shares."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,9 @@ class Segmenter(ABC):
     """Segments a video frame by frame, from the masks of its objects where they first appear.
 
     Call `start` with the first frame and its masks, then `step` with every later frame; `step`
-    takes masks too where further objects appear. A method implements the abstract steps below.
+    takes masks too where further objects appear. Where the result is wrong, call `correct` with the
+    frame and its true masks, and go on from there with `step`, forwards or backwards. A method
+    implements the abstract steps below.
 
     Args:
         device: where the work is done. Default: the CPU.
@@ -74,8 +76,8 @@ class Segmenter(ABC):
     Attributes:
         ids: of the objects, in the order of all that has an axis of objects.
         probabilities: of the background and the objects in the latest frame, shape (1 + O, H, W).
-        observation: what the method found there, before the objects were merged; None in the first
-            frame.
+        observation: what the method found there, before the objects were merged; None where all
+            masks were given, and after `forget`.
         from_boxes: whether the video's first masks were found in boxes.
         on_progress: called after every step of work that takes long within one frame, such as
             fine-tuning. Default: None, nothing is called.
@@ -113,7 +115,11 @@ class Segmenter(ABC):
         self._size = (frame.shape[1], frame.shape[2])
         self.from_boxes = from_boxes
         self.reset()
-        return self._finish(self.encode(frame.to(self.device)), None, masks)
+        self.observation = None
+        encoded = self.encode(frame.to(self.device))
+        nothing = torch.empty(0, *self._size, device=self.device)
+        self.add(encoded, self._merge(nothing, masks))
+        return self._labels()
 
     @torch.no_grad()
     def step(self, frame: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -132,35 +138,102 @@ class Segmenter(ABC):
             InputError: the frame or the masks do not fit the video.
             RuntimeError: no video was started.
         """
-        if self._size is None:
-            raise RuntimeError("step: call start with the first frame and its masks before")
-        check_frame(frame, self._size)
+        size = self._started("step")
+        check_frame(frame, size)
         if masks is not None:
             _check_tensor(masks, "masks", "(H, W)")
-            check_mask(masks, self._size, "masks")
+            check_mask(masks, size, "masks")
         encoded = self.encode(frame.to(self.device))
-        return self._finish(encoded, self.track(encoded), masks)
+        self.observation = found = self.track(encoded)
+        known = len(self.ids)
+        new = self._merge(found.logits, masks)
+        self.update(found, self.probabilities[1 : 1 + known])
+        if len(new):
+            self.add(encoded, new)
+        return self._labels()
 
-    def _finish(self, encoded: Any, found: Observation | None, masks: Tensor | None) -> Tensor:
-        """Merge all objects, let the tracked ones learn from the result, and add new ones."""
-        assert self._size is not None
-        self.observation, known = found, len(self.ids)
-        nothing = torch.empty(0, *self._size, device=self.device)
-        scores = nothing if found is None else found.logits
+    @torch.no_grad()
+    def correct(self, frame: Tensor, masks: Tensor) -> Tensor:
+        """Learn the true masks of a frame, such as one whose result the user has painted over.
+
+        What the objects have learned from results is forgotten; what they have learned from masks
+        that were given, in the first frame and in corrected ones, stays. The next `step` goes on
+        from this frame, in either direction.
+
+        Args:
+            frame: any frame of the video, RGB, shape (3, H, W) as at the start, uint8.
+            masks: ids of all objects that are visible in it, shape (H, W), uint8; may be empty. New
+                ids are added as in `step`; known ones that are not shown are absent from this
+                frame, and are still looked for.
+
+        Returns:
+            The masks as given, on the CPU.
+
+        Raises:
+            InputError: the frame or the masks do not fit the video.
+            RuntimeError: no video was started.
+        """
+        size = self._started("correct")
+        check_frame(frame, size)
+        _check_tensor(masks, "masks", "(H, W)")
+        check_mask(masks, size, "masks", empty=True)
+        encoded = self.encode(frame.to(self.device))
+        self.observation = None
+        shown = _drawn(masks.to(self.device), self.ids)
+        new = self._merge(_certain(shown), masks)
+        self.trust(encoded, shown)
+        if len(new):
+            self.add(encoded, new)
+        return self._labels()
+
+    def forget(self, ids: Iterable[int]) -> None:
+        """Follow some objects no longer; where they are in the latest frame is background.
+
+        Args:
+            ids: of these objects.
+
+        Raises:
+            InputError: an id is not known, or no object would be left.
+            RuntimeError: no video was started.
+        """
+        self._started("forget")
+        if not isinstance(ids, Iterable):
+            raise InputError(f"ids: {ids!r}, should be several ids, such as [{ids}]")
+        gone = set(ids)
+        if unknown := sorted(gone - set(self.ids), key=str):
+            raise InputError(f"ids: {unknown} are not known; there are {sorted(self.ids)}")
+        kept = [place for place, id_ in enumerate(self.ids) if id_ not in gone]
+        if not kept:
+            raise InputError(f"ids: {sorted(gone)} are all objects, of which one should be left")
+        left = [place for place in range(len(self.ids)) if place not in kept]
+        background, objects = self.probabilities[:1], self.probabilities[1:]
+        background = background + objects[left].sum(0)
+        self.probabilities = torch.cat([background, objects[kept]])
+        self.ids = [self.ids[place] for place in kept]
+        self.observation = None
+        self.keep(kept)
+
+    def _started(self, call: str) -> tuple[int, int]:
+        """The size of the video's frames."""
+        if self._size is None:
+            raise RuntimeError(f"{call}: call start with the first frame and its masks before")
+        return self._size
+
+    def _merge(self, scores: Tensor, masks: Tensor | None) -> Tensor:
+        """Merge the scores of known objects with the masks of new ones, and return those."""
         new: list[int] = []
         if masks is not None:
             new = sorted(
                 set(masks.flatten().bincount().nonzero().flatten().tolist()) - {0, *self.ids}
             )
             masks = masks.to(self.device)
-            drawn = torch.stack([masks == i for i in new]) if new else masks.new_empty(0)
-            scores = torch.cat([scores, _CERTAIN * (2 * drawn.to(scores) - 1)]) if new else scores
+        drawn = _drawn(masks, new) if masks is not None and new else scores[:0].bool()
         self.ids = self.ids + new
-        self.probabilities = self.merge(scores)
-        if found is not None:
-            self.update(found, self.probabilities[1 : 1 + known])
-        if new:
-            self.add(encoded, drawn)
+        self.probabilities = self.merge(torch.cat([scores, _certain(drawn).to(scores)]))
+        return drawn
+
+    def _labels(self) -> Tensor:
+        """The likeliest object of each pixel, on the CPU."""
         labels = torch.tensor([0, *self.ids], dtype=torch.uint8)
         return labels[self.probabilities.max(0).indices.cpu()]  # argmax: ten times slower on a CPU
 
@@ -234,6 +307,15 @@ class Segmenter(ABC):
         """Learn new objects from their masks in this frame, shape (new, H, W), bool."""
 
     @abstractmethod
+    def trust(self, encoded: Any, masks: Tensor) -> None:
+        """Learn all known objects from their true masks in this frame, shape (O, H, W), bool, as
+        from the first ones; empty masks are those of objects that are absent from it."""
+
+    @abstractmethod
+    def keep(self, places: list[int]) -> None:
+        """Forget all objects but those at these places, in their order; at least one is left."""
+
+    @abstractmethod
     def track(self, encoded: Any) -> Observation:
         """Find every known object in a new frame; what `update` needs may be in a subclass."""
 
@@ -246,6 +328,16 @@ def mask_of_box(frame: Tensor, box: tuple[int, int, int, int]) -> Tensor:
     """Check a frame and fill a box in it, for `Segmenter.mask_from_box`; see `box_to_mask`."""
     check_frame(frame, None)
     return box_to_mask(box, (frame.shape[1], frame.shape[2]))
+
+
+def _drawn(masks: Tensor, ids: list[int]) -> Tensor:
+    """Where masks (H, W) show each id, shape (ids, H, W), bool."""
+    return torch.stack([masks == id_ for id_ in ids])
+
+
+def _certain(drawn: Tensor) -> Tensor:
+    """Scores of pixels that the user's masks decide."""
+    return _CERTAIN * (2 * drawn.float() - 1)
 
 
 def _check_tensor(value: object, name: str, shape: str) -> None:

@@ -11,7 +11,7 @@ from continuing import check_goes_on
 import innerloop as il
 from innerloop.errors import InputError
 from innerloop_vos.configuration.options import read_options
-from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, eosvos_mobilenet_v2
+from innerloop_vos.eosvos import EOSVOSOptions, EOSVOSSegmenter, adapted_object, eosvos_mobilenet_v2
 from innerloop_vos.eosvos.augmentation import augmented
 from innerloop_vos.eosvos.boxes import jittered_boxes
 from innerloop_vos.eosvos.finetuning import Batch, training_loss
@@ -381,6 +381,77 @@ def test_another_process_goes_on_to_the_same_bits(network, rates, tmp_path, rese
     ]
     frames = [frame for frame, _ in scenes]
     given = {0: scenes[0][1], 2: scenes[2][1]}  # the other object appears later
-    found = check_goes_on(lambda: EOSVOSSegmenter(network, rates, options), frames, given, tmp_path)
+    corrections = {3: scenes[3][1] * (scenes[3][1] == 1)}  # and is said to be absent
+
+    def make():
+        return EOSVOSSegmenter(network, rates, options)
+
+    found = check_goes_on(make, frames, given, tmp_path, corrections=corrections)
     assert found[-1].any()
     assert not found[1].equal(found[-1])
+
+
+def test_a_lost_object_is_followed_again_from_a_correction(network, rates):
+    # The object takes another colour, and something else appears, which is followed instead.
+    first = scene((8, 14, 14, 12))
+    later = [scene(None, (8 + t, 14, 14, 12), (42 - t, 26, 14, 12), seed=t) for t in range(1, 5)]
+    scores = []
+    for corrected in (False, True):
+        segmenter = EOSVOSSegmenter(network, rates, replace(QUICK, steps=6, online_interval=None))
+        segmenter.start(*first)
+        segmenter.step(later[0][0])
+        if corrected:
+            frame, masks = later[1]
+            segmenter.correct(frame, (masks == 2).byte())
+        pairs = [(segmenter.step(frame), masks) for frame, masks in later[2:]]
+        scores.append([region_similarity(found == 1, masks == 2) for found, masks in pairs])
+    assert max(scores[0]) < 0.1
+    assert min(scores[1]) > 0.4
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_corrected_frame_is_learned_from_with_the_first_one(network, rates, monkeypatch, reset):
+    scenes = [scene((10 + 2 * t, 14, 14, 12), seed=t) for t in range(3)]
+    learned = []
+
+    def fit(start, rates, next_batch, steps, **more):
+        learned.append((start, next_batch().images))
+        result = copy.copy(start)
+        results.append(result)
+        return result
+
+    results = []
+    monkeypatch.setattr(adapted_object, "fine_tune", fit)
+    options = replace(QUICK, online_interval=2, online_lags=(1,), reset=reset)
+    segmenter = EOSVOSSegmenter(network, rates, options)
+    segmenter.start(*scenes[0])
+    segmenter.step(scenes[1][0])
+    segmenter.correct(*scenes[1])
+    segmenter.step(scenes[2][0])
+    assert [len(images) for _, images in learned][::2] == [options.copies, 2 * options.copies]
+    start, images = learned[-1]
+    assert start is results[-2]  # of both frames, whether an adaptation starts anew or goes on
+    for image, (frame, _) in zip(images, scenes, strict=False):
+        torch.testing.assert_close(image, frame / 255)
+
+
+def test_a_correction_that_diverges_leaves_the_network(network, rates):
+    segmenter = EOSVOSSegmenter(network, rates, QUICK)
+    frame, masks = scene((10, 14, 14, 12))
+    segmenter.start(frame, masks)
+    before = segmenter.state_dict()["learned"][0]["tuned"]
+    segmenter.rates.update({name: 1e12 * rate for name, rate in segmenter.rates.items()})
+    with pytest.warns(UserWarning, match="fine-tuning diverged"):
+        segmenter.correct(frame, masks)
+    after = segmenter.state_dict()["learned"][0]["tuned"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_states_of_before_there_were_corrections_load(network, rates):
+    frame, masks = scene((10, 14, 14, 12))
+    segmenter, again = (EOSVOSSegmenter(network, rates, QUICK) for _ in range(2))
+    segmenter.start(frame, masks)
+    state = segmenter.state_dict()
+    del state["learned"][0]["corrected"]
+    again.load_state_dict(state)
+    assert torch.equal(segmenter.step(frame), again.step(frame))

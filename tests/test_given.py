@@ -147,6 +147,50 @@ def test_backwards_is_the_clip_turned_round(clip, tmp_path, monkeypatch):
         assert (tmp_path / "again" / path.name).read_bytes() == path.read_bytes()
 
 
+def test_corrections_change_what_follows_and_go_on_after_a_stop(
+    clip, tmp_path, monkeypatch, capsys
+):
+    root, masks = clip
+    true = tmp_path / "true.png"
+    write_mask(true, masks[4])
+    start = ["--mask", f"00002={root}/one/00002.png"]
+    plain, whole, parts = (tmp_path / name for name in ("plain", "whole", "parts"))
+    assert segment(root, plain, *start, "--backwards") == 0
+    write_mask(tmp_path / "back.png", masks[1])
+    words = [*start, "--backwards", "--correct", f"00004={true}"]
+    words += ["--correct", f"00001={tmp_path}/back.png"]
+    assert segment(root, whole, *words) == 0
+    assert "00004: corrected, 2 objects: 1" in capsys.readouterr().out
+    for t in (1, 4):
+        assert torch.equal(read_mask(whole / f"{t:05d}.png"), masks[t])
+    assert [ids(whole, t) for t in (2, 3, 4, 1)] == [[0, 1], [0, 1], [0, 1, 2], [0, 1, 2]]
+    same = [
+        torch.equal(*(read_mask(folder / f"{t:05d}.png") for folder in (plain, whole)))
+        for t in range(LENGTH)
+    ]
+    assert same == [False, False, True, True, False, False, False]
+    for at in (3, 5, 1):
+        with interrupted(monkeypatch, at=at):
+            assert segment(root, parts, *words) == 130
+    capsys.readouterr()
+    write_mask(tmp_path / "back.png", masks[0])
+    assert segment(root, parts, *words) == 2
+    assert "holds a run with correct" in capsys.readouterr().err
+    write_mask(tmp_path / "back.png", masks[1])
+    assert segment(root, parts, *words) == 0
+    for path in whole.iterdir():
+        assert (parts / path.name).read_bytes() == path.read_bytes()
+
+
+def test_corrections_follow_boxes_too_and_may_be_empty(clip, tmp_path):
+    root, masks = clip
+    box = ",".join(map(str, mask_to_box(masks[0] == 1)))
+    write_mask(tmp_path / "empty.png", torch.zeros(SIZE, dtype=torch.uint8))
+    words = ["--box", box, "--correct", f"00002={tmp_path}/empty.png"]
+    assert segment(root, tmp_path / "out", *words) == 0
+    assert ids(tmp_path / "out", 2) == [0]
+
+
 def test_the_order_of_frames():
     assert frame_order(5, 2, backwards=False) == [0, 1, 2, 3, 4]
     assert frame_order(5, 2, backwards=True) == [2, 3, 4, 1, 0]
@@ -164,6 +208,21 @@ def test_the_order_of_frames():
             ["--mask", "ROOT/one/00000.png", "--mask", "00002=ROOT/one/00002.png"],
             r"00002.png: it holds no object but [1]",
         ),
+        (["--box", "1,2,9,9", "--correct", "ROOT/one/00000.png"], "should be NAME=FILE"),
+        (["--box", "1,2,9,9", "--correct", "9=ROOT/one/00000.png"], "there is no frame '9'"),
+        (
+            ["--box", "1,2,9,9", "--correct", "00000=ROOT/one/00000.png"],
+            "--correct 00000=ROOT/one/00000.png: this frame has a mask or a box already",
+        ),
+        (
+            ["--box", "00003=1,2,9,9", "--correct", "00001=ROOT/one/00000.png"],
+            "frames before the first mask or box are segmented with --backwards only",
+        ),
+        (
+            ["--box", "1,2,9,9", *["--correct", "00001=ROOT/one/00000.png"] * 2],
+            "--correct: frame 00001 is given two masks",
+        ),
+        (["--unsupervised", "--correct", "00001=ROOT/one/00000.png"], "--correct: --unsupervised"),
         (["--box", "00009=1,2,3,4"], "there is no frame '00009'"),
         (["--box", "00002=1,2,3"], "box"),
     ],
@@ -172,5 +231,5 @@ def test_what_is_given_wrongly_is_named(clip, tmp_path, capsys, words, message):
     root, _ = clip
     assert segment(root, tmp_path / "out", *(w.replace("ROOT", str(root)) for w in words)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert message in line
+    assert message.replace("ROOT", str(root)) in line
     assert not (tmp_path / "out").exists()

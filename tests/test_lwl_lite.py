@@ -151,6 +151,24 @@ def test_memory_of_objects_that_come_later_or_were_not_seen():
     torch.testing.assert_close(gram[1], 0.5 * other.gram[0] + 0.5 * both.gram[1])
 
 
+def test_given_frames_weigh_alike_and_what_was_found_is_forgotten():
+    rate, least = 0.2, 0.3
+    memory, frames = TargetMemory(rate, least), [some_statistics(2, seed) for seed in range(14)]
+    memory.start(frames[0])
+    memory.add(frames[1])
+    memory.trust(frames[2])
+    torch.testing.assert_close(memory.statistics().gram, (frames[0] + frames[2]).gram / 2)
+    for frame in frames[3:]:
+        memory.add(frame)
+    shares = [rate * (1 - rate) ** (13 - t) for t in range(3, 14)]
+    given = 2 * least / (2 * least + 1 - least)  # each as the first one, beside the others
+    assert given > (1 - rate) ** 11
+    shares = [share * (1 - given) / sum(shares) for share in shares]
+    expected = sum(share * frame.gram for share, frame in zip(shares, frames[3:], strict=True))
+    expected = expected + given * (frames[0] + frames[2]).gram / 2
+    torch.testing.assert_close(memory.statistics().gram, expected)
+
+
 def test_memory_of_one_frame_is_that_frame():
     memory, first = TargetMemory(0.1, 0.5), some_statistics(2, 0)
     memory.start(first)

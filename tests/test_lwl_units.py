@@ -54,6 +54,47 @@ def test_the_weights_of_the_paper_are_a_geometric_sequence(rate, first_weight):
         torch.testing.assert_close(weights.values[: weights.count], expected / expected.sum())
 
 
+@pytest.mark.parametrize(("first_weight", "least"), [(0.25, 0.25), (0.0, 0.0), (None, 0.25)])
+@pytest.mark.parametrize("geometric", [False, True])
+def test_samples_whose_masks_were_given_are_never_replaced(first_weight, least, geometric):
+    weights = SampleWeights(MemoryOptions(3, 0.1, first_weight, geometric))
+    weights.add()
+    # Only a first mask from a box makes room for a better one.
+    assert weights.trust(shown=True) == (0 if first_weight is None else 1)
+    given = weights.trust(shown=False) + 1
+    torch.testing.assert_close(weights.values[:given], torch.full((given,), 1 / given))
+    assert not weights.values[given:].any()
+    slots = []
+    for _ in range(40):
+        slots.append(weights.add())
+        assert weights.values[:given].unique().numel() == 1
+        assert weights.values[0] >= 0.999 * least
+    assert set(slots) == set(range(given, len(weights.values)))
+    assert slots[2] == given + 2 if first_weight is None else slots[2] == given
+
+
+def test_an_object_keeps_its_only_sample_where_it_is_said_to_be_absent():
+    weights = SampleWeights(MemoryOptions(3, 0.1, None))
+    assert weights.trust(shown=False) == 1
+    assert weights.given == 2
+
+
+def test_a_memory_of_given_samples_grows_by_one_a_correction():
+    memory = TargetMemory(MemoryOptions(2, 0.1, 0.25))
+    memory.add_objects(torch.tensor([[1.0]]))
+    memory.add_samples(torch.tensor([[2.0]]))
+    memory.trust([True], torch.tensor([[3.0]]))
+    memory.add_objects(torch.tensor([[4.0]]))
+    for value in (5.0, 6.0):
+        memory.add_samples(torch.tensor([[value], [value]]))
+    samples, weights = memory.samples()
+    assert samples[0].flatten().tolist() == [1, 3, 6]
+    assert samples[1, 0] == 4
+    assert weights[0, 0] == weights[0, 1] >= 0.25
+    memory.keep([1])
+    assert memory.samples()[0][:, 0].tolist() == [[4]]
+
+
 def test_objects_that_came_later_have_samples_of_weight_zero():
     memory = TargetMemory(MemoryOptions(4, 0.1, 0.25))
     memory.add_objects(torch.tensor([[1.0]]))

@@ -94,6 +94,23 @@ def test_the_filter_is_that_of_all_frames_with_their_shares(levels, masks, solve
     )
 
 
+def test_given_frames_weigh_alike_and_what_was_found_is_forgotten(levels, masks):
+    options = RidgeOptions(channels=8, regularization=0.1, learning_rate=0.25, first_weight=0.6)
+    target = ObjectFilter(options, levels[0], masks[0])
+    seen = torch.stack([target.channels(each) for each in levels])
+    target.update(seen[2], 1 - masks[2])
+    target.trust(seen[1], masks[1])
+    target.update(seen[2], masks[2])
+    given = 2 * 0.6 / (2 * 0.6 + 0.4)  # each as the first one, beside the average
+    average = (1 - given) * 0.25
+    shares = torch.tensor([(1 - average) / 2, (1 - average) / 2, average]).double()
+    labels = torch.stack([shrink(mask, (12, 20)) for mask in masks])
+    weights = torch.stack([balance(label) for label in labels]) * shares[:, None, None]
+    problem = il.ConvLeastSquares(seen, labels[:, None], weights.sqrt()[:, None], 0.1)
+    expected = il.solve(problem, torch.zeros_like(target.filter), il.Ridge()).value
+    torch.testing.assert_close(target.filter, expected, rtol=1e-6, atol=1e-8)
+
+
 def test_a_backbone_of_few_channels_keeps_them_all(levels, masks):
     few = [[level[:3] for level in each] for each in levels]
     target = ObjectFilter(RidgeOptions(), few[0], masks[0])

@@ -29,6 +29,13 @@ class Scripted(Segmenter):
         self.calls.append(("add", len(masks)))
         self.masks += list(masks)
 
+    def trust(self, encoded, masks):
+        self.calls.append(("trust", masks.flatten(1).any(1).tolist()))
+        self.masks = list(masks)
+
+    def keep(self, places):
+        self.masks = [self.masks[place] for place in places]
+
     def track(self, encoded):
         self.calls.append(("track", len(self.masks)))
         return Observation(torch.stack([20.0 * (2 * mask.float() - 1) for mask in self.masks]))
@@ -74,9 +81,13 @@ def test_a_second_start_forgets_the_first():
     assert torch.equal(segmenter.step(FRAME), other)
 
 
-def test_step_before_start_is_refused():
-    with pytest.raises(RuntimeError, match="call start"):
-        Scripted().step(FRAME)
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [("step", [FRAME]), ("correct", [FRAME, label_map()]), ("forget", [[1]])],
+)
+def test_what_needs_a_video_is_refused_before_its_start(name, arguments):
+    with pytest.raises(RuntimeError, match=f"^{name}: call start"):
+        getattr(Scripted(), name)(*arguments)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +126,78 @@ def test_frames_before_the_first_mask_are_background():
     clip = type("Clip", (list,), {"size": (6, 8)})([FRAME] * 4)
     found = list(segment_frames(Scripted(), clip, {2: mask}))
     assert [bool(labels.any()) for labels in found] == [False, False, True, True]
+
+
+def test_a_correction_is_learned_by_known_objects_and_adds_new_ones():
+    segmenter = Scripted()
+    first = label_map(o7=(slice(0, 2), slice(0, 3)), o3=(slice(4, 6), slice(0, 3)))
+    segmenter.start(FRAME, first)
+    segmenter.step(FRAME)
+    true = label_map(o7=(slice(2, 4), slice(1, 3)), o5=(slice(0, 6), slice(5, 8)))
+    segmenter.calls.clear()
+    assert torch.equal(segmenter.correct(FRAME, true), true)
+    assert segmenter.calls == [("trust", [False, True]), ("add", 1)]
+    assert segmenter.ids == [3, 7, 5]
+    assert segmenter.observation is None
+    expected = torch.stack([true == id_ for id_ in (0, 3, 7, 5)]).float()
+    torch.testing.assert_close(segmenter.probabilities, expected)
+    assert torch.equal(segmenter.step(FRAME), true)
+    assert not segmenter.correct(FRAME, label_map()).any()
+    assert segmenter.ids == [3, 7, 5]
+    assert not segmenter.step(FRAME).any()
+
+
+def test_what_an_object_was_that_is_forgotten_is_background():
+    segmenter = Scripted()
+    boxes = {"o7": (slice(0, 2), slice(0, 3)), "o3": (slice(4, 6), slice(0, 3))}
+    segmenter.start(FRAME, label_map(**boxes, o1=(slice(0, 2), slice(5, 8))))
+    segmenter.step(FRAME)
+    segmenter.forget([1, 7, 1])
+    left = label_map(o3=boxes["o3"])
+    assert segmenter.ids == [3]
+    expected = torch.stack([left == 0, left == 3]).float()
+    torch.testing.assert_close(segmenter.probabilities, expected)
+    assert torch.equal(segmenter.step(FRAME), left)
+    # A forgotten id may come back, as any other.
+    segmenter.step(FRAME, label_map(o7=boxes["o7"]))
+    assert segmenter.ids == [3, 7]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([3, 9, 8], r"^ids: \[8, 9\] are not known; there are \[3, 7\]"),
+        ([3, 7], r"^ids: \[3, 7\] are all objects, of which one should be left"),
+        (3, r"^ids: 3, should be several ids, such as \[3\]"),
+    ],
+)
+def test_ids_that_cannot_be_forgotten_are_named(ids, message):
+    segmenter = Scripted()
+    segmenter.start(FRAME, label_map(o7=(0, 0), o3=(5, 5)))
+    with pytest.raises(InputError, match=message):
+        segmenter.forget(ids)
+    assert segmenter.ids == [3, 7]
+
+
+@pytest.mark.parametrize(
+    ("frame", "masks", "message"),
+    [
+        (FRAME[:, :4], label_map(o1=(0, 0)), "first frame is 8x6"),
+        (FRAME.float(), label_map(o1=(0, 0)), r"^frame: .*float32; should be \(3, H, W\) uint8"),
+        (FRAME, label_map(o1=(0, 0))[:4], "^masks is 8x4 pixels .*, but the frame is 8x6"),
+        (FRAME, label_map(o1=(0, 0)).int(), r"^masks should be object ids, \(H, W\) uint8"),
+        (FRAME, label_map(o255=(0, 0)), r"^masks holds the value 255, .* \(1 to 254\)"),
+        (FRAME, None, "^masks: NoneType; should be a torch.Tensor"),
+    ],
+)
+def test_bad_corrections_are_named_and_change_nothing(frame, masks, message):
+    segmenter = Scripted()
+    segmenter.start(FRAME, label_map(o1=(0, 0)))
+    before = segmenter.probabilities
+    with pytest.raises(InputError, match=message):
+        segmenter.correct(frame, masks)
+    assert segmenter.probabilities is before
+    assert segmenter.calls == [("add", 1)]
 
 
 def test_soft_aggregation_by_hand():

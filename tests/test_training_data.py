@@ -72,7 +72,7 @@ class FirstMask(Segmenter):
         mask[top : top + height, left : left + width] = 1
         return mask
 
-    reset = encode = add = track = update = None
+    reset = encode = add = trust = keep = track = update = None
 
 
 def test_held_out_clips_are_scored(davis):

@@ -28,8 +28,9 @@ class _Found(Observation):
 class AGAMESegmenter(Segmenter):
     """Tracks objects by a generative model of their appearance and the mask of the frame before.
 
-    A frame is looked at once for all objects. Of each object, the Gaussians are kept. With several
-    objects, the merged masks take the place of each object's own in what the next frame knows.
+    A frame is looked at once for all objects. Of each object, the Gaussians are kept, and those of
+    the frames whose masks were given, which a correction starts from. With several objects, the
+    merged masks take the place of each object's own in what the next frame knows.
 
     Args:
         network: the networks; moved to `device`.
@@ -55,12 +56,20 @@ class AGAMESegmenter(Segmenter):
 
     def reset(self) -> None:
         self.gaussians: Gaussians = {}
+        self._given: Gaussians = {}
+        self._count = torch.empty(0, device=self.device)  # of the frames given, per object
 
     def learned(self) -> dict[str, Any]:
-        return {"gaussians": self.gaussians}
+        return {"gaussians": self.gaussians, "given": self._given, "count": self._count}
 
     def relearn(self, state: dict[str, Any]) -> None:
-        self.gaussians = {name: part.to(self.device) for name, part in state["gaussians"].items()}
+        if "count" not in state:  # of before there were corrections
+            state = state | {"given": state["gaussians"], "count": torch.ones(len(self.ids))}
+        self.gaussians, self._given = (
+            {name: part.to(self.device) for name, part in state[which].items()}
+            for which in ("gaussians", "given")
+        )
+        self._count = state["count"].to(self.device)
 
     def encode(self, frame: Tensor) -> _Encoded:
         image = shrunk(frame, self.options.short_side)
@@ -69,10 +78,25 @@ class AGAMESegmenter(Segmenter):
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
         seen = encoded.seen
         new = self.network.start(seen, self._masks(seen, masks.float()))
-        self.gaussians = {
-            name: torch.cat([self.gaussians[name], part]) if self.gaussians else part
-            for name, part in new.items()
-        }
+        self.gaussians, self._given = (
+            {name: torch.cat([old[name], part]) if old else part for name, part in new.items()}
+            for old in (self.gaussians, self._given)
+        )
+        self._count = torch.cat([self._count, torch.ones(len(masks), device=self.device)])
+
+    def trust(self, encoded: _Encoded, masks: Tensor) -> None:
+        seen = encoded.seen
+        self._count = self._count + 1  # all frames that were given count alike
+        masks = self._masks(seen, masks.float())
+        self._given = self.network.update(self._given, seen, masks, 1 / self._count)
+        self.gaussians = self._given
+
+    def keep(self, places: list[int]) -> None:
+        self.gaussians, self._given = (
+            {name: part[places] for name, part in which.items()}
+            for which in (self.gaussians, self._given)
+        )
+        self._count = self._count[places]
 
     def track(self, encoded: _Encoded) -> _Found:
         seen = encoded.seen

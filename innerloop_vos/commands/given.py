@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]
 
 
 def mask_files(words: Iterable[str]) -> list[Path]:
-    """List the files that `--mask` names, in each of its forms."""
+    """List the files that `--mask` or `--correct` names, in each of its forms."""
     files: list[Path] = []
     for word in words:
         path = Path(_split(word)[1])
@@ -61,10 +61,59 @@ def read_masks(
         elif file is not None:
             raise InputError(
                 f"--mask {file}: it holds no object but {sorted(ids - {0})}, which earlier frames "
-                "show; give new objects other ids"
+                "show; give new objects other ids, or correct known ones with --correct"
             )
     if words and not found:
         raise InputError("--mask: no mask shows an object")
+    return found
+
+
+def read_corrections(
+    words: Sequence[str],
+    frames: Frames,
+    starts: Iterable[int],
+    *,
+    threshold: int | None,
+    binary: bool,
+    backwards: bool,
+) -> dict[int, Tensor]:
+    """Read the masks that `--correct` names.
+
+    Args:
+        words: each NAME=FILE: all objects that are visible in the frame of that name.
+        frames: the clip.
+        starts: the frames of which masks or boxes are given.
+        threshold, binary: as of `read_mask`.
+        backwards: whether the frames before the first of `starts` are segmented too.
+
+    Returns:
+        Object ids, shape (H, W), uint8, by the index of the frame.
+
+    Raises:
+        InputError: a frame is unknown, has another mask or a box too, or is not segmented; or a
+            mask does not fit it.
+    """
+    starts = set(starts)
+    found: dict[int, Tensor] = {}
+    for word in words:
+        name, path = _split(word)
+        if name is None:
+            raise InputError(f"--correct: {word}, should be NAME=FILE, where NAME is a frame's")
+        index = _index(name, frames, f"--correct {word}")
+        if index in found:
+            raise InputError(f"--correct: frame {frames.names[index]} is given two masks")
+        if index in starts:
+            raise InputError(
+                f"--correct {word}: this frame has a mask or a box already; give it one mask, of "
+                "all objects"
+            )
+        if index < min(starts) and not backwards:
+            raise InputError(
+                f"--correct {word}: frames before the first mask or box are segmented with "
+                "--backwards only"
+            )
+        found[index] = read_mask(path, threshold=threshold, binary=binary)
+        check_mask(found[index], frames.size, path, empty=True)
     return found
 
 

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from typing import Any
@@ -23,6 +23,8 @@ OnLoss = Callable[[int, int, Tensor], None]
 
 class AdaptedObject:
     """Learns an object from its first frame, finds it in later ones and learns from those.
+
+    Frames whose masks were given are learned from together, each time an object is learned anew.
 
     Args:
         network: the network before it is adapted.
@@ -46,13 +48,14 @@ class AdaptedObject:
         on_loss: OnLoss | None = None,
     ) -> None:
         self.options = options
-        self._network, self._rates = network, rates
-        self._first = (first.images[0], mask)
+        self._network, self._start, self._rates = network, start, rates
+        self._given = [(first.images[0], mask)]
         self._depth = first.depth
         self._past = _past(options)
         self._frames = 1
         self._mask = self._block_mask = mask
-        self._tuned = self._adapted = self._fit(start, self._copies, options.steps, on_loss)
+        self._tuned = self._adapted = start
+        self._tune(on_loss)
 
     @classmethod
     def from_state(
@@ -65,10 +68,10 @@ class AdaptedObject:
     ) -> "AdaptedObject":
         """Make the target that a `state_dict` is of, with all else as it was made with."""
         target = cls.__new__(cls)
-        target.options, target._network, target._rates = options, network, rates
-        target._first, target._depth, target._frames = (
-            state[name] for name in ("first", "depth", "frames")
-        )
+        target.options = options
+        target._network, target._start, target._rates = network, start, rates
+        target._given = [state["first"], *state.get("corrected", ())]
+        target._depth, target._frames = state["depth"], state["frames"]
         target._past = _past(options)
         target._past.extend(state["past"])
         target._mask, target._block_mask = state["mask"], state["block_mask"]
@@ -79,7 +82,8 @@ class AdaptedObject:
     def state_dict(self) -> dict[str, Any]:
         """Return the adapted networks, and the frames that they learn from."""
         return {
-            "first": self._first,
+            "first": self._given[0],
+            "corrected": self._given[1:],
             "depth": self._depth,
             "frames": self._frames,
             "past": list(self._past),
@@ -88,6 +92,22 @@ class AdaptedObject:
             "tuned": _detached(self._tuned.values),
             "adapted": _detached(self._adapted.values),
         }
+
+    def trust(self, frame: Encoded, mask: Tensor, on_loss: OnLoss | None = None) -> None:
+        """Learn the object anew, from a frame with its true mask too.
+
+        Args:
+            frame: as of `track`.
+            mask: where the object is, shape (H, W), bool; empty where it is not in the frame.
+            on_loss: see the class.
+        """
+        self._frames += 1
+        self._given.append((frame.images[0], mask))
+        self._past.clear()
+        self._mask = mask
+        if mask.any():
+            self._block_mask = mask
+        self._tune(on_loss)
 
     def track(self, frame: Encoded) -> Tensor:
         """Find the object in the next frame.
@@ -118,12 +138,20 @@ class AdaptedObject:
         interval = self.options.online_interval
         if interval is None or self._frames % interval:
             return
-        batch = Batch(*map(list, zip(self._first, *self._lagged(), strict=True)))
+        batch = _batch([*self._given, *self._lagged()])
         start = self._tuned if self.options.reset else self._adapted
         with torch.no_grad():
             encoded = encode_batch(self._network, batch, self._depth)
-        self._adapted = self._fit(start, lambda: encoded, self.options.online_steps, on_loss)
+        steps = self.options.online_steps
+        self._adapted = self._fit(start, lambda: encoded, steps, on_loss, otherwise=start)
         self._block_mask = self._mask
+
+    def _tune(self, on_loss: OnLoss | None) -> None:
+        """Adapt the network, from its start, to the frames whose masks were given."""
+        steps = self.options.steps
+        self._tuned = self._adapted = self._fit(
+            self._start, self._copies, steps, on_loss, otherwise=self._tuned
+        )
 
     def _fit(
         self,
@@ -131,6 +159,8 @@ class AdaptedObject:
         next_batch: Callable[[], Batch | Encoded],
         steps: int,
         on_loss: OnLoss | None,
+        *,
+        otherwise: il.Adapted,
     ) -> il.Adapted:
         numbers = count(1)
 
@@ -149,10 +179,10 @@ class AdaptedObject:
                 f"lower learning rates may help ({error})",
                 stacklevel=2,
             )
-            return start
+            return otherwise
 
     def _copies(self) -> Batch:
-        return augmented_copies(*self._first, self.options)
+        return augmented_copies(_batch(self._given), self.options)
 
     def _lagged(self) -> list[tuple[Tensor, Tensor]]:
         """The past frames to learn from, those in which the object was found."""
@@ -167,10 +197,14 @@ class AdaptedObject:
     @contextmanager
     def _random(self) -> Iterator[None]:
         """Draw random numbers that depend on the seed and the frame alone."""
-        device = self._first[0].device
+        device = self._mask.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(self.options.seed + self._frames)
             yield
+
+
+def _batch(frames: Iterable[tuple[Tensor, Tensor]]) -> Batch:
+    return Batch(*map(list, zip(*frames, strict=True)))
 
 
 def _past(options: EOSVOSOptions) -> deque[tuple[Tensor, Tensor]]:

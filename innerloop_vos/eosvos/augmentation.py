@@ -8,9 +8,10 @@ from innerloop_vos.eosvos.finetuning import Batch
 from innerloop_vos.eosvos.options import EOSVOSOptions
 
 
-def augmented_copies(image: Tensor, mask: Tensor, options: EOSVOSOptions) -> Batch:
-    """Make the copies that one fine-tuning step learns from; see `augmented`."""
-    copies = [augmented(image, mask, options) for _ in range(options.copies)]
+def augmented_copies(frames: Batch, options: EOSVOSOptions) -> Batch:
+    """Make the copies of each frame that one fine-tuning step learns from; see `augmented`."""
+    pairs = zip(*frames, strict=True)
+    copies = [augmented(*pair, options) for pair in pairs for _ in range(options.copies)]
     return Batch(*map(list, zip(*copies, strict=True)))
 
 

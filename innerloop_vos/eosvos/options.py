@@ -10,7 +10,8 @@ class EOSVOSOptions:
     Args:
         steps: T, fine-tuning steps on the first frame of an object; the paper has 10, 50 and 100.
         rate_factor: what all learning rates are multiplied by.
-        copies: copies of the first frame in each of these steps, each augmented differently.
+        copies: copies of the first frame, and of each corrected one, in each of these steps, each
+            augmented differently.
         flip: whether copies are mirrored, half of them.
         rotation: max angle by which copies are rotated, either way, in degrees.
         scale: min and max factor by which copies are scaled.

@@ -76,6 +76,13 @@ class EOSVOSSegmenter(Segmenter):
             on_loss = self._reporter(len(self._targets))
             self._targets.append(AdaptedObject(*made, encoded, mask, on_loss))
 
+    def trust(self, encoded: Encoded, masks: Tensor) -> None:
+        for place, (target, mask) in enumerate(zip(self._targets, masks, strict=True)):
+            target.trust(encoded, mask, self._reporter(place))
+
+    def keep(self, places: list[int]) -> None:
+        self._targets = [self._targets[place] for place in places]
+
     def track(self, encoded: Encoded) -> Observation:
         found = torch.stack([target.track(encoded) for target in self._targets])
         return Observation(found.clamp(1e-6, 1 - 1e-6).logit())

@@ -141,9 +141,8 @@ class EOSVOSTraining(Training):
     def _inner(self, train: Batch, rates: Mapping[str, Tensor]) -> Callable[[], Batch | Encoded]:
         """What the inner steps learn from."""
         if self.settings.copies:
-            (image,), (mask,) = train
             options = replace(self.options, copies=self.settings.copies)
-            return lambda: augmented_copies(image, mask, options)
+            return lambda: augmented_copies(train, options)
         # Frozen layers give the same output in all steps.
         encoded = encode_batch(self.network, train, self.network.common_depth(rates))
         return lambda: encoded

@@ -118,13 +118,16 @@ def write_mask(path: str | Path, labels: Tensor) -> None:
         image.save(temporary, format="PNG")
 
 
-def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> None:
-    """Check that a first mask fits its frame and holds an object.
+def check_mask(
+    labels: Tensor, size: tuple[int, int], name: str = "mask", *, empty: bool = False
+) -> None:
+    """Check that a mask fits its frame and holds an object.
 
     Args:
         labels: object ids, `(H, W)` uint8, 0 for background.
         size: height and width of the frame in pixels.
         name: name of the mask in the message, for example its file.
+        empty: whether it may hold no object. Default False.
 
     Raises:
         InputError: the mask is not a map of ids, has another size than the frame, or is empty.
@@ -135,7 +138,7 @@ def check_mask(labels: Tensor, size: tuple[int, int], name: str = "mask") -> Non
             f"{name} is {labels.shape[1]}x{labels.shape[0]} pixels (width x height), "
             f"but the frame is {size[1]}x{size[0]}"
         )
-    if not labels.any():
+    if not empty and not labels.any():
         raise InputError(f"{name} is empty: no pixel belongs to an object")
 
 

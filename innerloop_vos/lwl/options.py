@@ -51,9 +51,11 @@ class MemoryOptions:
     `first_weight=0`.
 
     Args:
-        capacity: max number of samples per object; 1 for the first frame alone.
+        capacity: max number of samples per object, beside those of corrected frames; 1 for the
+            first frame alone.
         learning_rate: of the samples' weights.
-        first_weight: min weight of the first sample. None: it can be replaced.
+        first_weight: min weight of the first sample, and of those of corrected frames. None: the
+            first can be replaced, and corrected ones have 0.25.
         geometric: whether the weights grow by 1 / (1 - learning_rate) from the first sample on; in
             the released system the second one has less, or from a box as much as the first.
         squared_weights: whether a sample's weight multiplies W, and so enters the loss squared,

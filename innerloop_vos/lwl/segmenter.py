@@ -87,15 +87,37 @@ class LWLSegmenter(Segmenter):
     def add(self, encoded: Tensor, masks: Tensor) -> None:
         motions = [Motion(self.options.region, mask) for mask in masks]
         pairs = zip(motions, masks.float(), strict=True)
-        samples = [motion.first_sample(encoded, mask) for motion, mask in pairs]
-        images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
-        _, features = self.network.extract(images)
-        labels, weights = self.network.label_encoder(cropped)
-        sample = [part[:, None] for part in (check_finite(features), labels, weights)]
+        learned = self._learn([motion.first_sample(encoded, mask) for motion, mask in pairs])
+        sample = [part[:, None] for part in learned]
         filters, scores = self.network.target_model.refit(*sample, steps=self.options.init_steps)
-        self.memory.add_objects(features, labels, weights, scores[:, 0])
+        self.memory.add_objects(*learned, scores[:, 0])
         self.filters = torch.cat([self.filters, filters])
         self.motions += motions
+
+    def trust(self, encoded: Tensor, masks: Tensor) -> None:
+        shown = masks.flatten(1).any(1).tolist()
+        samples = []
+        for place, mask in enumerate(masks):
+            if shown[place]:
+                motion = self.motions[place] = Motion(self.options.region, mask)
+                samples.append(motion.first_sample(encoded, mask.float()))
+            else:  # nothing is where it would have been looked for
+                region = self.motions[place].region()
+                samples.append((region.crop(encoded), region.crop_mask(mask.float())))
+        features, labels, weights = self._learn(samples)
+        self.memory.trust(shown, features, labels, weights, torch.zeros_like(labels))
+        self._refit(None, self.options.init_steps)
+
+    def keep(self, places: list[int]) -> None:
+        self.memory.keep(places)
+        self.motions = [self.motions[place] for place in places]
+        self.filters = self.filters[places]
+
+    def _learn(self, samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Features, labels and weights of images (3, *output) with masks (*output)."""
+        images, cropped = (torch.stack(parts) for parts in zip(*samples, strict=True))
+        _, features = self.network.extract(images)
+        return check_finite(features), *self.network.label_encoder(cropped)
 
     def track(self, encoded: Tensor) -> Found:
         # The merged probabilities of the previous frame.
@@ -123,8 +145,11 @@ class LWLSegmenter(Segmenter):
         labels, weights = self.network.label_encoder(cropped)
         self.memory.add_samples(observation.features, labels, weights, observation.scores)
         self._updates += 1
-        if self._updates % self.options.update_interval:
-            return
+        if self._updates % self.options.update_interval == 0:
+            self._refit(self.filters, self.options.update_steps)
+
+    def _refit(self, filters: Tensor | None, steps: int) -> None:
+        """Fit the filters, from these or from zero, to the samples in the memory."""
         features, labels, weights, scores, shares = self.memory.samples()
         if not self.options.memory.squared_weights:
             shares = shares.sqrt()
@@ -132,9 +157,9 @@ class LWLSegmenter(Segmenter):
             features,
             labels,
             weights * shares[:, :, None, None, None],
-            self.filters,
+            filters,
             scores,
-            steps=self.options.update_steps,
+            steps=steps,
         )
         # The next update starts from them, without applying the filter to all samples.
         scores.copy_(fitted)

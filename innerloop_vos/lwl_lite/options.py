@@ -12,7 +12,7 @@ class LWLLiteOptions:
         half: whether backbone and decoder compute in bfloat16, which is faster on a GPU, and on
             processors that have it. Default: not.
         learning_rate: share of a new frame in what is remembered of the later frames.
-        first_weight: least share of the first frame in all.
+        first_weight: least share of the first frame in all; a corrected one weighs as much.
         min_area: pixels that an object must cover for its frame to be learned from.
         box_factor: side of what is looked at to find the mask in a box, in units of the box's.
     """

@@ -81,6 +81,15 @@ class LWLLiteSegmenter(Segmenter):
         self.filters = self.network.target_model.fit(self.memory.statistics())
         self.anchors = torch.cat([self.anchors, self.filters[len(self.anchors) :, :1]])
 
+    def trust(self, encoded: _Encoded, masks: Tensor) -> None:
+        self.memory.trust(self._learn(encoded.seen, masks.float()))
+        self.filters = self.network.target_model.fit(self.memory.statistics())
+        self.anchors = self.filters[:, :1]
+
+    def keep(self, places: list[int]) -> None:
+        self.memory.keep(places)
+        self.filters, self.anchors = self.filters[places], self.anchors[places]
+
     def track(self, encoded: _Encoded) -> _Found:
         before = averaged(self.probabilities[1:], encoded.seen.images.shape[-2:])
         logits = self.network.segment(self.filters, self.anchors, encoded.seen, before)

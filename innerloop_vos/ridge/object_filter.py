@@ -27,8 +27,8 @@ class RidgeOptions:
         kernel: side of the filter in feature pixels, odd.
         regularization: λ of the filter.
         learning_rate: share of a new frame in the moving average of all frames.
-        first_weight: share that the frame which the user annotated has beside that average, above
-            0 and at most 1.
+        first_weight: share that a frame which the user annotated has beside that average, above 0
+            and at most 1.
         sharpness: slope of the logit in the calibrated score.
         apart: min distance between the mean scores of object and background; in a blank frame they
             are closer, and nothing is marked.
@@ -64,7 +64,7 @@ class ObjectFilter:
     """One object: sums over the frames it has learned, and the filter they give.
 
     The label is the mask itself, with the classes weighted equally. The sums are those of the
-    first frame and a moving average over all frames.
+    frames whose masks were given, and a moving average over these and all later frames.
 
     Args:
         options: settings.
@@ -79,8 +79,9 @@ class ObjectFilter:
         self.options = options
         share = shrink(mask, [-(-side // _STRIDE) for side in mask.shape])
         self.channels = PrincipalChannels.of(levels, balance(share), options.channels)
-        self.first = self.average = self._statistics(self.channels(levels), mask)
-        self.filter = torch.zeros_like(self.first.moment)
+        self.given = self.average = self._statistics(self.channels(levels), mask)
+        self._count = 1  # of the frames that `given` is the mean of
+        self.filter = torch.zeros_like(self.given.moment)
         self._fit()
 
     @classmethod
@@ -91,10 +92,11 @@ class ObjectFilter:
         target = cls.__new__(cls)
         target.options = options
         target.channels = PrincipalChannels.from_state(state["channels"], device)
-        target.first, target.average = (
+        target.given, target.average = (
             il.Statistics(**{name: value.to(device) for name, value in state[part].items()})
             for part in ("first", "average")
         )
+        target._count = state.get("count", 1)  # states of before there were corrections
         target.filter = state["filter"].to(device)
         return target
 
@@ -102,8 +104,9 @@ class ObjectFilter:
         """Return the projection, the sums and the filter."""
         return {
             "channels": self.channels.state_dict(),
-            "first": self.first.state_dict(),
+            "first": self.given.state_dict(),
             "average": self.average.state_dict(),
+            "count": self._count,
             "filter": self.filter,
         }
 
@@ -111,6 +114,16 @@ class ObjectFilter:
         """Learn the `channels` (C, h, w) of a frame with its soft mask (H, W)."""
         new = self._statistics(features, mask)
         self.average = self.average.updated(new, self.options.learning_rate)
+        self._fit()
+
+    def trust(self, features: Tensor, mask: Tensor) -> None:
+        """Learn the `channels` (C, h, w) of a frame with its true mask (H, W), as the first one.
+
+        The average starts again from the frames whose masks were given.
+        """
+        self._count += 1
+        new = self._statistics(features, mask)
+        self.given = self.average = self.given.updated(new, 1 / self._count)
         self._fit()
 
     def score(self, features: Tensor) -> Tensor:
@@ -125,7 +138,9 @@ class ObjectFilter:
         )
 
     def _fit(self) -> None:
-        mixed = self.average.updated(self.first, self.options.first_weight)
+        # Each frame whose mask was given weighs as much beside the average as the first one.
+        given, others = self._count * self.options.first_weight, 1 - self.options.first_weight
+        mixed = self.average.updated(self.given, given / (given + others))
         problem = il.NormalEquations(mixed, self.options.regularization)
         solver, steps = self.options.solver, self.options.steps
         self.filter = il.solve(problem, self.filter, solver, steps=steps, adjoint=il.Detach()).value

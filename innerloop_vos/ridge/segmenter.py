@@ -74,6 +74,13 @@ class RidgeSegmenter(Segmenter):
             ObjectFilter(self.options, encoded.levels, mask.float()) for mask in masks
         ]
 
+    def trust(self, encoded: _Encoded, masks: Tensor) -> None:
+        for target, mask in zip(self._targets, masks.float(), strict=True):
+            target.trust(target.channels(encoded.levels), mask)
+
+    def keep(self, places: list[int]) -> None:
+        self._targets = [self._targets[place] for place in places]
+
     def track(self, encoded: _Encoded) -> _Found:
         features = [target.channels(encoded.levels) for target in self._targets]
         pairs = zip(self._targets, features, strict=True)

@@ -38,6 +38,7 @@ def segment_to(
     given: Mapping[int, Tensor],
     record: Record,
     *,
+    corrections: Mapping[int, Tensor] | None = None,
     from_boxes: bool = False,
     backwards: bool = False,
 ) -> None:
@@ -53,6 +54,7 @@ def segment_to(
         frames: the clip.
         given: masks, by frame index; see `innerloop_vos.runs.segmentation.segment_frames`.
         record: what this was started with, see `innerloop_vos.runs.folder.describe`.
+        corrections: as of `innerloop_vos.runs.segmentation.segment_next`. Default: none.
         from_boxes: whether the masks were found in boxes. Default False.
         backwards: whether the frames before the first mask are segmented too, backwards. Default:
             they have no object.
@@ -63,7 +65,13 @@ def segment_to(
         KeyboardInterrupt: A signal came; what is done is kept.
     """
     find = partial(
-        segment_next, segmenter, frames, given, from_boxes=from_boxes, backwards=backwards
+        segment_next,
+        segmenter,
+        frames,
+        given,
+        corrections=corrections,
+        from_boxes=from_boxes,
+        backwards=backwards,
     )
     order = frame_order(len(frames), min(given), backwards=backwards)
     with WorkBar() as segmenter.on_progress:

@@ -67,6 +67,7 @@ def segment_next(
     given: Mapping[int, Tensor],
     index: int,
     *,
+    corrections: Mapping[int, Tensor] | None = None,
     from_boxes: bool = False,
     backwards: bool = False,
 ) -> Tensor:
@@ -76,6 +77,8 @@ def segment_next(
         segmenter: has seen the frames before.
         frames, given, from_boxes: as of `segment_frames`.
         index: of the frame.
+        corrections: true masks of all objects, by frame index; none of those in `given`. Default:
+            none.
         backwards: as of `frame_order`. Default False.
 
     Returns:
@@ -84,13 +87,13 @@ def segment_next(
     first = min(given)
     if index == first:
         return segmenter.start(frames[index], given[first], from_boxes=from_boxes)
-    if index > first:
-        return segmenter.step(frames[index], given.get(index))
-    if not backwards:
+    if index < first and not backwards:
         return torch.zeros(frames.size, dtype=torch.uint8)
     if index == first - 1:  # from there, in the other direction
         segmenter.start(frames[first], given[first], from_boxes=from_boxes)
-    return segmenter.step(frames[index])
+    if corrections and index in corrections:
+        return segmenter.correct(frames[index], corrections[index])
+    return segmenter.step(frames[index], given.get(index))
 
 
 def write_masks(folder: Path, names: list[str], labels: Iterator[Tensor]) -> None:

@@ -65,10 +65,22 @@ class RVOSSegmenter(Segmenter):
         return _Encoded(self.network.see(image), (frame.shape[1], frame.shape[2]))
 
     def add(self, encoded: _Encoded, masks: Tensor) -> None:
-        for mask in averaged(masks.float(), encoded.seen.size):
+        self._tell(encoded, masks, [None] * len(masks))
+
+    def trust(self, encoded: _Encoded, masks: Tensor) -> None:
+        states, self.states = self.states, []
+        pairs = zip(masks, states, strict=True)
+        # An object out of sight is told the same as where `track` finds nothing of it.
+        self._tell(encoded, masks, [None if mask.any() else own for mask, own in pairs])
+
+    def _tell(self, encoded: _Encoded, masks: Tensor, before: list[States | None]) -> None:
+        """Append the states of objects with their masks, and states before, if they have any."""
+        for mask, own in zip(averaged(masks.float(), encoded.seen.size), before, strict=True):
             last = self.states[-1] if self.states else None
-            found = self.network.segment(encoded.seen, mask[None], neighbour=last)
-            self.states.append(found.states)
+            self.states.append(self.network.segment(encoded.seen, mask[None], own, last).states)
+
+    def keep(self, places: list[int]) -> None:
+        self.states = [self.states[place] for place in places]
 
     def track(self, encoded: _Encoded) -> _Found:
         masks = averaged(self.probabilities[1:], encoded.seen.size)
