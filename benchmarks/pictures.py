@@ -24,6 +24,7 @@ from benchmarks.core import (
     processes,
     steepest_descent,
     sufficient_statistics,
+    time_to_error,
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
 from benchmarks.lwl import front, speed
@@ -65,6 +66,7 @@ PICTURES: dict[str, Draw] = {
         content["times"], picture
     ),
     "core/results/sufficient_statistics/*.json": sufficient_statistics.plot,
+    "core/results/time_to_error/*.json": time_to_error.plot,
     "eosvos/results/finetune/*.json": finetune.plot,
     "eosvos/results/iterations/*.json": lambda content, picture: iterations.plot(
         content["networks"], picture
