@@ -115,6 +115,8 @@ LIMITS = {
         "nonlinear conjugate gradient": 0.5,
         "trust region (Steihaug)": 1e-4,
         "trust region (dogleg)": 1e-9,
+        "gradient descent + Implicit(Nystrom(10), steps=5)": 0.8,
+        "gradient descent + Implicit(Neumann(), steps=5)": 0.9,
     },
     "curve": {"BFGS": 0.5, "Gauss-Newton": 1e-6, "Levenberg-Marquardt": 1e-6},
     "lasso": {"FISTA": 0.05, "FISTA + Implicit(steps=50)": 0.05},
