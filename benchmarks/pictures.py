@@ -21,6 +21,7 @@ from benchmarks.core import (
     memory,
     minimisation,
     more_garbow_hillstrom,
+    omniglot,
     processes,
     steepest_descent,
     sufficient_statistics,
@@ -61,6 +62,7 @@ PICTURES: dict[str, Draw] = {
     "core/results/more_garbow_hillstrom/*.json": lambda rows, picture: more_garbow_hillstrom.plot(
         [more_garbow_hillstrom.Row(**row) for row in rows], picture
     ),
+    "core/results/omniglot/*.json": omniglot.plot,
     "core/results/processes/*.json": processes.plot,
     "core/results/steepest_descent/*.json": lambda content, picture: steepest_descent.plot(
         content["times"], picture
