@@ -21,8 +21,11 @@ from benchmarks.core import (
     memory,
     minimisation,
     more_garbow_hillstrom,
+    omniglot,
+    processes,
     steepest_descent,
     sufficient_statistics,
+    time_to_error,
 )
 from benchmarks.eosvos import finetune, iterations, rates, table1
 from benchmarks.lwl import front, speed
@@ -59,10 +62,13 @@ PICTURES: dict[str, Draw] = {
     "core/results/more_garbow_hillstrom/*.json": lambda rows, picture: more_garbow_hillstrom.plot(
         [more_garbow_hillstrom.Row(**row) for row in rows], picture
     ),
+    "core/results/omniglot/*.json": omniglot.plot,
+    "core/results/processes/*.json": processes.plot,
     "core/results/steepest_descent/*.json": lambda content, picture: steepest_descent.plot(
         content["times"], picture
     ),
     "core/results/sufficient_statistics/*.json": sufficient_statistics.plot,
+    "core/results/time_to_error/*.json": time_to_error.plot,
     "eosvos/results/finetune/*.json": finetune.plot,
     "eosvos/results/iterations/*.json": lambda content, picture: iterations.plot(
         content["networks"], picture

@@ -87,20 +87,16 @@ class Setting:
         return [(*images(self.shots), *images(self.queries)) for _ in range(self.tasks)]
 
 
+TaskLoss = Callable[[dict[str, Tensor], Task], Tensor]
+"""Maps an initialisation and a task to the outer loss."""
+
 MetaStep = Callable[[], object]
 """Leaves the gradient with the parameters of a net and takes an outer step."""
 
 
-def innerloop_step(
-    net: nn.Module,
-    batch: list[Task],
-    setting: Setting,
-    mode: Literal["loop", "threads"] = "loop",
-    compile: bool = False,
-) -> MetaStep:
-    """A meta-step with this library."""
+def innerloop_task_loss(net: nn.Module, setting: Setting, compile: bool = False) -> TaskLoss:
+    """The query loss of an initialisation on a task."""
     model = il.Adapted(net, buffers="batch_statistics")
-    optimizer = torch.optim.Adam(net.parameters(), lr=OUTER_RATE)
 
     def task_loss(init: dict[str, Tensor], task: Task) -> Tensor:
         support, targets, query, answers = task
@@ -113,6 +109,19 @@ def innerloop_step(
         )
         return setting.loss(adapted(query), answers)
 
+    return task_loss
+
+
+def innerloop_step(
+    net: nn.Module,
+    batch: list[Task],
+    setting: Setting,
+    mode: Literal["loop", "threads"] = "loop",
+    compile: bool = False,
+) -> MetaStep:
+    """A meta-step with this library."""
+    task_loss = innerloop_task_loss(net, setting, compile)
+    optimizer = torch.optim.Adam(net.parameters(), lr=OUTER_RATE)
     init = dict(net.named_parameters())
     return lambda: il.meta_train(task_loss, init, [batch], optimizer, mode=mode)
 

@@ -9,11 +9,19 @@ import torch
 from torch import Tensor
 
 from innerloop import trees
-from innerloop.adjoints import Adjoint, Implicit, OneStep, Truncate, Unroll
+from innerloop.adjoints import (
+    Adjoint,
+    Auto,
+    FiniteDifference,
+    Implicit,
+    OneStep,
+    Truncate,
+    Unroll,
+)
 from innerloop.compare import registry
 from innerloop.compare.suite import Clock, Outcome, Row, Run, Suite, differentiate
 from innerloop.errors import InputError
-from innerloop.problems import ClosedFormProblem, Problem, QuadraticProblem
+from innerloop.problems import ClosedFormProblem, QuadraticProblem, Solvable
 from innerloop.solvers import (
     Armijo,
     ConjugateGradient,
@@ -43,7 +51,7 @@ class Bilevel:
     """
 
     hyper: Tree
-    problem: Callable[[Tree], Problem]
+    problem: Callable[[Tree], Solvable]
     init: Tree
     outer: Callable[[Tree, Tree], Tensor]
     solution: Callable[[Tree], Tree] | None = None
@@ -67,6 +75,8 @@ def default_adjoints(steps: int) -> Mapping[str, Adjoint]:
         "Unroll(checkpoint)": Unroll(checkpoint=max(1, round(steps**0.5))),
         f"Truncate({max(1, steps // 2)})": Truncate(max(1, steps // 2)),
         "OneStep()": OneStep(),
+        "FiniteDifference()": FiniteDifference(),
+        "Auto(1 MB)": Auto(1e6),
         # Rough solutions are accepted, as the error of the gradient is compared.
         "Implicit(steps=5)": Implicit(steps=5, accept=math.inf),
         "Implicit(steps=50)": Implicit(steps=50, accept=math.inf),
@@ -222,7 +232,7 @@ def _prepare(make: Make, solver: Solver, adjoint: Adjoint, steps: int, dtype: to
     return run
 
 
-def _applies(problem: Problem, solver: Solver) -> bool:
+def _applies(problem: Solvable, solver: Solver) -> bool:
     try:
         solver.check(problem)
     except TypeError:

@@ -1,18 +1,48 @@
 """Hyperparameter learning: a weight for every sample, and the regularization."""
 
+import math
 from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop.compare.bilevel import Bilevel, bilevel_suite
+from innerloop.adjoints import Implicit
+from innerloop.compare.bilevel import Bilevel, bilevel_suite, default_adjoints
 from innerloop.compare.suite import Suite
 from innerloop.compare.suites.random import normal
 from innerloop.problems import LogisticRegression
-from innerloop.solvers import IRLS, Armijo, GradientDescent, Newton
+from innerloop.solvers import (
+    BFGS,
+    IRLS,
+    LBFGS,
+    MINRES,
+    Adam,
+    Armijo,
+    ConjugateGradient,
+    Dogleg,
+    GradientDescent,
+    Jacobi,
+    Neumann,
+    Newton,
+    NonlinearConjugateGradient,
+    Nystrom,
+    RMSprop,
+    Solver,
+    TrustRegion,
+)
 
 FEATURES, CLASSES = 20, 3
+
+
+def _linear_solvers(samples: int) -> dict[str, Solver]:
+    """Of the implicit gradients; the Hessian grows with the samples."""
+    return {
+        "MINRES()": MINRES(),
+        "CG(Jacobi())": ConjugateGradient(Jacobi()),
+        "Nystrom(10)": Nystrom(10, samples / 8),
+        "Neumann()": Neumann(4.0 / samples),
+    }
 
 
 def suite(quick: bool) -> Suite:
@@ -25,8 +55,22 @@ def suite(quick: bool) -> Suite:
         solvers={
             "gradient descent": GradientDescent(4.0 / samples),
             "gradient descent (Armijo)": GradientDescent(Armijo(initial=16.0 / samples)),
+            "Adam": Adam(0.1),
+            "RMSprop": RMSprop(0.03),
+            "nonlinear conjugate gradient": NonlinearConjugateGradient(),
+            "BFGS": BFGS(),
+            "L-BFGS": LBFGS(),
             "Newton (Armijo)": Newton(Armijo()),
+            "trust region (Steihaug)": TrustRegion(),
+            "trust region (dogleg)": TrustRegion(Dogleg()),
             "IRLS": IRLS(),
+        },
+        adjoints={
+            **default_adjoints(steps),
+            **{
+                f"Implicit({name}, steps=5)": Implicit(solver, steps=5, accept=math.inf)
+                for name, solver in _linear_solvers(samples).items()
+            },
         },
     )
 

@@ -6,7 +6,16 @@ from innerloop.compare.bilevel import Bilevel, bilevel_suite
 from innerloop.compare.suite import Suite
 from innerloop.compare.suites.random import normal
 from innerloop.problems import Quadratic
-from innerloop.solvers import ConjugateGradient, Exact, GradientDescent, SteepestDescent
+from innerloop.solvers import (
+    GMRES,
+    MINRES,
+    ConjugateGradient,
+    Exact,
+    GradientDescent,
+    Neumann,
+    Nystrom,
+    SteepestDescent,
+)
 
 SIZE = 50
 CONDITION = 30.0
@@ -26,6 +35,10 @@ def suite(quick: bool) -> Suite:
             "momentum": GradientDescent(1.0, momentum=momentum),
             "steepest descent": SteepestDescent(),
             "conjugate gradient": ConjugateGradient(),
+            "MINRES": MINRES(),
+            "GMRES": GMRES(),
+            "Neumann": Neumann(1.0),
+            "Nystrom": Nystrom(SIZE // 2, 0.3),
             "exact": Exact(),
         },
     )
