@@ -19,6 +19,7 @@ PAGES = {
 }
 CODE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 WITH_PEERS = re.compile(r"^```(?:py|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ELSEWHERE = {"scaling.md"}  # a program for torchrun: test_scaling.py
 COMMAND = re.compile(r"^innerloop-vos (.*)$", re.MULTILINE)
 
 
@@ -34,7 +35,9 @@ def run(kind, page):
         exec(compile(above + block[1], ROOT / "docs" / page, "exec"), names)
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(CODE, page)])
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(CODE, page) and page not in ELSEWHERE]
+)
 def test_the_code_of_a_page_runs_in_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(registry, "SOLVERS", {})  # a page adds one
