@@ -8,14 +8,15 @@ import torch
 pytest.importorskip("torchopt", reason="compares with TorchOpt, which is not installed: make peers")
 
 time_to_error = import_module("benchmarks.core.time_to_error")
+tasks = import_module("benchmarks.core.parts.hypergradient_tasks")
 
 
-@pytest.fixture(params=time_to_error.TASKS)
+@pytest.fixture(params=tasks.TASKS)
 def task(request, monkeypatch):
-    monkeypatch.setattr(time_to_error, "SAMPLES", 30)
-    monkeypatch.setattr(time_to_error, "FEATURES", 3)
-    monkeypatch.setattr(time_to_error, "SPREAD", 1.5)  # few steps suffice
-    return time_to_error.TASKS[request.param]()
+    monkeypatch.setattr(tasks, "SAMPLES", 30)
+    monkeypatch.setattr(tasks, "FEATURES", 3)
+    monkeypatch.setattr(tasks, "SPREAD", 1.5)  # few steps suffice
+    return tasks.TASKS[request.param]()
 
 
 def test_the_exact_hypergradient_is_that_of_finite_differences(task):
@@ -25,10 +26,10 @@ def test_the_exact_hypergradient_is_that_of_finite_differences(task):
     def outer(step):
         pairs = zip(task.hyper, ways, strict=True)
         moved = task._replace(hyper=tuple(h + step * way for h, way in pairs))
-        return task.outer(time_to_error.minimum(moved)[0])
+        return task.outer(tasks.minimum(moved)[0])
 
     slope = (outer(1e-4) - outer(-1e-4)) / 2e-4
-    expected = time_to_error.exact(task) @ torch.cat([way.reshape(-1) for way in ways])
+    expected = tasks.exact(task) @ torch.cat([way.reshape(-1) for way in ways])
     torch.testing.assert_close(slope, expected, rtol=1e-6, atol=1e-10)
 
 
@@ -40,8 +41,8 @@ def test_losses_are_those_of_the_structured_problems(task):
 
 def test_all_ways_reach_the_exact_hypergradient(task, monkeypatch):
     monkeypatch.setattr(time_to_error, "LADDER", (1, 5, 20, 80))
-    reference = time_to_error.exact(task)
-    given = time_to_error.tuned(time_to_error.minimum(task)[1])
+    reference = tasks.exact(task)
+    given = tasks.tuned(tasks.minimum(task)[1])
     for name, way in time_to_error.ways(task, given).items():
         rough, fine = time_to_error.least_budgets(way, reference)
         assert rough is not None, name
