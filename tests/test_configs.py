@@ -166,7 +166,7 @@ def test_two_iterations(davis, tmp_path, name):
     if network_of(name) == "e-osvos":
         net = tiny_eosvos()
         save_eosvos(net, initial_rates(net), start)
-        words += f"--init {start} --held-out-steps 1 --batch-size 1"
+        words += f"--init {start} --held-out-steps 1 --held-out-tasks 1 --batch-size 1"
         words += "" if name == "eosvos-parent" else " --inner-steps 2"
     elif "stage1" in name or "ablation" in name:
         torch.manual_seed(2)

@@ -162,7 +162,7 @@ def test_the_command_trains_it(tmp_path):
         words = (
             f"--phase {phase} --davis {davis} --out {tmp_path / phase} --init {start} --paste 0.5 "
             "--iterations 2 --batch-size 1 --bfloat16 --held-out dog --held-out-frames 3 "
-            "--held-out-steps 1"
+            "--held-out-steps 1 --held-out-tasks 1"
         )
         assert train_eosvos_from_arguments(parse(words), torch.device("cpu"))
         start = tmp_path / phase / WEIGHTS

@@ -235,10 +235,10 @@ def test_the_online_adaptation_starts_again_from_the_first_frame(network, rates)
         starts, batches = [], []
         fit = target._fit
 
-        def recording(start, next_batch, *others, fit=fit, starts=starts, batches=batches):
+        def recording(start, next_batch, *others, fit=fit, starts=starts, batches=batches, **more):
             starts.append(start)
             batches.append(next_batch())
-            return fit(start, next_batch, *others)
+            return fit(start, next_batch, *others, **more)
 
         target._fit = recording
         states = []

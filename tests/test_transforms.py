@@ -30,7 +30,7 @@ COMPILED_SLOWLY = [
     ("NormalEquations (conv)", "ConjugateGradient", "Unroll"),
     ("LeastSquares", "LevenbergMarquardt", "Unroll"),
     ("Objective", "Newton", "OneStep"),
-    ("FixedPoint", "Anderson", "Implicit"),
+    ("FixedPoint", "FixedPointIteration", "Implicit"),
     ("Root", "Broyden", "Unroll"),
     ("LinearSystem", "GMRES", "Unroll"),
     ("Composite", "FISTA", "Unroll"),
