@@ -30,7 +30,7 @@ COMPILED_SLOWLY = [
     ("NormalEquations (conv)", "ConjugateGradient", "Unroll"),
     ("LeastSquares", "LevenbergMarquardt", "Unroll"),
     ("Objective", "Newton", "OneStep"),
-    ("FixedPoint", "FixedPointIteration", "Implicit"),
+    ("FixedPoint", "Anderson", "Implicit"),
     ("Root", "Broyden", "Unroll"),
     ("LinearSystem", "GMRES", "Unroll"),
     ("Composite", "FISTA", "Unroll"),
